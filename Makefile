@@ -1,0 +1,68 @@
+# `make` prints what there is. Everything sets itself up: git, make and Python 3.11 with venv are enough.
+
+PYTHON ?= python3
+SEEDS ?= 2000
+BIN := .venv/bin
+CODE := $(wildcard src tests tools demo bench examples)
+
+export PYTHON
+.NOTPARALLEL:
+
+.PHONY: help
+help: ## What this Makefile can do
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1#\2/p' $(MAKEFILE_LIST) | awk -F'#' '{ printf "%-16s %s\n", $$1, $$2 }'
+
+# One environment for the three, one stamp for each extra, touched last: a set-up that broke off is done again.
+.venv/.demo .venv/.test .venv/.check: .venv/.%: pyproject.toml constraints.txt tools/venv
+	@echo "Setting up .venv for $*"
+	@tools/venv .venv $*
+	@touch $@
+
+# The peers' dependencies are not ours.
+.venv-bench/.bench: pyproject.toml constraints.txt tools/venv
+	@echo "Setting up .venv-bench"
+	@tools/venv .venv-bench bench
+	@touch $@
+
+.PHONY: demo
+demo: .venv/.demo ## A power cycle on a Redfish BMC: kill -9, cancel, roll back, resume; under two minutes
+	@$(BIN)/python -m demo
+
+.PHONY: test
+test: .venv/.test ## The test suite (one part: make test ONLY=tests/core)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ONLY)
+
+.PHONY: check
+check: .venv/.check ## Lint, format, types, layers, shape, news, and generated pages that are out of date
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy $(CODE)
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest --quiet tests/shape
+	$(BIN)/towncrier build --draft --version next >/dev/null
+	$(BIN)/python tools/reference.py --check
+	$(BIN)/python tools/requirements_table.py --check
+
+.PHONY: fix
+fix: .venv/.check ## Format, and mend what ruff can mend by itself
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+.PHONY: docs
+docs: .venv/.check ## Write the generated pages of docs/reference anew
+	$(BIN)/python tools/reference.py
+	$(BIN)/python tools/requirements_table.py
+
+.PHONY: bench
+bench: .venv-bench/.bench ## Holdfast beside TaskFlow and DBOS, in one go, with ratios
+	@.venv-bench/bin/python bench/run.py
+
+.PHONY: simulate
+simulate: .venv/.test ## The seeded simulator (make simulate SEEDS=100000)
+	$(BIN)/python -m holdfast.testing.simulate --seeds $(SEEDS)
+
+.PHONY: clean
+clean: ## Remove the environments and every cache
+	rm -rf .venv .venv-bench build dist src/*.egg-info .demo
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests tools $(wildcard demo bench examples) -name __pycache__ -type d -prune -exec rm -rf {} +
