@@ -1,0 +1,164 @@
+"""What a store is, as protocols; and the plain rows that cross its border.
+
+Theory: everything durable goes through two doors. `append` is the hot one: the writes of many tasks' drives, each
+fenced by its token, in one transaction. `write` takes a function of the transaction (admission, verbs, leases);
+many of them share a commit, each in a savepoint of its own. Both return when what they did is durable. `read` sees
+one snapshot and changes nothing. Statements are SQLAlchemy Core over the tables of store/schema.py, so that the same
+function runs on every database.
+
+The rows of a journal as events: store/journal.py. The implementation over SQLite: store/sqlite.py. What every
+implementation must do: testing/conformance/store.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+from holdfast.errors import HoldfastError, LeaseLost
+
+if TYPE_CHECKING:
+    from sqlalchemy.sql import Executable
+
+T = TypeVar("T")
+
+
+class Conflict(HoldfastError):
+    """A row breaks a constraint of the schema."""
+
+    code = "store.conflict"
+    status = 409
+
+
+class Row(NamedTuple):
+    """An event on its way into a journal; its seq is drawn by the append."""
+
+    kind: str
+    node: str | None
+    data: str | None
+    at: float
+
+
+class JournalRow(NamedTuple):
+    """An event of a journal."""
+
+    seq: int
+    kind: str
+    node: str | None
+    data: str | None
+    at: float
+
+
+class StepRow(NamedTuple):
+    """One row of the `steps` projection, whole: it replaces the row of the same `ord`."""
+
+    ord: int
+    node: str
+    state: str
+    attempt: int
+    started_at: float
+    ended_at: float | None = None
+    progress: float | None = None
+    message: str | None = None
+    error: str | None = None
+
+
+class Append(NamedTuple):
+    """One task's write.
+
+    `seen` is the last seq its drive has folded. Where a verb lies behind it, only `facts` and `steps_facts` are
+    taken. `projection` names the columns of `tasks` to set if all is taken: only those that change, because a column
+    that is named costs its indexes even where its value stays. `folded` are the seqs of older journal rows that these
+    supersede. `then` runs in the transaction, last, if all is taken.
+    """
+
+    task: int
+    token: str
+    seen: int
+    facts: Sequence[Row] = ()
+    decisions: Sequence[Row] = ()
+    steps_facts: Sequence[StepRow] = ()
+    steps_all: Sequence[StepRow] = ()
+    projection: Mapping[str, Any] | None = None
+    folded: Sequence[int] = ()
+    then: Callable[[Tx], None] | None = None
+
+
+class Appended(NamedTuple):
+    """`accepted` False: the facts are stored behind `unseen`, the decisions are refused. `seq` is the last either way."""
+
+    seq: int
+    accepted: bool
+    unseen: Sequence[JournalRow] = ()
+
+
+class Result(Protocol):
+    """What a statement gave. Rows are named tuples, keyed by column name or label."""
+
+    rowcount: int
+    lastrowid: int | None
+
+    def all(self) -> list[Any]: ...
+    def first(self) -> Any | None: ...
+    def one(self) -> Any: ...
+    def scalar(self) -> Any:
+        """The first column of the first row, or None."""
+
+    def scalars(self) -> list[Any]: ...
+
+
+class Tx(Protocol):
+    """A transaction. Good only inside the function it was given to."""
+
+    def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Result:
+        """Statements that live as long as their module are compiled once; one made per call is compiled per call."""
+
+    def executemany(self, statement: Executable, parameters: Sequence[Mapping[str, Any]]) -> int:
+        """The number of rows changed. All mappings have the keys of the first."""
+
+    def append(self, one: Append) -> Appended:
+        """An append inside this transaction. Raises LeaseLost."""
+
+    def record(self, task: int, rows: Sequence[Row], projection: Mapping[str, Any] | None = None) -> int:
+        """Append verbs (events without a token) under the task's lock; the seq of the last. Raises TaskNotFound."""
+
+    def journal(self, task: int, after: int = 0) -> list[JournalRow]: ...
+
+    def touched(self, task: int) -> None:
+        """Name a task that this transaction changes, for those who subscribed."""
+
+
+class Store(Protocol):
+    generation: str  # changes when the database is restored or promoted; part of every token
+
+    def append(self, batch: Sequence[Append]) -> list[Appended | LeaseLost | Exception]:
+        """All in one transaction, one sync; an answer for each. One bad append hurts no other.
+
+        Raises: StoreBusy, StoreFull, StoreUnwritable, StoreCorrupt: nothing of the batch was stored.
+        """
+
+    def write(self, fn: Callable[[Tx], T]) -> T:
+        """What `fn` returns, once it is durable; what it raises, once it is undone. It may share its commit with
+        others and must not call the store itself. Raises as `append` does."""
+
+    def read(self, fn: Callable[[Tx], T]) -> T:
+        """What `fn` returns, from one snapshot."""
+
+    def journal(self, task: int, after: int = 0) -> list[JournalRow]: ...
+
+    def changes(self) -> int:
+        """A number that differs from the last one if anything was committed since, by whatever process. Cheap."""
+
+    def wait(self, seen: int, timeout_s: float) -> int:
+        """`changes()`, as soon as it differs from `seen` or the time is up."""
+
+    def subscribe(self, callback: Callable[[frozenset[int]], None]) -> Callable[[], None]:
+        """Call back after each commit of this process with the tasks touched, on the thread that committed; it must
+        be quick, raise nothing and not write. Returns what ends the subscription."""
+
+    def close(self) -> None: ...
+    def __enter__(self) -> Store: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

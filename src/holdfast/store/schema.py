@@ -1,0 +1,225 @@
+"""The tables, in SQLAlchemy Core: the one description of the database.
+
+Theory: an append of a running task must dirty few pages. So what changes with every step is in narrow rows (`tasks`
+without its inputs, the last leaf of `journal` and `steps`), and no index covers a column that changes with every
+step (`seq`, `updated_at`, the progress). All times are seconds since the epoch (UTC), all values JSON texts of the
+codec (core/values.py). Columns have no defaults that Python would have to fill in: hot statements bypass SQLAlchemy.
+
+How an old database becomes this one: store/migrations/. A test holds the two together.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+    text,
+)
+
+metadata: Final = MetaData()
+
+FINAL: Final = ("SUCCEEDED", "FAILED", "CANCELLED", "ABORTED", "REVERTED")
+_Big = BigInteger().with_variant(Integer(), "sqlite")  # SQLite's INTEGER has 64 bits, and only it can be a row id
+_Bytewise = Text().with_variant(Text(collation="C"), "postgresql")  # locked in this order: never a language's
+
+
+def _final_words() -> str:
+    return ", ".join(f"'{state}'" for state in FINAL)
+
+
+store_info = Table(
+    "store_info",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),  # always 1
+    Column("generation", Text, nullable=False),  # new after a restore or a promotion: makes every older token stale
+    Column("created_at", Float, nullable=False),
+    Column("sequence", _Big, nullable=False, server_default=text("0")),  # the last number of the event feed
+    CheckConstraint("id = 1", name="ck_store_info_one_row"),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", _Big, primary_key=True),  # in order of admission; never shown outside
+    Column("uuid", Text, nullable=False),  # UUIDv7: the id that the world sees
+    Column("seq", _Big, nullable=False, server_default=text("0")),  # of the last journal row
+    Column("token", Text),  # who may append: generation.epoch.nonce; NULL: nobody
+    Column("epoch", Integer, nullable=False, server_default=text("0")),
+    Column("worker_id", Text),  # workers.id of who has taken it
+    Column("state", Text, nullable=False),
+    Column("hold", Text),  # what SUSPENDING and SUSPENDED hold: pending, forward, reverting, cancelling
+    Column("goal", Text),  # heading back: FAILED, CANCELLED, REVERTED
+    Column("reason", Text),  # why it rests
+    Column("past_pivot", Boolean, nullable=False, server_default=false()),
+    Column("effect", Text, nullable=False, server_default=text("'none'")),
+    Column("revert", Text, nullable=False, server_default=text("'none'")),
+    Column("ready", Boolean, nullable=False, server_default=false()),  # all tickets granted
+    Column("due_at", Float),  # when a worker has something to do; NULL: nothing until an event comes
+    Column("start_after", Float),
+    Column("priority", Integer, nullable=False, server_default=text("0")),
+    Column("pool", Text, nullable=False, server_default=text("'default'")),
+    Column(
+        "deaths", Integer, nullable=False, server_default=text("0")
+    ),  # in a row, of workers while steps were in flight
+    Column("progress_done", Float, nullable=False, server_default=text("0")),  # in weights
+    Column("progress_total", Float, nullable=False, server_default=text("0")),
+    Column("completed", Integer, nullable=False, server_default=text("0")),  # steps
+    Column("total", Integer, nullable=False, server_default=text("0")),
+    Column("progress_step", Text),
+    Column("progress_message", Text),
+    Column("progress_at", Float),
+    Column("created_at", Float, nullable=False),
+    Column("executed_at", Float),  # first execution
+    Column("updated_at", Float, nullable=False),
+    Column("finished_at", Float),
+    Column("expires_at", Float),  # when it may be purged
+    Column("flow", Text, nullable=False),  # the flow's name
+    Column("version", Text, nullable=False, server_default=text("'1'")),
+    Column("reference", Text, nullable=False),  # how the flow is found again
+    Column("digest", Text),  # of the plan it began with: plans.digest
+    Column("tag", Text),
+    Column("project_id", Text, nullable=False, server_default=text("''")),
+    Column("user_id", Text, nullable=False, server_default=text("''")),
+    Column("request_id", Text, nullable=False, server_default=text("''")),
+    Column("origin", Text, nullable=False, server_default=text("''")),
+    Column("parent_id", _Big),
+    Column("root_id", _Big),
+    Column("retry_of", _Big),
+    Column("rollback_of", _Big),
+    Column("resting", Text),  # JSON list of the ids of the steps that need an answer
+    Column("result", Text),
+    Column("error", Text),  # JSON of the failure
+    UniqueConstraint("uuid", name="uq_tasks_uuid"),
+    CheckConstraint(f"(finished_at IS NOT NULL) = (state IN ({_final_words()}))", name="ck_tasks_finished"),
+    sqlite_autoincrement=True,  # an id is never used twice, even after a purge
+)
+
+
+def _some(name: str, *columns: Column[object], unique: bool = False, where: str) -> Index:
+    """An index over the rows that have a value: the others cost nothing."""
+    return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
+
+
+_some("uq_tasks_tag", tasks.c.project_id, tasks.c.tag, unique=True, where="tag IS NOT NULL")
+_some("ix_tasks_due", tasks.c.pool, tasks.c.due_at, where="due_at IS NOT NULL")
+_some("ix_tasks_start_after", tasks.c.start_after, where="start_after IS NOT NULL")
+_some("ix_tasks_worker", tasks.c.worker_id, where="worker_id IS NOT NULL")
+_some("ix_tasks_expires", tasks.c.expires_at, where="expires_at IS NOT NULL")
+_some("ix_tasks_parent", tasks.c.parent_id, where="parent_id IS NOT NULL")
+_some("ix_tasks_root", tasks.c.root_id, where="root_id IS NOT NULL")
+_some("ix_tasks_retry_of", tasks.c.retry_of, where="retry_of IS NOT NULL")
+_some("ix_tasks_rollback_of", tasks.c.rollback_of, where="rollback_of IS NOT NULL")
+Index("ix_tasks_state", tasks.c.state, tasks.c.id)
+Index("ix_tasks_project", tasks.c.project_id, tasks.c.id)
+
+# Apart from `tasks`, because a row that grows with its inputs would be written whole with every step.
+inputs = Table(
+    "inputs",
+    metadata,
+    Column("task", _Big, primary_key=True, autoincrement=False),
+    Column("inputs", Text, nullable=False),
+)
+
+journal = Table(
+    "journal",
+    metadata,
+    Column("task", _Big, nullable=False),
+    Column("seq", _Big, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("node", Text),
+    Column("data", Text),
+    Column("at", Float, nullable=False),
+    Column("feed", _Big),  # numbered by the event feed's sequencer
+    PrimaryKeyConstraint("task", "seq", name="pk_journal"),
+    sqlite_with_rowid=False,
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("task", _Big, nullable=False),
+    Column("ord", Integer, nullable=False),  # in order of first start
+    Column("node", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("ended_at", Float),
+    Column("progress", Float),
+    Column("message", Text),
+    Column("error", Text),
+    PrimaryKeyConstraint("task", "ord", name="pk_steps"),
+    sqlite_with_rowid=False,
+)
+
+plans = Table(
+    "plans",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("outline", Text, nullable=False),
+)
+
+resources = Table(
+    "resources",
+    metadata,
+    Column("resource", _Bytewise, primary_key=True),
+    Column("next_ticket", _Big, nullable=False, server_default=text("1")),
+    sqlite_with_rowid=False,
+)
+
+tickets = Table(
+    "tickets",
+    metadata,
+    Column("resource", _Bytewise, nullable=False),
+    Column("ticket", _Big, nullable=False),
+    Column("task", _Big, nullable=False),
+    Column("mode", Text, nullable=False),  # exclusive, shared
+    Column("granted", Boolean, nullable=False, server_default=false()),
+    Column("yielding", Boolean, nullable=False, server_default=false()),
+    PrimaryKeyConstraint("resource", "ticket", name="pk_tickets"),
+    CheckConstraint("mode IN ('exclusive', 'shared')", name="ck_tickets_mode"),
+    sqlite_with_rowid=False,
+)
+Index("ix_tickets_task", tickets.c.task)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", Text, primary_key=True),  # random: one incarnation of one process, never used again
+    Column("host", Text, nullable=False),
+    Column("boot", Text, nullable=False),  # the host's boot id
+    Column("pid", Integer, nullable=False),
+    Column("lock_path", Text),  # held by the worker and its children while any of them lives
+    Column("pool", Text, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("heartbeat_at", Float, nullable=False),
+    Column("lease_s", Float, nullable=False),
+    Column("dead", Boolean, nullable=False, server_default=false()),
+    sqlite_with_rowid=False,
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("project_id", Text, nullable=False),
+    Column("tag", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("task", _Big),  # NULL: the task was purged; the row still answers "gone"
+    Column("expires_at", Float),
+    PrimaryKeyConstraint("project_id", "tag", name="pk_tags"),
+    sqlite_with_rowid=False,
+)
+_some("ix_tags_expires", tags.c.expires_at, where="expires_at IS NOT NULL")
+_some("ix_tags_task", tags.c.task, where="task IS NOT NULL")
