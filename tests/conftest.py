@@ -1,0 +1,33 @@
+"""What every test has: hypothesis profiles and the check of requirement marks.
+
+Strict markers, warnings as errors and the time limit of 120 s stand in pyproject.toml. Fixtures of one room stand in
+the conftest.py of its folder.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+REQUIREMENTS = Path(__file__).with_name("requirements.toml")
+
+# The cores are shared by the workers of pytest, so no deadline in milliseconds; and a failure must come again on every
+# machine, so the examples are derived from the test. `HYPOTHESIS_PROFILE=search` looks for new ones.
+settings.register_profile("suite", deadline=None, derandomize=True, database=None)
+settings.register_profile("search", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a requirement mark that names no row: the table would lack the test and nobody would see it."""
+    rows = {row for group in tomllib.loads(REQUIREMENTS.read_text(encoding="utf-8")).values() for row in group}
+    for item in items:
+        for mark in item.iter_markers("requirement"):
+            if unknown := [row for row in mark.args if row not in rows]:
+                raise pytest.UsageError(f"{item.nodeid}: {unknown} is no row of tests/requirements.toml: add it there")
+            if not mark.args:
+                raise pytest.UsageError(f"{item.nodeid}: a requirement mark names the rows that the test proves")
