@@ -40,8 +40,8 @@ check: .venv/.check ## Lint, format, types, layers, shape, news, and generated p
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --quiet tests/shape
 	$(BIN)/towncrier build --draft --version next >/dev/null
-	$(BIN)/python tools/reference.py --check
-	$(BIN)/python tools/requirements_table.py --check
+	$(BIN)/python -m tools.reference --check
+	$(BIN)/python -m tools.requirements_table --check
 
 .PHONY: fix
 fix: .venv/.check ## Format, and mend what ruff can mend by itself
@@ -50,12 +50,12 @@ fix: .venv/.check ## Format, and mend what ruff can mend by itself
 
 .PHONY: docs
 docs: .venv/.check ## Write the generated pages of docs/reference anew
-	$(BIN)/python tools/reference.py
-	$(BIN)/python tools/requirements_table.py
+	$(BIN)/python -m tools.reference
+	$(BIN)/python -m tools.requirements_table
 
 .PHONY: bench
 bench: .venv-bench/.bench ## Holdfast beside TaskFlow and DBOS, in one go, with ratios
-	@.venv-bench/bin/python bench/run.py
+	@.venv-bench/bin/python -m bench.run
 
 .PHONY: simulate
 simulate: .venv/.test ## The seeded simulator (make simulate SEEDS=100000)

@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-import pages
+from tools import pages
 
 TESTS = pages.ROOT / "tests"
 PAGE = pages.REFERENCE / "requirements.md"
@@ -35,7 +35,7 @@ def marks(decorators: list[ast.expr]) -> Iterator[str]:
     for decorator in decorators:
         for node in ast.walk(decorator):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.requirement":
-                yield from (argument.value for argument in node.args if isinstance(argument, ast.Constant))
+                yield from (str(ast.literal_eval(argument)) for argument in node.args)
 
 
 def proofs(path: Path) -> Iterator[tuple[str, str]]:

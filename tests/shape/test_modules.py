@@ -24,9 +24,9 @@ def test_every_module_says_what_lives_in_it() -> None:
 
 def test_every_package_of_the_source_has_something_in_it() -> None:
     empty = [
-        repository.name(package.parent)
-        for package in repository.python_files("src")
-        if package.name == "__init__.py" and not [p for p in package.parent.iterdir() if p.suffix == ".py" and p != package]
+        repository.name(path.parent)
+        for path in repository.python_files("src")
+        if path.name == "__init__.py" and len(list(path.parent.glob("*.py"))) == 1
     ]
     assert empty == []
 

@@ -39,9 +39,7 @@ def test_no_sentence_in_the_source_uses_a_word_of_another_vocabulary() -> None:
 
 def test_no_module_is_named_after_nothing() -> None:
     named = [
-        repository.name(path)
-        for path in repository.python_files()
-        if {path.stem, path.parent.name} & BANNED_MODULES
+        repository.name(path) for path in repository.python_files() if {path.stem, path.parent.name} & BANNED_MODULES
     ]
     assert named == []
 
