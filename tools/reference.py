@@ -1,5 +1,6 @@
-"""Writes docs/reference/{states,errors,settings,cli}.md from the code. `--check` only compares, and exits 1 where a page
-is out of date.
+"""Writes docs/reference/{states,errors,settings,cli}.md from the code.
+
+`--check` only compares, and exits 1 where a page is out of date.
 
 Each page has one function below, named after it, which gets the module that the page is made from. How pages are
 written is in pages.py.
