@@ -1,0 +1,127 @@
+"""Holdfast in memory, inline: flows of one shape and any size; built, compiled and run by `hf.run`.
+
+The clock covers all three. With `--runs` above one the same work is done several times and the median is reported,
+which small sizes need, being shorter than a scheduler's slice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+
+import holdfast as hf
+from bench.cases.report import Stopwatch, peak_bytes, report
+
+undone = 0
+
+
+@hf.step
+def noop() -> None:
+    return None
+
+
+@hf.step
+def undoable() -> None:
+    return None
+
+
+@undoable.revert
+def undo() -> None:
+    global undone
+    undone += 1
+
+
+@hf.step
+def boom() -> None:
+    raise ValueError("boom")
+
+
+@hf.step
+def source() -> int:
+    return 1
+
+
+@hf.step
+def chain(a: int) -> int:
+    return a
+
+
+@hf.step
+def join(a: int, b: int) -> int:
+    return a ^ b
+
+
+def linear(steps: int) -> None:
+    flow = hf.linear("linear", *(noop.with_options(name=f"step{number}") for number in range(steps)))
+    expect(hf.run(flow), "SUCCEEDED")
+
+
+def unordered(steps: int) -> None:
+    flow = hf.unordered("unordered", *(noop.with_options(name=f"step{number}") for number in range(steps)))
+    expect(hf.run(flow), "SUCCEEDED")
+
+
+def graph(steps: int) -> None:
+    """A random graph, the same at every run: each step takes what two earlier ones gave."""
+    chance = random.Random(20)
+    members = []
+    for number in range(steps):
+        options = {"name": f"step{number}", "provides": f"v{number}"}
+        if number == 0:
+            members.append(source.with_options(**options))
+        elif number == 1:
+            members.append(chain.with_options(bind={"a": "v0"}, **options))
+        else:
+            a, b = chance.sample(range(number), 2)
+            members.append(join.with_options(bind={"a": f"v{a}", "b": f"v{b}"}, **options))
+    outcome = hf.run(hf.graph("graph", *members))
+    expect(outcome, "SUCCEEDED")
+    assert outcome.results[f"v{steps - 1}"] in (0, 1)
+
+
+def barriers(steps: int) -> None:
+    flow = hf.linear(
+        "barriers",
+        *(
+            hf.unordered(f"wave{wave}", *(noop.with_options(name=f"step{number}") for number in range(10)))
+            for wave in range(steps // 10)
+        ),
+    )
+    expect(hf.run(flow), "SUCCEEDED")
+
+
+def failure(steps: int) -> None:
+    global undone
+    undone = 0
+    flow = hf.linear("failure", *(undoable.with_options(name=f"step{number}") for number in range(steps)), boom)
+    expect(hf.run(flow), "FAILED")
+    assert undone == steps, f"{undone} of {steps} steps undone"
+
+
+def expect(outcome: hf.Outcome, state: str) -> None:
+    assert outcome.state == state, outcome
+
+
+SHAPES = {f.__name__: f for f in (linear, unordered, graph, barriers, failure)}
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--shape", choices=SHAPES, required=True)
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--runs", type=int, default=1)
+    options = parser.parse_args()
+    run = SHAPES[options.shape]
+    run(10)  # loads what is loaded late
+    wall_s, cpu_s = [], []
+    for _ in range(options.runs):
+        with Stopwatch() as watch:
+            run(options.steps)
+        wall_s.append(watch.wall_s)
+        cpu_s.append(watch.cpu_s)
+    report(
+        steps=options.steps,
+        wall_s=statistics.median(wall_s),
+        cpu_s=statistics.median(cpu_s),
+        peak_bytes=peak_bytes(),
+    )

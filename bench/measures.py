@@ -1,0 +1,80 @@
+"""What is measured: every case that a row may need, with its arguments and how often it is run.
+
+A measure is one program of cases/, which is run in a fresh interpreter and prints its figures as JSON. What a row
+makes of the figures: rows.py. How they are run side by side: run.py.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Measure(NamedTuple):
+    """`repeats` runs of `program`. One that `needs_directory` gets an empty one on the measured disk for each run; one
+    that `prepares` is first run once with `--prepare`, and each run gets a copy of what that left behind."""
+
+    program: str
+    arguments: tuple[str, ...] = ()
+    repeats: int = 5
+    needs_directory: bool = False
+    prepares: bool = False
+
+
+def shape(name: str, steps: int) -> Measure:
+    if steps == 1000:
+        return Measure("shapes_holdfast", ("--shape", name, "--steps", "1000", "--runs", "9"))
+    return Measure("shapes_holdfast", ("--shape", name, "--steps", str(steps)), repeats=3)
+
+
+def durable(program: str, *arguments: str, repeats: int = 5) -> Measure:
+    return Measure(program, arguments, repeats, needs_directory=True)
+
+
+def resume(program: str, steps: int, repeats: int = 5) -> Measure:
+    return Measure(program, ("--steps", str(steps)), repeats, needs_directory=True, prepares=True)
+
+
+def stop(how: str, verb: str, asked_from: str) -> Measure:
+    return durable("stop_holdfast", "--how", how, "--verb", verb, "--from", asked_from, repeats=1)
+
+
+MEASURES: dict[str, Measure] = {
+    "bare": Measure("bare", repeats=3),
+    "import": Measure("imports", ("--pairs", "41"), repeats=1),
+    # in memory
+    "linear/1000/once": Measure("shapes_holdfast", ("--shape", "linear", "--steps", "1000"), repeats=9),
+    "linear/1000/taskflow": Measure("linear_taskflow", ("--steps", "1000"), repeats=3),
+    "linear/1000": shape("linear", 1000),
+    "linear/100000": shape("linear", 100_000),
+    "unordered/1000": shape("unordered", 1000),
+    "unordered/100000": shape("unordered", 100_000),
+    "graph/1000": shape("graph", 1000),
+    "graph/10000": shape("graph", 10_000),
+    "barriers/1000": shape("barriers", 1000),
+    "barriers/10000": shape("barriers", 10_000),
+    "failure/1000": shape("failure", 1000),
+    "failure/10000": shape("failure", 10_000),
+    # durable, SQLite
+    "durable/bare": durable("durable_sqlite", "--steps", "2000"),
+    "durable/1": durable("durable_holdfast", "--how", "inline", "--steps", "2000"),
+    "durable/1/dbos": durable("durable_dbos", "--how", "sync", "--steps", "2000", repeats=3),
+    "durable/32/async": durable("durable_holdfast", "--how", "async", "--flows", "32", "--steps", "200"),
+    "durable/32/threads": durable("durable_holdfast", "--how", "threads", "--flows", "32", "--steps", "200"),
+    "durable/32/dbos/async": durable("durable_dbos", "--how", "async", "--flows", "32", "--steps", "50", repeats=3),
+    "durable/32/dbos/threads": durable("durable_dbos", "--how", "threads", "--flows", "32", "--steps", "50", repeats=3),
+    "resume/1000": resume("resume_holdfast", 1000),
+    "resume/10000": resume("resume_holdfast", 10_000),
+    "resume/1000/taskflow": resume("resume_taskflow", 1000, repeats=3),
+    "first-step": durable("first_step_holdfast", "--tasks", "1000", repeats=3),
+    # verbs
+    "stop/async/cancel/inside": stop("async", "cancel", "inside"),
+    "stop/async/suspend/inside": stop("async", "suspend", "inside"),
+    "stop/thread/cancel/inside": stop("thread", "cancel", "inside"),
+    "stop/thread/suspend/inside": stop("thread", "suspend", "inside"),
+    "stop/process/cancel/inside": stop("process", "cancel", "inside"),
+    "stop/process/suspend/inside": stop("process", "suspend", "inside"),
+    "stop/async/cancel/outside": stop("async", "cancel", "outside"),
+    "stop/thread/suspend/outside": stop("thread", "suspend", "outside"),
+    "stop/process/cancel/outside": stop("process", "cancel", "outside"),
+    "stop/hung/cancel/inside": stop("hung", "cancel", "inside"),
+}

@@ -1,0 +1,187 @@
+"""The rows of the table and their bars, each bar in one place.
+
+A row says what it makes of the medians of its measures (measures.py): Holdfast's figure, the other side's where there
+is one, and the bar for their ratio, or for the figure alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+KIB = 1024
+
+
+class Side(NamedTuple):
+    """One figure and where it comes from. `of` gets the medians of `measures`, in their order."""
+
+    who: str
+    of: Callable[..., float]
+    measures: tuple[str, ...]
+
+
+class Row(NamedTuple):
+    name: str
+    title: str
+    unit: str
+    ours: Side
+    peer: Side | None  # None: the bar is for our figure itself
+    bar: float
+    at_least: bool  # else at most
+
+
+def rate(figures: dict[str, Any]) -> float:
+    """Steps a second, by the wall clock."""
+    return float(figures["steps"]) / float(figures["wall_s"])
+
+
+def best_rate(*sides: dict[str, Any]) -> float:
+    return max(rate(figures) for figures in sides)
+
+
+def cost_us(figures: dict[str, Any]) -> float:
+    """Microseconds of CPU a step: a linear cost is to be seen on a busy machine too, which wall time hides."""
+    return 1e6 * float(figures["cpu_s"]) / float(figures["steps"])
+
+
+def bytes_a_step(figures: dict[str, Any], bare: dict[str, Any]) -> float:
+    return (float(figures["peak_bytes"]) - float(bare["peak_bytes"])) / float(figures["steps"])
+
+
+def field_ms(name: str) -> Callable[..., float]:
+    """The largest of the measures' `name`, in milliseconds."""
+    return lambda *sides: 1e3 * max(float(figures[name]) for figures in sides)
+
+
+def flat(shape: str, few: int, many: int, title: str) -> Row:
+    return Row(
+        f"flat-{shape}",
+        title,
+        "µs/step",
+        Side("Holdfast", cost_us, (f"{shape}/{many}",)),
+        Side(f"at {few:,}", cost_us, (f"{shape}/{few}",)),
+        1.4,
+        at_least=False,
+    )
+
+
+def stops(name: str, title: str, field: str, bar_ms: float, *measures: str) -> Row:
+    ours = Side("Holdfast", field_ms(field), tuple(f"stop/{measure}" for measure in measures))
+    return Row(name, title, "ms", ours, None, bar_ms, at_least=False)
+
+
+LINEAR = Side("Holdfast", rate, ("linear/1000/once",))
+SINGLE = Side("Holdfast", rate, ("durable/1",))
+MANY_ASYNC = Side("Holdfast", rate, ("durable/32/async",))
+MANY_THREADS = Side("Holdfast", rate, ("durable/32/threads",))
+DBOS_MANY = Side("DBOS", best_rate, ("durable/32/dbos/async", "durable/32/dbos/threads"))
+TASKFLOW_RESUME = Side("TaskFlow, 1,000", field_ms("to_first_step_s"), ("resume/1000/taskflow",))
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        "linear",
+        "linear, 1,000 no-op steps, in memory, inline",
+        "steps/s",
+        LINEAR,
+        Side("TaskFlow", rate, ("linear/1000/taskflow",)),
+        400,
+        at_least=True,
+    ),
+    flat("linear", 1000, 100_000, "linear, 100,000"),
+    flat("unordered", 1000, 100_000, "unordered, 100,000"),
+    flat("graph", 1000, 10_000, "random graph with data flow, 10,000"),
+    flat("barriers", 1000, 10_000, "1,000 barriers of 10"),
+    flat("failure", 1000, 10_000, "failure after 10,000, all undone"),
+    Row(
+        "memory-linear",
+        "peak memory, linear, 100,000 steps",
+        "bytes/step",
+        Side("Holdfast", bytes_a_step, ("linear/100000", "bare")),
+        None,
+        2 * KIB,
+        at_least=False,
+    ),
+    Row(
+        "memory-unordered",
+        "peak memory, unordered, 100,000 steps",
+        "bytes/step",
+        Side("Holdfast", bytes_a_step, ("unordered/100000", "bare")),
+        None,
+        2 * KIB,
+        at_least=False,
+    ),
+    Row(
+        "durable",
+        "durable, one sequential flow, inline",
+        "steps/s",
+        SINGLE,
+        Side("bare sqlite3", rate, ("durable/bare",)),
+        0.7,
+        at_least=True,
+    ),
+    Row(
+        "durable-dbos",
+        "the same",
+        "steps/s",
+        SINGLE,
+        Side("DBOS", rate, ("durable/1/dbos",)),
+        5,
+        at_least=True,
+    ),
+    Row("many", "durable, 32 flows at once, asyncio", "steps/s", MANY_ASYNC, SINGLE._replace(who="one flow"), 5, True),
+    Row("many-dbos", "the same", "steps/s", MANY_ASYNC, DBOS_MANY, 40, True),
+    Row(
+        "many-threads",
+        "durable, 32 flows at once, threads",
+        "steps/s",
+        MANY_THREADS,
+        SINGLE._replace(who="one flow"),
+        4,
+        at_least=True,
+    ),
+    Row(
+        "resume",
+        "resume of a half-done task of 1,000, to its first step",
+        "ms",
+        Side("Holdfast", field_ms("to_first_step_s"), ("resume/1000",)),
+        TASKFLOW_RESUME,
+        1 / 50,
+        at_least=False,
+    ),
+    Row(
+        "resume-long",
+        "the same, of 10,000",
+        "ms",
+        Side("Holdfast", field_ms("to_first_step_s"), ("resume/10000",)),
+        TASKFLOW_RESUME,
+        1 / 5,
+        at_least=False,
+    ),
+    Row(
+        "first-step",
+        "submit to first step, idle worker in the process, p99",
+        "ms",
+        Side("Holdfast", field_ms("p99_s"), ("first-step",)),
+        None,
+        5,
+        at_least=False,
+    ),
+    stops("stop-async", "cancel, suspend: async step stopped, worst", "worst_s", 100,
+          "async/cancel/inside", "async/suspend/inside"),
+    stops("stop-thread", "cancel, suspend: thread step stopped, worst", "worst_s", 100,
+          "thread/cancel/inside", "thread/suspend/inside"),
+    stops("stop-process", "cancel, suspend: process step stopped, worst", "worst_s", 100,
+          "process/cancel/inside", "process/suspend/inside"),
+    stops("stop-outside", "the same, asked by another process, worst", "worst_s", 1000,
+          "async/cancel/outside", "thread/suspend/outside", "process/cancel/outside"),
+    stops("stop-hung", "hung process step gone, of its grace_s of 1 s, worst", "worst_s", 1000, "hung/cancel/inside"),
+    Row(
+        "import",
+        "import holdfast over a bare interpreter",
+        "ms",
+        Side("Holdfast", field_ms("import_s"), ("import",)),
+        None,
+        40,
+        at_least=False,
+    ),
+)  # fmt: skip
