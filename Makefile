@@ -37,7 +37,7 @@ check: .venv/.check ## Lint, format, types, layers, shape, news, and generated p
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy $(CODE)
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest --quiet tests/shape
 	$(BIN)/towncrier build --draft --version next >/dev/null
 	$(BIN)/python -m tools.reference --check
