@@ -38,7 +38,7 @@ check: .venv/.check ## Lint, format, types, layers, shape, news, and generated p
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy $(CODE)
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m pytest --quiet tests/shape
+	$(BIN)/python -m pytest --quiet -o verbosity_assertions=2 tests/shape
 	$(BIN)/towncrier build --draft --version next >/dev/null
 	$(BIN)/python -m tools.reference --check
 	$(BIN)/python -m tools.requirements_table --check

@@ -10,7 +10,6 @@ import ast
 import sys
 import tomllib
 from collections.abc import Iterator
-from pathlib import Path
 
 from tools import pages
 
@@ -38,10 +37,9 @@ def marks(decorators: list[ast.expr]) -> Iterator[str]:
                 yield from (str(ast.literal_eval(argument)) for argument in node.args)
 
 
-def proofs(path: Path) -> Iterator[tuple[str, str]]:
-    """(row, test) for every mark of one file."""
-    module = ast.parse(path.read_text(encoding="utf-8"))
-    place = path.relative_to(pages.ROOT).as_posix()
+def proofs(source: str, place: str) -> Iterator[tuple[str, str]]:
+    """(row, test) for every mark in the source of the file that stands at `place`."""
+    module = ast.parse(source)
     for node in module.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark":
             yield from ((row, place) for row in marks([node.value]))
@@ -64,7 +62,7 @@ def proofs_in(parent: ast.Module | ast.ClassDef, place: str) -> Iterator[tuple[s
 def table() -> str:
     found: dict[str, list[str]] = {}
     for path in sorted(TESTS.rglob("*.py")):
-        for row, test in proofs(path):
+        for row, test in proofs(path.read_text(encoding="utf-8"), path.relative_to(pages.ROOT).as_posix()):
             found.setdefault(row, []).append(test)
     parts = [pages.head("Requirements and their tests", HEAD)]
     for group, rows in tomllib.loads((TESTS / "requirements.toml").read_text(encoding="utf-8")).items():
