@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from holdfast.errors import HoldfastError, LeaseLost
 
 if TYPE_CHECKING:
+    from sqlalchemy import Table
     from sqlalchemy.sql import Executable
 
 T = TypeVar("T")
@@ -86,7 +87,7 @@ class Append(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """`accepted` False: the facts are stored behind `unseen`, the decisions are refused. `seq` is the last either way."""
+    """`seq` is the task's last now. `accepted` False: the facts are stored behind `unseen`, the rest is refused."""
 
     seq: int
     accepted: bool
@@ -116,6 +117,9 @@ class Tx(Protocol):
 
     def executemany(self, statement: Executable, parameters: Sequence[Mapping[str, Any]]) -> int:
         """The number of rows changed. All mappings have the keys of the first."""
+
+    def insert_new(self, table: Table, values: Mapping[str, Any]) -> bool:
+        """Insert unless a unique key forbids it (ON CONFLICT DO NOTHING); whether it did."""
 
     def append(self, one: Append) -> Appended:
         """An append inside this transaction. Raises LeaseLost."""

@@ -10,7 +10,7 @@ How an old database becomes this one: store/migrations/. A test holds the two to
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -24,6 +24,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
+    UnaryExpression,
     UniqueConstraint,
     false,
     text,
@@ -108,15 +109,30 @@ tasks = Table(
 )
 
 
-def _some(name: str, *columns: Column[object], unique: bool = False, where: str) -> Index:
+def _some(name: str, *columns: Column[Any] | UnaryExpression[Any], unique: bool = False, where: str) -> Index:
     """An index over the rows that have a value: the others cost nothing."""
     return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
 
 
 _some("uq_tasks_tag", tasks.c.project_id, tasks.c.tag, unique=True, where="tag IS NOT NULL")
 _some("ix_tasks_due", tasks.c.pool, tasks.c.due_at, where="due_at IS NOT NULL")
-_some("ix_tasks_start_after", tasks.c.start_after, where="start_after IS NOT NULL")
-_some("ix_tasks_worker", tasks.c.worker_id, where="worker_id IS NOT NULL")
+# Whose tickets are still to be drawn.
+_some(
+    "ix_tasks_start_after",
+    tasks.c.start_after,
+    where="start_after IS NOT NULL AND executed_at IS NULL AND finished_at IS NULL",
+)
+# What a worker takes next, in order, however long the backlog.
+_some(
+    "ix_tasks_take",
+    tasks.c.pool,
+    tasks.c.ready,
+    tasks.c.priority.desc(),
+    tasks.c.id,
+    tasks.c.due_at,
+    where="worker_id IS NULL AND due_at IS NOT NULL",
+)
+_some("ix_tasks_worker", tasks.c.worker_id, tasks.c.due_at, where="worker_id IS NOT NULL")
 _some("ix_tasks_expires", tasks.c.expires_at, where="expires_at IS NOT NULL")
 _some("ix_tasks_parent", tasks.c.parent_id, where="parent_id IS NOT NULL")
 _some("ix_tasks_root", tasks.c.root_id, where="root_id IS NOT NULL")
@@ -131,6 +147,7 @@ inputs = Table(
     metadata,
     Column("task", _Big, primary_key=True, autoincrement=False),
     Column("inputs", Text, nullable=False),
+    Column("claims", Text, nullable=False, server_default=text("'[]'")),  # JSON list of [resource, mode], bytewise
 )
 
 journal = Table(
@@ -193,6 +210,16 @@ tickets = Table(
     sqlite_with_rowid=False,
 )
 Index("ix_tickets_task", tickets.c.task)
+# Who holds a resource, and the head of its queue, by a seek each: however many wait.
+Index(
+    "ix_tickets_queue",
+    tickets.c.resource,
+    tickets.c.granted,
+    tickets.c.mode,
+    tickets.c.yielding,
+    tickets.c.ticket,
+    tickets.c.task,
+)
 
 workers = Table(
     "workers",

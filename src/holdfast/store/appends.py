@@ -1,0 +1,224 @@
+"""The hot write: many tasks' appends in one transaction, each fenced by its token.
+
+Theory: the common case is that every token still holds and no verb lies between. So all guards run first, as one
+`executemany` per set of columns; if as many rows changed as there are appends, everything else follows in bulk.
+Otherwise the batch is undone and done again one by one, each in a savepoint, to find out which is the odd one. The
+guard is an UPDATE of the task's row and comes before anything is read: it takes the row's lock, so that what is read
+afterwards can't change (an unlocked read lets a stale write through on READ COMMITTED). The tasks of a batch are
+locked in the order of their ids, as everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sqlalchemy import bindparam, delete, insert, update
+
+from holdfast.errors import LeaseLost, WorldError
+from holdfast.store.base import Append, Appended, Row, StepRow
+from holdfast.store.schema import journal, steps, tasks
+
+if TYPE_CHECKING:
+    from sqlalchemy import Insert, Table
+
+    from holdfast.store.statements import Prepared, Statements
+    from holdfast.store.transaction import Transaction
+
+
+class Savepoints(Protocol):
+    """Where a part of a transaction can go back to."""
+
+    def savepoint(self) -> None: ...
+    def release(self) -> None: ...
+    def rollback_to(self) -> None: ...
+    def translate(self, error: Exception) -> Exception:
+        """The driver's error as one of ours, caused by it; any other as it is."""
+
+
+class Moved(Exception):
+    """Some guard of a batch changed no row: told apart one by one."""
+
+
+JOURNAL_INSERT = insert(journal).values({name: bindparam(name) for name in ("task", "seq", *Row._fields)})
+JOURNAL_COLUMNS = ("task", "seq", *Row._fields)
+STEP_COLUMNS = ("task", *StepRow._fields)
+FOLD = delete(journal).where(journal.c.task == bindparam("_task"), journal.c.seq == bindparam("_seq"))
+FENCED = (tasks.c.id == bindparam("_task"), tasks.c.token == bindparam("_token"))
+BEHIND = (
+    update(tasks).where(*FENCED).values(seq=tasks.c.seq + bindparam("_count")).returning(tasks.c.seq)
+)  # for facts alone
+
+
+class Hot:
+    """The statements of an append, in one dialect, with their values in a fixed order."""
+
+    __slots__ = ("_guards", "_inserts", "behind", "fold", "journal", "statements", "steps")
+
+    def __init__(self, statements: Statements) -> None:
+        self.statements = statements
+        self.journal = _ordered(statements.prepare(JOURNAL_INSERT), JOURNAL_COLUMNS)
+        upsert = statements.insert(steps).values({name: bindparam(name) for name in STEP_COLUMNS})
+        changed = {name: upsert.excluded[name] for name in STEP_COLUMNS if name not in ("task", "ord")}
+        upsert = upsert.on_conflict_do_update(index_elements=["task", "ord"], set_=changed)
+        self.steps = _ordered(statements.prepare(upsert), STEP_COLUMNS)
+        self.fold = _ordered(statements.prepare(FOLD), ("_task", "_seq"))
+        self.behind = _ordered(statements.prepare(BEHIND), ("_count", "_task", "_token"))
+        self._inserts: dict[Table, Insert] = {}
+        self._guards: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {}
+
+    def insert_new(self, table: Table) -> Insert:
+        """INSERT … ON CONFLICT DO NOTHING, in this dialect's words; one object a table, so that it is compiled once."""
+        made = self._inserts.get(table)
+        if made is None:
+            made = self._inserts[table] = self.statements.insert(table).on_conflict_do_nothing()
+        return made
+
+    def guard(self, columns: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+        """The UPDATE that takes the task's lock, checks the token and that no verb lies between, draws the seqs and
+        sets `columns`: one statement, because each costs a walk to the row."""
+        made = self._guards.get(columns)
+        if made is None:
+            values = {name: bindparam(name) for name in columns}
+            values["seq"] = tasks.c.seq + bindparam("_count")  # type: ignore[assignment]
+            statement = update(tasks).where(*FENCED, tasks.c.seq == bindparam("_seen")).values(values)
+            prepared = self.statements.prepare(statement)
+            made = self._guards[columns] = (prepared.sql, prepared.names)
+        return made
+
+
+def _ordered(prepared: Prepared, names: tuple[str, ...]) -> str:
+    """The text, whose parameters must come in the order of `names`: the caller builds plain tuples."""
+    if prepared.names != names:
+        raise AssertionError(f"{prepared.sql}: parameters are {prepared.names}, not {names}")
+    return prepared.sql
+
+
+def append_all(tx: Transaction, batch: Sequence[Append], points: Savepoints) -> list[Appended | LeaseLost | Exception]:
+    """An answer for each of the batch, inside the transaction that is open.
+
+    Raises a WorldError where the database itself failed: then the whole transaction is lost.
+    """
+    points.savepoint()
+    try:
+        answers = _in_bulk(tx, batch)
+    except Exception as error:
+        told = points.translate(error)
+        if isinstance(told, WorldError):
+            raise told  # noqa: B904 - translate has chained them
+        points.rollback_to()
+        points.release()
+    else:
+        points.release()
+        return answers
+    by_id = sorted(range(len(batch)), key=lambda place: batch[place].task)
+    found = {place: _apart(tx, batch[place], points) for place in by_id}
+    return [found[place] for place in range(len(batch))]
+
+
+def _apart(tx: Transaction, one: Append, points: Savepoints) -> Appended | LeaseLost | Exception:
+    points.savepoint()
+    try:
+        answer = append_one(tx, one)
+    except Exception as error:
+        told = points.translate(error)
+        if isinstance(told, WorldError):
+            raise told  # noqa: B904 - translate has chained them
+        points.rollback_to()
+        points.release()
+        return told
+    points.release()
+    return answer
+
+
+def _in_bulk(tx: Transaction, batch: Sequence[Append]) -> list[Appended | LeaseLost | Exception]:
+    if len(batch) > 1:
+        ordered = sorted(batch, key=_task)
+    else:
+        ordered = list(batch)
+    _guard(tx, ordered)
+    rows: list[tuple[Any, ...]] = []
+    projected: list[tuple[Any, ...]] = []
+    folded: list[tuple[int, int]] = []
+    thens: list[Callable[[Transaction], None]] = []
+    last: dict[int, int] = {}
+    touched = tx.tasks
+    for one in ordered:
+        task, _, seq, facts, decisions, _, steps_all, _, superseded, then = one
+        touched.add(task)
+        for row in facts:
+            seq += 1
+            rows.append((task, seq, *row))
+        for row in decisions:
+            seq += 1
+            rows.append((task, seq, *row))
+        last[task] = seq
+        for step in steps_all:
+            projected.append((task, *step))
+        if superseded:
+            folded.extend((task, old) for old in superseded)
+        if then is not None:
+            thens.append(then)
+    hot, cursor = tx.hot, tx.cursor
+    cursor.executemany(hot.journal, rows)
+    if projected:
+        cursor.executemany(hot.steps, projected)
+    if folded:
+        cursor.executemany(hot.fold, folded)
+    for then in thens:
+        then(tx)
+    return [Appended(last[one.task], True) for one in batch]
+
+
+def _task(one: Append) -> int:
+    return one.task
+
+
+def _guard(tx: Transaction, ordered: Sequence[Append]) -> None:
+    groups: dict[tuple[str, ...], list[Append]] = {}
+    for one in ordered:
+        groups.setdefault(tuple(one.projection) if one.projection else (), []).append(one)
+    cursor = tx.cursor
+    for columns, members in groups.items():
+        sql, names = tx.hot.guard(columns)
+        cursor.executemany(sql, _guard_values(names, members))
+        if cursor.rowcount != len(members):
+            raise Moved
+
+
+def _guard_values(names: tuple[str, ...], members: Iterable[Append]) -> list[list[Any]]:
+    found = []
+    for one in members:
+        values = dict(one.projection or ())
+        values["_count"] = len(one.facts) + len(one.decisions)
+        values["_task"] = one.task
+        values["_token"] = one.token
+        values["_seen"] = one.seen
+        found.append([values[name] for name in names])
+    return found
+
+
+def append_one(tx: Transaction, one: Append) -> Appended:
+    """One append in the transaction that is open. Raises LeaseLost."""
+    try:
+        (answer,) = _in_bulk(tx, [one])
+    except Moved:
+        return _behind(tx, one)
+    assert isinstance(answer, Appended)
+    return answer
+
+
+def _behind(tx: Transaction, one: Append) -> Appended:
+    """The token or the seq differs: if it is the seq, a verb lies between. Its facts happened and are kept."""
+    cursor, count = tx.cursor, len(one.facts)
+    cursor.execute(tx.hot.behind, (count, one.task, one.token))
+    drawn = cursor.fetchall()
+    if not drawn:
+        raise LeaseLost(task=one.task)
+    seq = drawn[0][0]
+    unseen = [row for row in tx.journal(one.task, one.seen) if row.seq <= seq - count]
+    cursor.executemany(tx.hot.journal, [(one.task, seq - count + 1 + at, *row) for at, row in enumerate(one.facts)])
+    if one.steps_facts:
+        cursor.executemany(tx.hot.steps, [(one.task, *step) for step in one.steps_facts])
+    tx.tasks.add(one.task)
+    return Appended(seq, False, unseen)

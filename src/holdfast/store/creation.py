@@ -1,0 +1,101 @@
+"""How a SQLite file comes to have its tables, and how one that has others is refused.
+
+A new database is made from store/schema.py in one transaction and stamped with the newest revision, so that opening
+one never waits for Alembic's import. An old one is brought up by `holdfast db upgrade` (store/migrations/).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from sqlalchemy.dialects.sqlite import dialect
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from holdfast.errors import DatabaseUrlInvalid
+from holdfast.store.gate import FileGate
+from holdfast.store.migrations import HEAD, judge
+from holdfast.store.schema import metadata
+
+
+def statements() -> list[str]:
+    """The whole schema as SQLite's DDL, Alembic's stamp included."""
+    spoken = dialect()
+    made = []
+    for table in metadata.sorted_tables:
+        made.append(str(CreateTable(table).compile(dialect=spoken)))
+        made += [str(CreateIndex(index).compile(dialect=spoken)) for index in sorted(table.indexes, key=_name)]
+    made.append(
+        "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
+        "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+    )
+    made.append(f"INSERT INTO alembic_version (version_num) VALUES ('{HEAD}')")
+    return made
+
+
+def _name(index: Any) -> str:
+    return str(index.name)
+
+
+def prepare(connection: Any, path: str, gate: FileGate | None, *, create: bool) -> str:
+    """Make the tables where there are none; the store's generation.
+
+    Raises SchemaOlder, SchemaNewer, DatabaseUrlInvalid (another program's database, or none and `create` is False).
+    """
+    cursor = connection.cursor()
+    if gate is not None:
+        gate.enter()
+    try:
+        if gate is not None:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("BEGIN IMMEDIATE")
+        try:
+            _make(cursor, path, create=create)
+            generation = _generation(cursor)
+            cursor.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                cursor.execute("ROLLBACK")
+            raise
+    finally:
+        if gate is not None:
+            gate.leave()
+        cursor.close()
+    return generation
+
+
+def _make(cursor: Any, path: str, *, create: bool) -> None:
+    names = {row[0] for row in cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()}
+    if "alembic_version" in names and "store_info" in names:
+        revision = cursor.execute("SELECT version_num FROM alembic_version").fetchone()
+        judge(revision[0] if revision else None)
+        return
+    if names:
+        raise DatabaseUrlInvalid(f"{path} is another program's database: name a file of its own")
+    if not create:
+        raise DatabaseUrlInvalid(f"{path} is empty: there is no Holdfast database in it")
+    for statement in statements():
+        cursor.execute(statement)
+
+
+def _generation(cursor: Any) -> str:
+    row = cursor.execute("SELECT generation FROM store_info").fetchone()
+    if row is None:
+        cursor.execute(
+            "INSERT INTO store_info (id, generation, created_at) "
+            "VALUES (1, lower(hex(randomblob(8))), (julianday('now') - 2440587.5) * 86400.0)"
+        )
+        row = cursor.execute("SELECT generation FROM store_info").fetchone()
+    return str(row[0])
+
+
+def revision_of(path: str) -> str | None:
+    """The revision a file is stamped with; None: it has none."""
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    except sqlite3.OperationalError:
+        return None
+    finally:
+        connection.close()
+    return str(row[0]) if row else None

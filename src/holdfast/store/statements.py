@@ -1,0 +1,100 @@
+"""SQLAlchemy Core statements as SQL text, compiled once, for the driver's own cursor.
+
+Running a statement through SQLAlchemy costs a third of SQLite's commit rate; compiling it once and handing the text
+to the driver costs a dictionary look-up. What the statements say is where they are used; who runs them:
+store/transaction.py.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import Boolean
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
+    from sqlalchemy.engine import Dialect
+    from sqlalchemy.sql import Executable
+    from sqlalchemy.sql.compiler import SQLCompiler
+
+KEPT_MAX: Final = 1024  # statements made per call would else be kept for ever
+
+_row_types: dict[tuple[str, ...], Any] = {}
+
+
+def row_type(names: tuple[str, ...]) -> Any:
+    """The named tuple of these fields; making one takes longer than a query, so they are kept."""
+    kind = _row_types.get(names)
+    if kind is None:
+        kind = _row_types[names] = namedtuple("Row", names, rename=True)  # type: ignore[misc]
+    return kind
+
+
+class Prepared:
+    """A statement ready for the cursor: `sql`, the names of its parameters in order, how its rows come back."""
+
+    __slots__ = ("_compiled", "_defaults", "booleans", "make", "names", "sql")
+
+    def __init__(self, statement: Executable, keys: Sequence[str] | None, dialect: Dialect) -> None:
+        compiled: SQLCompiler = statement.compile(dialect=dialect, column_keys=keys)  # type: ignore[attr-defined]
+        self.sql = str(compiled)
+        self.names = tuple(compiled.positiontup or ())
+        self._defaults = {name: value for name, value in compiled.params.items() if value is not None}
+        for name, bind in compiled.binds.items():
+            if not bind.required:
+                self._defaults.setdefault(name, None)
+        self._compiled = compiled if compiled.post_compile_params else None
+        columns = list(getattr(statement, "exported_columns", ()))
+        self.booleans = tuple(place for place, column in enumerate(columns) if isinstance(column.type, Boolean))
+        self.make = row_type(tuple(statement.exported_columns.keys()))._make if columns else None  # type: ignore[attr-defined]
+
+    def bind(self, parameters: Mapping[str, Any] | None) -> tuple[str, Sequence[Any]]:
+        """The text and the values in its order. Lists (`IN`) are spelled out for their length."""
+        if self._compiled is not None:
+            state = self._compiled.construct_expanded_state(dict(parameters) if parameters else None)
+            return state.statement, [state.parameters[name] for name in state.positiontup or ()]
+        if not self.names:
+            return self.sql, ()
+        if not parameters:
+            return self.sql, [self._defaults[name] for name in self.names]
+        defaults = self._defaults
+        return self.sql, [parameters[name] if name in parameters else defaults[name] for name in self.names]
+
+    def rows(self, raw: list[tuple[Any, ...]]) -> list[Any]:
+        """The driver's rows as named tuples; SQLite has no booleans, so they are made here."""
+        make = self.make
+        if make is None:
+            return raw
+        if not self.booleans:
+            return list(map(make, raw))
+        made = []
+        for values in raw:
+            row = list(values)
+            for place in self.booleans:
+                if row[place] is not None:
+                    row[place] = bool(row[place])
+            made.append(make(row))
+        return made
+
+
+class Statements:
+    """The statements of one dialect, compiled at first use. Threads may share it."""
+
+    def __init__(self, dialect: Dialect, insert: Callable[[Table], Any]) -> None:
+        self.dialect = dialect
+        self.insert = insert  # the dialect's own, which knows ON CONFLICT
+        self._kept: dict[Any, tuple[Executable, Prepared]] = {}
+
+    def prepare(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Prepared:
+        """For a statement that writes, the columns written are those named by `parameters`."""
+        keys = tuple(parameters) if parameters and statement.is_dml else None  # type: ignore[attr-defined]
+        key = (id(statement), keys)
+        kept = self._kept.get(key)
+        if kept is None:
+            if len(self._kept) >= KEPT_MAX:
+                self._kept.clear()
+            # The statement is kept with its text: an id may be used again once its object is gone.
+            kept = self._kept[key] = (statement, Prepared(statement, keys, self.dialect))
+        return kept[1]

@@ -1,0 +1,111 @@
+"""One transaction on a DB-API cursor: the `Tx` that functions are given.
+
+Nothing here is SQLite's; where a database differs, the statements' dialect does. Who begins and commits:
+store/writer.py. What an append does: store/appends.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import bindparam, select, update
+
+from holdfast.errors import TaskNotFound
+from holdfast.store import appends
+from holdfast.store.base import Append, Appended, JournalRow, Row
+from holdfast.store.schema import journal, tasks
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
+    from sqlalchemy.sql import Executable
+
+JOURNAL_AFTER = (
+    select(journal.c.seq, journal.c.kind, journal.c.node, journal.c.data, journal.c.at)
+    .where(journal.c.task == bindparam("_task"), journal.c.seq > bindparam("_after"))
+    .order_by(journal.c.seq)
+)
+DRAW_SEQ = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("_task"))
+    .values(seq=tasks.c.seq + bindparam("_count"))
+    .returning(tasks.c.seq)
+)
+
+class Rows:
+    """What a statement gave, read to its end."""
+
+    __slots__ = ("_rows", "lastrowid", "rowcount")
+
+    def __init__(self, rows: list[Any], rowcount: int, lastrowid: int | None) -> None:
+        self._rows = rows
+        self.rowcount = rowcount
+        self.lastrowid = lastrowid
+
+    def all(self) -> list[Any]:
+        return self._rows
+
+    def first(self) -> Any | None:
+        return self._rows[0] if self._rows else None
+
+    def one(self) -> Any:
+        (row,) = self._rows
+        return row
+
+    def scalar(self) -> Any:
+        return self._rows[0][0] if self._rows else None
+
+    def scalars(self) -> list[Any]:
+        return [row[0] for row in self._rows]
+
+
+class Transaction:
+    """See store/base.py for what each method promises."""
+
+    __slots__ = ("cursor", "hot", "statements", "tasks")
+
+    def __init__(self, cursor: Any, hot: appends.Hot) -> None:
+        self.cursor = cursor
+        self.hot = hot
+        self.statements = hot.statements
+        self.tasks: set[int] = set()  # touched since the transaction began
+
+    def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Rows:
+        prepared = self.statements.prepare(statement, parameters)
+        cursor = self.cursor
+        cursor.execute(*prepared.bind(parameters))
+        rows = prepared.rows(cursor.fetchall()) if cursor.description is not None else []
+        return Rows(rows, cursor.rowcount, cursor.lastrowid)
+
+    def executemany(self, statement: Executable, parameters: Sequence[Mapping[str, Any]]) -> int:
+        if not parameters:
+            return 0
+        prepared = self.statements.prepare(statement, parameters[0])
+        self.cursor.executemany(prepared.sql, [prepared.bind(each)[1] for each in parameters])
+        return int(self.cursor.rowcount)
+
+    def insert_new(self, table: Table, values: Mapping[str, Any]) -> bool:
+        cursor = self.cursor
+        prepared = self.statements.prepare(self.hot.insert_new(table), values)
+        cursor.execute(*prepared.bind(values))
+        return int(cursor.rowcount) == 1
+
+    def append(self, one: Append) -> Appended:
+        return appends.append_one(self, one)
+
+    def record(self, task: int, rows: Sequence[Row], projection: Mapping[str, Any] | None = None) -> int:
+        drawn = self.execute(DRAW_SEQ, {"_task": task, "_count": len(rows), **(projection or {})}).first()
+        if drawn is None:
+            raise TaskNotFound(task=task)
+        first = drawn.seq - len(rows) + 1
+        self.cursor.executemany(self.hot.journal, [(task, first + place, *row) for place, row in enumerate(rows)])
+        self.tasks.add(task)
+        return int(drawn.seq)
+
+    def journal(self, task: int, after: int = 0) -> list[JournalRow]:
+        prepared = self.statements.prepare(JOURNAL_AFTER)
+        self.cursor.execute(*prepared.bind({"_task": task, "_after": after}))
+        return list(map(JournalRow._make, self.cursor.fetchall()))
+
+    def touched(self, task: int) -> None:
+        self.tasks.add(task)

@@ -1,0 +1,68 @@
+"""Who is told of a commit: callbacks and waiting threads of this process at once, others by looking.
+
+A commit of this process is known the moment it is made. One of another process shows only in the database itself
+(SQLite: `PRAGMA data_version`; what `changes` reads), so a wait looks there every `look_s` too.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+
+class Wakeups:
+    """Threads may share it."""
+
+    def __init__(self, changes: Callable[[], int], *, look_s: float = 0.05) -> None:
+        self._changes = changes
+        self._look_s = look_s
+        self._condition = threading.Condition(threading.Lock())
+        self._callbacks: tuple[Callable[[frozenset[int]], None], ...] = ()
+        self._commits = 0
+        self._closed = False
+
+    def subscribe(self, callback: Callable[[frozenset[int]], None]) -> Callable[[], None]:
+        """What ends the subscription."""
+        with self._condition:
+            self._callbacks = (*self._callbacks, callback)
+
+        def end() -> None:
+            with self._condition:
+                self._callbacks = tuple(kept for kept in self._callbacks if kept is not callback)
+
+        return end
+
+    def committed(self, tasks: set[int]) -> None:
+        """Tell everybody, on this thread."""
+        with self._condition:
+            self._commits += 1
+            self._condition.notify_all()
+        if self._callbacks:
+            touched = frozenset(tasks)
+            for callback in self._callbacks:
+                callback(touched)
+
+    @property
+    def commits(self) -> int:
+        """Of this process."""
+        return self._commits
+
+    def wait(self, seen: int, timeout_s: float) -> int:
+        """`changes()` as soon as it differs from `seen`, the time is up or the store is closed."""
+        left_s = timeout_s
+        while True:
+            commits = self._commits
+            now = self._changes()
+            if now != seen or left_s <= 0:
+                return now
+            pause_s = min(left_s, self._look_s)
+            with self._condition:
+                if self._closed:
+                    return now
+                if self._commits == commits and not self._condition.wait(pause_s):
+                    left_s -= pause_s
+
+    def close(self) -> None:
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()

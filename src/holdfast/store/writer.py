@@ -1,0 +1,293 @@
+"""Group commit: many writers, one transaction, one sync.
+
+Theory: whoever finds the writer idle leads: it runs its own function and commits on its own thread, without a
+hand-over. Whoever comes meanwhile queues. When the leader is done it wakes the first in the queue, which leads next
+and takes everything queued, up to `batch_max`, into its transaction; so while one transaction syncs the next one
+forms, with no timer. Each function runs in a savepoint of its own and hears of its own failure only; all are woken
+after COMMIT. Nobody's thread works for others more than once.
+
+A COMMIT that fails for any reason but a full disk leaves unknown what is on it (a failed fsync is never repeated by
+the kernel), so the writer refuses everything from then on: the process must end, and the next one reads what is there.
+
+What is written: store/appends.py and whatever the functions do. How a transaction begins and commits: the `Session` of
+each database, store/sqlite.py.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from holdfast.errors import HoldfastClosed, LeaseLost, StoreBusy, StoreFull, UsageError, WorldError
+from holdfast.store.appends import Savepoints, append_all
+from holdfast.store.base import Append, Appended, Tx
+from holdfast.store.transaction import Transaction
+
+
+class Session(Savepoints, Protocol):
+    """The one connection that writes."""
+
+    tx: Transaction
+
+    def begin(self) -> None:
+        """Raises StoreBusy and other WorldErrors, after which nothing is open."""
+
+    def commit(self) -> None: ...
+    def rollback(self) -> None:
+        """Raises nothing; harmless where nothing is open."""
+
+    def close(self) -> None: ...
+    @property
+    def in_transaction(self) -> bool: ...
+
+
+class Job:
+    """A function on its way into a transaction, and what became of it."""
+
+    __slots__ = ("error", "gate", "leads", "result")
+
+    def __init__(self) -> None:
+        self.gate: Any = None  # a lock, held until the job is done or leads
+        self.leads = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def run(self, tx: Transaction, points: Savepoints) -> Any:
+        raise AssertionError("a job is one of the two below")
+
+    def parts(self) -> Sequence[Job]:
+        """Smaller jobs that come to the same, for a disk with room for some of them only."""
+        return (self,)
+
+    def join(self, parts: Sequence[Job]) -> None:
+        """Take the parts' ends for its own."""
+        self.result, self.error = parts[0].result, parts[0].error
+
+
+class Call(Job):
+    __slots__ = ("_fn",)
+
+    def __init__(self, fn: Callable[[Tx], Any]) -> None:
+        super().__init__()
+        self._fn = fn
+
+    def run(self, tx: Transaction, points: Savepoints) -> Any:
+        return self._fn(tx)
+
+
+class AppendOne(Job):
+    __slots__ = ("_one",)
+
+    def __init__(self, one: Append) -> None:
+        super().__init__()
+        self._one = one
+
+    def run(self, tx: Transaction, points: Savepoints) -> Appended:
+        return tx.append(self._one)
+
+
+class AppendMany(Job):
+    __slots__ = ("_batch",)
+
+    def __init__(self, batch: Sequence[Append]) -> None:
+        super().__init__()
+        self._batch = batch
+
+    def run(self, tx: Transaction, points: Savepoints) -> list[Appended | LeaseLost | Exception]:
+        return append_all(tx, self._batch, points)
+
+    def parts(self) -> Sequence[Job]:
+        return [AppendOne(one) for one in self._batch]
+
+    def join(self, parts: Sequence[Job]) -> None:
+        self.result = [part.result if part.error is None else part.error for part in parts]
+        if all(isinstance(part.error, WorldError) for part in parts):
+            self.error = parts[0].error
+
+
+class Writer:
+    """Threads may share it. `committed` is called after each commit with the tasks it touched."""
+
+    def __init__(self, session: Session, committed: Callable[[set[int]], None], *, batch_max: int = 1000) -> None:
+        self._session = session
+        self._committed = committed
+        self._batch_max = batch_max
+        self._mutex = threading.Lock()
+        self._queue: deque[Job] = deque()
+        self._leader: int | None = None  # the thread that leads
+        self._closed = False
+        self._idle: Any = None  # a lock, held until the last leader is done
+        self._poison: WorldError | None = None
+
+    def run(self, job: Job) -> Any:
+        """What the job returns, once durable; what it raises, once undone."""
+        me = threading.get_ident()
+        with self._mutex:
+            if self._closed:
+                raise HoldfastClosed
+            if self._leader is None:
+                self._leader = me
+                leads = True
+            else:
+                if self._leader == me:
+                    raise UsageError("a write inside a write would wait for itself: use the transaction it was given")
+                job.gate = threading.Lock()
+                job.gate.acquire()
+                self._queue.append(job)
+                leads = False
+        if not leads:
+            self._wait(job)
+        if leads or job.leads:
+            self._lead(job, me, fresh=leads)
+        if job.error is not None:
+            raise job.error
+        return job.result
+
+    def refuse_inside(self, what: str) -> None:
+        """Raises UsageError on a thread that is inside a write, HoldfastClosed after the end."""
+        if self._leader == threading.get_ident():
+            raise UsageError(f"a {what} inside a write would not see it: use the transaction it was given")
+        if self._closed:
+            raise HoldfastClosed
+
+    def close(self) -> None:
+        """After what is queued is done. The session is closed with it."""
+        with self._mutex:
+            if self._closed:
+                return
+            self._closed = True
+            if self._leader is not None:
+                self._idle = threading.Lock()
+                self._idle.acquire()
+        if self._idle is not None:
+            self._idle.acquire()
+        self._session.close()
+
+    def _wait(self, job: Job) -> None:
+        try:
+            job.gate.acquire()
+        except BaseException:  # a Ctrl-C: the job must neither lead nor be left in the queue
+            with self._mutex:
+                if job in self._queue:
+                    self._queue.remove(job)
+                leads = job.leads
+            if leads:
+                self._hand_over()
+            raise
+
+    def _lead(self, job: Job, me: int, *, fresh: bool) -> None:
+        jobs = [job]
+        if not fresh:
+            with self._mutex:
+                self._leader = me
+                while self._queue and len(jobs) < self._batch_max:
+                    jobs.append(self._queue.popleft())
+        commits: list[set[int]] = []  # the tasks that each touched
+        try:
+            self._commit(jobs, commits)
+        except BaseException as error:
+            # Interrupted (a Ctrl-C on this thread). What the others gave is not lost: the next leader runs it.
+            with self._mutex:
+                self._queue.extendleft(reversed(jobs[1:]))
+                jobs = [job]
+            job.error = error
+        finally:
+            self._hand_over()
+            for other in jobs[1:]:
+                other.gate.release()
+        if commits:
+            self._committed(commits[0] if len(commits) == 1 else set().union(*commits))
+
+    def _hand_over(self) -> None:
+        with self._mutex:
+            if self._queue:
+                heir = self._queue.popleft()
+                heir.leads = True
+                self._leader = -1  # whoever the heir is, nobody else may lead
+                heir.gate.release()
+            else:
+                self._leader = None
+                if self._idle is not None:
+                    self._idle.release()
+
+    def _commit(self, jobs: Sequence[Job], commits: list[set[int]]) -> None:
+        """One transaction; on a full disk one for each part, so that one large value hurts nobody else."""
+        error = self._poison or self._transact(jobs, commits)
+        if isinstance(error, StoreFull) and self._poison is None:
+            for job in jobs:
+                parts = job.parts()
+                if len(jobs) == len(parts) == 1:
+                    job.error = error
+                    return
+                for part in parts:
+                    part.result = part.error = None
+                    part.error = self._transact([part], commits) or part.error
+                job.join(parts)
+        elif error is not None:
+            for job in jobs:
+                job.error = type(error)(str(error), **error.details)  # each thread raises one of its own
+                job.error.__cause__ = error.__cause__
+
+    def _transact(self, jobs: Sequence[Job], commits: list[set[int]]) -> WorldError | None:
+        """The error that the whole transaction died of; what a job itself raised is in the job."""
+        session = self._session
+        tx = session.tx
+        tx.tasks = set()
+        committing = False
+        try:
+            session.begin()
+            if len(jobs) == 1:
+                if not self._alone(jobs[0]):
+                    return None
+            else:
+                for job in jobs:
+                    self._in_savepoint(job)
+            committing = True
+            session.commit()
+        except WorldError as error:
+            session.rollback()
+            if committing and not isinstance(error, StoreFull | StoreBusy):
+                self._poison = error
+            return error
+        except BaseException as interrupt:
+            if not committing or session.in_transaction:
+                session.rollback()
+                raise
+            jobs[0].error = interrupt  # it came after COMMIT had returned: the others are done, and are told so
+        commits.append(tx.tasks)
+        return None
+
+    def _alone(self, job: Job) -> bool:
+        """A job that has the transaction to itself needs no savepoint. False: it was rolled back."""
+        session = self._session
+        try:
+            job.result = job.run(session.tx, session)
+        except Exception as error:
+            told = session.translate(error)
+            if isinstance(told, WorldError):
+                raise told  # noqa: B904 - translate has chained them
+            session.rollback()
+            job.error = told
+            return False
+        return True
+
+    def _in_savepoint(self, job: Job) -> None:
+        session = self._session
+        before = session.tx.tasks
+        session.tx.tasks = set()
+        session.savepoint()
+        try:
+            job.result = job.run(session.tx, session)
+        except Exception as error:
+            told = session.translate(error)
+            if isinstance(told, WorldError):
+                raise told  # noqa: B904
+            session.rollback_to()
+            session.release()
+            job.error = told
+            session.tx.tasks = before
+        else:
+            session.release()
+            session.tx.tasks |= before
