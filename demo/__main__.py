@@ -19,7 +19,7 @@ from demo.calls import Bmc
 from demo.children import Children
 from demo.scenes import SCENES, Scene
 from demo.show import Show
-from demo.stage import HOLDFAST, Stage
+from demo.stage import Stage
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -48,9 +48,6 @@ def play(scenes: Sequence[Scene], show: Show, directory: Path, children: Childre
 
 def main(scenes: Sequence[Scene] = SCENES, show: Show | None = None) -> int:
     show = show or Show()
-    if not HOLDFAST.exists():
-        show.problem(f"{HOLDFAST} is missing: `make demo` sets everything up")
-        return 1
     started = time.monotonic()
     children = Children()
     different: int | None = None

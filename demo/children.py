@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+ROOT = Path(__file__).parents[1]  # every command is run as if typed at the top of the repository
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -38,6 +39,7 @@ class Child:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env=env,
+                cwd=ROOT,
                 start_new_session=True,
                 preexec_fn=lambda: _die_with(parent),
             )
@@ -85,7 +87,7 @@ class Children:
 
     def __init__(self) -> None:
         self._running: list[Child] = []
-        self._groups: list[int] = []
+        self.groups: list[int] = []
 
     def __enter__(self) -> Children:
         return self
@@ -96,7 +98,7 @@ class Children:
     def start(self, command: Sequence[str], output: Path, *, env: dict[str, str] | None = None) -> Child:
         child = Child(command, output, env=env)
         self._running.append(child)
-        self._groups.append(child.pid)
+        self.groups.append(child.pid)
         return child
 
     def end_all(self) -> None:
@@ -108,10 +110,10 @@ class Children:
     def left(self, limit_s: float = 5.0) -> list[int]:
         """The processes of our groups that are still there `limit_s` after they were all killed."""
         try:
-            until(lambda: not members(self._groups), "the last processes to end", limit_s=limit_s)
+            until(lambda: not members(self.groups), "the last processes to end", limit_s=limit_s)
         except WaitedTooLong:
             pass
-        return members(self._groups)
+        return members(self.groups)
 
 
 def members(groups: Sequence[int]) -> list[int]:

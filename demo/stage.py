@@ -27,8 +27,8 @@ class Stage:
         self.node = node
         self.show = show
         self.tag = f"scene-{number}"
-        self._directory = directory
-        self._children = children
+        self.directory = directory
+        self.children = children
         self._database = f"sqlite:///{directory / 'tasks.db'}"
         self._started = 0
 
@@ -45,8 +45,8 @@ class Stage:
 
     def _start(self, *words: str) -> Child:
         self._started += 1
-        output = self._directory / f"{self.tag}.{self._started}.out"
-        return self._children.start([str(HOLDFAST), *words], output, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        output = self.directory / f"{self.tag}.{self._started}.out"
+        return self.children.start([str(HOLDFAST), *words], output, env={**os.environ, "PYTHONUNBUFFERED": "1"})
 
     def end(self, child: Child) -> int | None:
         """Wait for a command's end, showing what it prints; its exit code."""
