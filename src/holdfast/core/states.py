@@ -276,6 +276,7 @@ STEP: Final = Machine(
     inputs=STEP_INPUTS,
     death="taken_over",
     reopens=("revert_started", "reset"),
+    operated=("resting",),  # a step that moves is stopped by a verb on its task
     check=False,  # as TASK
 )  # fmt: skip
 

@@ -51,12 +51,13 @@ class Machine:
 
     verbs: the inputs that people give; every state has to answer each. inputs: all others; a name that is in neither
     is a fault (leave it empty to take any). death: the input by which a moving state learns that its worker died.
-    reopens: the inputs that may leave a final state. check: refuse an unsound table now.
+    reopens: the inputs that may leave a final state. operated: the kinds of states that some verb has to lead out of.
+    check: refuse an unsound table now.
 
     Raises: MachineFault: a sentence for each fault, which names the state.
     """
 
-    __slots__ = ("death", "inputs", "name", "next", "reopens", "rows", "start", "verbs")
+    __slots__ = ("death", "inputs", "name", "next", "operated", "reopens", "rows", "start", "verbs")
 
     def __init__(
         self,
@@ -67,6 +68,7 @@ class Machine:
         inputs: Iterable[str] = (),
         death: str | None = "worker_died",
         reopens: Iterable[str] = (),
+        operated: Iterable[Kind] = ("moving", "resting"),
         check: bool = True,
     ) -> None:
         self.name = name
@@ -76,6 +78,7 @@ class Machine:
         self.inputs = tuple(inputs)
         self.death = death
         self.reopens = frozenset(reopens)
+        self.operated = frozenset(operated)
         #: state -> input -> next state, for the inputs that are taken; what is refused is not there.
         self.next: dict[str, dict[str, str]] = {
             state: {
@@ -171,10 +174,10 @@ def _row_faults(machine: Machine, state: str, row: Row) -> Iterator[str]:
         yield f"{state} is moving and has no answer to {machine.death}"
     if row.kind != "final":
         ways = [given for given, answer in row.moves.items() if answer not in ANSWERS and answer != state]
-        if row.kind == "resting" and machine.verbs:
-            ways = [given for given in ways if given in machine.verbs]
         if not ways:
-            yield f"{state} is left by no {'operator verb' if row.kind == 'resting' else 'input'}"
+            yield f"{state} is left by no input"
+        elif machine.verbs and row.kind in machine.operated and not set(machine.verbs).intersection(ways):
+            yield f"{state} is left by no operator verb"
 
 
 def _closure(start: Iterable[str], edges: list[tuple[str, str]]) -> set[str]:
