@@ -1,0 +1,307 @@
+"""Claims: who may use a resource, and who waits for it in which order.
+
+Theory: a ticket is a task's place in the queue of one resource. The tickets of all resources of a task are drawn in
+one transaction, resources in one order, each under the lock of the resource's row; so who is admitted first is before
+the other in every queue that both are in. A task is granted all its tickets at once or none: when nothing before any
+of them conflicts, and nothing granted does. So who holds waits for nothing, who waits holds nothing, and no circle of
+waits can exist. A suspended task that holds nothing is passed over and keeps its numbers. Yielding tickets
+(background work) stand behind all others.
+
+`tasks.ready` says that a worker may take the task: it has all its tickets, or is on its way to where none is needed.
+Every function here is part of the caller's transaction. When tickets are drawn: tasks/submit.py. When they are given
+up: tasks/finish.py, tasks/control.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import bindparam, delete, false, func, insert, literal, select, true, update
+from sqlalchemy.sql import Select
+
+from holdfast.errors import UsageError
+from holdfast.store.base import Tx
+from holdfast.store.schema import resources, tasks, tickets
+
+EXCLUSIVE: Final = "exclusive"
+SHARED: Final = "shared"
+YIELDING: Final = "yielding"
+RESOURCE_CHARS_MAX: Final = 255
+CLAIMS_MAX: Final = 256
+
+
+class Claim(NamedTuple):
+    """The right to a resource (`server/<id>`, `network/public`): alone, or beside others that share it."""
+
+    resource: str
+    mode: str = EXCLUSIVE
+
+    def covers(self, other: Claim) -> bool:
+        """Whether who has this claim needs no other."""
+        return self.resource == other.resource and self.mode in (EXCLUSIVE, other.mode)
+
+
+def claims_of(given: Iterable[str | tuple[str, str]]) -> tuple[Claim, ...]:
+    """The claims as given, one a resource, in the one order. `"network/public"` claims it for the task alone,
+    `("network/public", "shared")` beside others.
+
+    Raises: UsageError: not a claim.
+    """
+    found: dict[str, str] = {}
+    for each in given:
+        resource, mode = (each, EXCLUSIVE) if isinstance(each, str) else each
+        if mode not in (EXCLUSIVE, SHARED):
+            raise UsageError(f"a claim is exclusive or shared, not {mode!r}")
+        if not resource or len(resource) > RESOURCE_CHARS_MAX or not resource.isprintable() or " " in resource:
+            raise UsageError(
+                f"a claim names a resource in 1 to {RESOURCE_CHARS_MAX} visible characters, as network/public:"
+                f" {resource[:40]!r} doesn't"
+            )
+        if found.get(resource) != EXCLUSIVE:
+            found[resource] = mode
+    if len(found) > CLAIMS_MAX:
+        raise UsageError(f"a task claims at most {CLAIMS_MAX} resources, not {len(found)}")
+    return tuple(Claim(resource, found[resource]) for resource in sorted(found, key=str.encode))
+
+
+def to_text(claims: Sequence[Claim], *, yielding: bool = False) -> str:
+    """The claims as the database keeps them."""
+    import json
+
+    items = [[*claim, YIELDING] if yielding else list(claim) for claim in claims]
+    return json.dumps(items, ensure_ascii=False, separators=(",", ":"))
+
+
+def from_text(text: str) -> tuple[Claim, ...]:
+    """What `to_text` wrote."""
+    import json
+
+    return tuple(Claim(item[0], item[1]) for item in json.loads(text)) if text != "[]" else ()
+
+
+def is_yielding(text: str) -> bool:
+    """Whether the claims that `to_text` wrote are those of background work."""
+    import json
+
+    return any(YIELDING in item[2:] for item in json.loads(text))
+
+
+# --- statements --------------------------------------------------------------------------------------------------
+
+_t = tickets.c
+_LOCK: Final = select(resources.c.next_ticket).where(resources.c.resource == bindparam("_r")).with_for_update()
+_DRAW: Final = (
+    update(resources)
+    .where(resources.c.resource == bindparam("_r"))
+    .values(next_ticket=resources.c.next_ticket + 1)
+    .returning(resources.c.next_ticket)
+)
+_FIRST: Final = insert(resources)
+_ADD: Final = insert(tickets)
+_OF_TASK: Final = select(tickets).where(_t.task == bindparam("_task")).order_by(_t.resource)
+_GRANT: Final = update(tickets).where(_t.task == bindparam("_task")).values(granted=true())
+_UNGRANT: Final = update(tickets).where(_t.task == bindparam("_task")).values(granted=false())
+_DROP: Final = delete(tickets).where(_t.task == bindparam("_task")).returning(_t.resource)
+_CANDIDATE: Final = select(tasks.c.state, tasks.c.ready).where(tasks.c.id == bindparam("_task")).with_for_update()
+_READY: Final = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("_task"))
+    .values(ready=true(), due_at=func.coalesce(tasks.c.due_at, bindparam("_now")), updated_at=bindparam("_now"))
+)
+
+_granted = (_t.resource == bindparam("_r")) & (_t.granted == true())
+_mode = _t.mode == bindparam("_mode")
+# Nothing moves a suspended task, so it stands in nobody's way unless it holds.
+_waits = (_t.resource == bindparam("_r")) & (_t.granted == false()) & (tasks.c.state != literal("SUSPENDED"))
+_line = tickets.join(tasks, tasks.c.id == _t.task)
+# One condition for each case, because an OR would keep the database from seeking.
+_before = (_t.yielding == false()) & (_t.ticket < bindparam("_n"))
+_before_yielding = (_t.yielding == false()) | (_t.ticket < bindparam("_n"))
+
+
+def _ahead(condition: Any, *columns: Any) -> Select[Any]:
+    return select(*columns).select_from(_line).where(_waits, _mode, condition)
+
+
+_HELD: Final = select(_t.task).where(_granted, _mode, _t.task != bindparam("_task")).limit(1)
+_HELD_ALL: Final = select(_t.task).where(_granted, _mode, _t.task != bindparam("_task")).order_by(_t.ticket)
+_AHEAD: Final = {False: _ahead(_before, _t.task).limit(1), True: _ahead(_before_yielding, _t.task).limit(1)}
+_AHEAD_ALL: Final = {
+    False: _ahead(_before, _t.task).order_by(_t.ticket).limit(bindparam("_limit")),
+    True: _ahead(_before_yielding, _t.task).order_by(_t.yielding, _t.ticket).limit(bindparam("_limit")),
+}
+_AHEAD_COUNT: Final = {False: _ahead(_before, func.count()), True: _ahead(_before_yielding, func.count())}
+_HOLDERS: Final = select(func.count()).where(_granted, _t.task != bindparam("_task"))
+_ANY_HELD: Final = select(_t.task).where(_granted, _mode).limit(1)
+_QUEUE: Final = select(_t.task, _t.yielding, _t.ticket).select_from(_line).where(_waits, _mode)
+_FIRST_EXCLUSIVE: Final = _QUEUE.order_by(_t.yielding, _t.ticket).limit(1)
+_ALL_SHARED: Final = _QUEUE.order_by(_t.yielding, _t.ticket)
+_SHARED_BEFORE: Final = _QUEUE.where(_before).order_by(_t.ticket)
+_SHARED_BEFORE_YIELDING: Final = _QUEUE.where(_before_yielding).order_by(_t.yielding, _t.ticket)
+_WANTED: Final = (
+    select(_t.resource)
+    .where(_t.granted == false(), _t.resource > bindparam("_after"))
+    .distinct()
+    .order_by(_t.resource)
+    .limit(bindparam("_limit"))
+)
+
+
+# --- drawing and granting ----------------------------------------------------------------------------------------
+
+
+def draw(tx: Tx, task: int, claims: Sequence[Claim], *, yielding: bool = False) -> None:
+    """Put the task at the end of the queue of each resource. `claims` as `claims_of` gives them."""
+    for resource, mode in claims:
+        number = take_number(tx, resource)
+        tx.execute(
+            _ADD,
+            {
+                "resource": resource,
+                "ticket": number,
+                "task": task,
+                "mode": mode,
+                "granted": False,
+                "yielding": yielding,
+            },
+        )
+
+
+def take_number(tx: Tx, resource: str) -> int:
+    """The next ticket number of the resource, whose row is then locked."""
+    following = tx.execute(_DRAW, {"_r": resource}).scalar()
+    if following is None:
+        tx.execute(_FIRST, {"resource": resource, "next_ticket": 2})
+        return 1
+    return int(following) - 1
+
+
+def grant(tx: Tx, task: int, now: float) -> bool:
+    """Grant the task its tickets if nothing stands before any of them; whether it has them all now.
+
+    The task's row is locked before its tickets are looked at: of two that free what it waits for, the second sees
+    what the first did.
+    """
+    candidate = tx.execute(_CANDIDATE, {"_task": task}).first()
+    if candidate is None:
+        return False
+    mine = tx.execute(_OF_TASK, {"_task": task}).all()
+    if not all(ticket.granted for ticket in mine):
+        if candidate.state == "SUSPENDED" or any(_is_blocked(tx, ticket) for ticket in mine):
+            return False
+        tx.execute(_GRANT, {"_task": task})
+    if not candidate.ready and candidate.state != "SUSPENDED":
+        tx.execute(_READY, {"_task": task, "_now": now})
+        tx.touched(task)
+    return True
+
+
+def _is_blocked(tx: Tx, ticket: Any) -> bool:
+    where = {"_r": ticket.resource, "_task": ticket.task, "_n": ticket.ticket}
+    return any(
+        tx.execute(statement, {**where, "_mode": mode}).first() is not None
+        for mode in _conflicting(ticket.mode)
+        for statement in (_HELD, _AHEAD[ticket.yielding])
+    )
+
+
+def _conflicting(mode: str) -> tuple[str, ...]:
+    return (EXCLUSIVE, SHARED) if mode == EXCLUSIVE else (EXCLUSIVE,)
+
+
+def wake(tx: Tx, names: Iterable[str], now: float) -> int:
+    """Grant whoever is next in the queues of these resources; how many were granted."""
+    heads: set[int] = set()
+    for resource in sorted(set(names), key=str.encode):
+        tx.execute(_LOCK, {"_r": resource})
+        heads.update(_head(tx, resource))
+    return sum(grant(tx, task, now) for task in sorted(heads))
+
+
+def _head(tx: Tx, resource: str) -> list[int]:
+    """The tasks that nothing on this resource holds up: one that wants it alone, or all the first that share it."""
+    if tx.execute(_ANY_HELD, {"_r": resource, "_mode": EXCLUSIVE}).first() is not None:
+        return []
+    alone = tx.execute(_FIRST_EXCLUSIVE, {"_r": resource, "_mode": EXCLUSIVE}).first()
+    where = {"_r": resource, "_mode": SHARED}
+    if alone is None:
+        return tx.execute(_ALL_SHARED, where).scalars()
+    statement = _SHARED_BEFORE_YIELDING if alone.yielding else _SHARED_BEFORE
+    shared = tx.execute(statement, {**where, "_n": alone.ticket}).scalars()
+    if shared or tx.execute(_ANY_HELD, where).first() is not None:
+        return shared
+    return [alone.task]
+
+
+def sweep(tx: Tx, now: float, *, after: str = "", limit: int = 100) -> tuple[int, str | None]:
+    """Evaluate queues again, as a net below `wake`: how many tasks were granted, and after which resource to go on
+    (None: that was the last)."""
+    names = tx.execute(_WANTED, {"_after": after, "_limit": limit}).scalars()
+    granted = wake(tx, names, now)
+    return granted, names[-1] if len(names) == limit else None
+
+
+# --- giving up ---------------------------------------------------------------------------------------------------
+
+
+def free(tx: Tx, task: int, now: float) -> None:
+    """Give up the task's tickets, and grant whoever is next."""
+    names = tx.execute(_DROP, {"_task": task}).scalars()
+    if names:
+        wake(tx, names, now)
+
+
+def step_back(tx: Tx, task: int, now: float) -> None:
+    """Let the task be passed over while it is suspended (its row says so by now). It keeps its numbers."""
+    mine = tx.execute(_OF_TASK, {"_task": task}).all()
+    if mine:
+        if any(ticket.granted for ticket in mine):
+            tx.execute(_UNGRANT, {"_task": task})
+        wake(tx, [ticket.resource for ticket in mine], now)
+
+
+def holds_all(tx: Tx, task: int, claims: Sequence[Claim]) -> bool:
+    """Whether nothing that the task claims has to be waited for."""
+    if not claims:
+        return True
+    held = {ticket.resource for ticket in tx.execute(_OF_TASK, {"_task": task}).all() if ticket.granted}
+    return all(claim.resource in held for claim in claims)
+
+
+def tickets_of(tx: Tx, task: int) -> list[Any]:
+    """The task's rows of `tickets`, by resource."""
+    return tx.execute(_OF_TASK, {"_task": task}).all()
+
+
+# --- who waits for whom ------------------------------------------------------------------------------------------
+
+
+def blocked_by(tx: Tx, task: int, *, limit: int = 20) -> list[int]:
+    """The ids of the tasks that must end, or give up a claim, before this one can go on; at most `limit`."""
+    found: dict[int, None] = {}
+    for ticket in tickets_of(tx, task):
+        if ticket.granted:
+            continue
+        for mode in _conflicting(ticket.mode):
+            where = {"_r": ticket.resource, "_task": task, "_n": ticket.ticket, "_mode": mode}
+            found.update(dict.fromkeys(tx.execute(_HELD_ALL, where).scalars()))
+            statement = _AHEAD_ALL[ticket.yielding]
+            found.update(dict.fromkeys(tx.execute(statement, {**where, "_limit": limit}).scalars()))
+    return sorted(found)[:limit]
+
+
+def queue_position(tx: Tx, task: int) -> int | None:
+    """How many tasks have or will have a resource before this one, where most have; None: it waits for none."""
+    waiting = [ticket for ticket in tickets_of(tx, task) if not ticket.granted]
+    if not waiting:
+        return None
+    return max(_tasks_ahead(tx, ticket) for ticket in waiting)
+
+
+def _tasks_ahead(tx: Tx, ticket: Any) -> int:
+    number = int(tx.execute(_HOLDERS, {"_r": ticket.resource, "_task": ticket.task}).scalar())
+    for mode in (EXCLUSIVE, SHARED):
+        where = {"_r": ticket.resource, "_n": ticket.ticket, "_mode": mode}
+        number += int(tx.execute(_AHEAD_COUNT[ticket.yielding], where).scalar())
+    return number

@@ -1,0 +1,106 @@
+"""Leases: which workers are alive, and what becomes of the tasks of one that isn't.
+
+Theory: a worker's row is one incarnation of one process; its id is never used again. It is alive while it says so
+often enough. Who finds that it has stopped marks it dead, in an update that holds only if it has not spoken
+meanwhile, and frees its tasks under new epochs: whatever it still writes carries stale tokens. A dead row stays dead;
+its process, if it lives, is refused and registers anew.
+
+How a worker on the same host is known to be dead at once, by its file lock: worker/lease.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final, NamedTuple
+
+from sqlalchemy import bindparam, delete, exists, false, insert, null, select, true, update
+
+from holdfast.errors import LeaseLost
+from holdfast.store.base import Tx
+from holdfast.store.schema import tasks, workers
+
+
+class WorkerRow(NamedTuple):
+    """The columns of schema.workers, in its order. `lease_s`: how long after a heartbeat it counts as alive."""
+
+    id: str
+    host: str
+    boot: str
+    pid: int
+    lock_path: str | None
+    pool: str
+    started_at: float
+    heartbeat_at: float
+    lease_s: float
+    dead: bool = False
+
+
+_ADD: Final = insert(workers)
+_BEAT: Final = (
+    update(workers)
+    .where(workers.c.id == bindparam("_id"), workers.c.dead == false())
+    .values(heartbeat_at=bindparam("_now"))
+)
+_HELD: Final = select(tasks.c.id).where(tasks.c.worker_id == bindparam("_id"))
+_ALIVE: Final = select(workers).where(workers.c.dead == false()).order_by(workers.c.started_at, workers.c.id)
+_BURY: Final = (
+    update(workers)
+    .where(workers.c.id == bindparam("_id"), workers.c.dead == false(), workers.c.heartbeat_at <= bindparam("_seen"))
+    .values(dead=true())
+)
+_FREE: Final = (
+    update(tasks)
+    .where(tasks.c.worker_id == bindparam("_id"))
+    .values(worker_id=null(), token=null(), epoch=tasks.c.epoch + 1, due_at=bindparam("_now"))
+    .returning(tasks.c.id)
+)
+_FORGET: Final = delete(workers).where(
+    workers.c.dead == true(),
+    workers.c.heartbeat_at < bindparam("_before"),
+    ~exists().where(tasks.c.worker_id == workers.c.id),
+)
+
+
+def register(tx: Tx, worker: WorkerRow) -> None:
+    """Make the worker known, before it takes its first task."""
+    tx.execute(_ADD, worker._asdict())
+
+
+def heartbeat(tx: Tx, worker: str, now: float, *, held: Collection[int]) -> list[int]:
+    """Renew the lease. Which of the tasks `held` are the worker's no more: it must stop those.
+
+    Raises: LeaseLost: the worker was taken for dead. It must stop all its tasks and register anew.
+    """
+    if tx.execute(_BEAT, {"_id": worker, "_now": now}).rowcount != 1:
+        raise LeaseLost(worker=worker)
+    return sorted(set(held).difference(tx.execute(_HELD, {"_id": worker}).scalars()))
+
+
+def alive(tx: Tx) -> list[WorkerRow]:
+    """The workers that nobody has marked dead, the oldest first."""
+    return [WorkerRow._make(found) for found in tx.execute(_ALIVE).all()]
+
+
+def expired(tx: Tx, now: float) -> list[WorkerRow]:
+    """The workers whose leases have run out."""
+    return [worker for worker in alive(tx) if worker.heartbeat_at + worker.lease_s <= now]
+
+
+def mark_dead(tx: Tx, worker: str, now: float, *, seen: float | None = None) -> list[int]:
+    """Take the worker's tasks away: anybody may take them now. Their ids; none if the worker was marked before.
+
+    `seen` is its `heartbeat_at` when it was judged: if it has spoken since, nothing happens. None: it is known to be
+    gone, or says so itself.
+    """
+    values = {"_id": worker, "_seen": float("1e300") if seen is None else seen}
+    if tx.execute(_BURY, values).rowcount != 1:
+        return []
+    freed = sorted(tx.execute(_FREE, {"_id": worker, "_now": now}).scalars())
+    for task in freed:
+        tx.touched(task)
+    return freed
+
+
+def forget(tx: Tx, *, before: float) -> int:
+    """Delete the rows of workers that were last heard of before then and have no tasks left; how many."""
+    return tx.execute(_FORGET, {"_before": before}).rowcount

@@ -1,0 +1,57 @@
+"""Claims at rest: what a suspended task gives up, and how it gets it again before anything moves.
+
+Theory: a task that rests keeps its claims, unless it never began (then it is passed over and keeps its place in the
+queues) or was told to release them (then it queues anew, at the end). What `ready` says about the rest of a task's
+life is decided here and in `claims.grant`.
+
+The queues: tasks/claims.py. The verbs: tasks/control.py.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import bindparam, false, null, select, update
+
+from holdfast.store.base import Tx
+from holdfast.store.schema import tasks, tickets
+from holdfast.tasks import claims, row
+from holdfast.tasks.row import TaskRow
+
+_NOT_READY: Final = update(tasks).where(tasks.c.id == bindparam("_task")).values(ready=false())
+_FENCE: Final = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("_task"), tasks.c.worker_id.is_not(null()))
+    .values(worker_id=null(), token=null(), epoch=tasks.c.epoch + 1)
+)
+_ANY: Final = select(tickets.c.ticket).where(tickets.c.task == bindparam("_task")).limit(1)
+
+
+def at_rest(tx: Tx, task: TaskRow, now: float, *, never_began: bool, release_claims: bool) -> None:
+    """The task is SUSPENDED, in its row too: give up what it does not keep."""
+    if task.parent_id is not None or tx.execute(_ANY, {"_task": task.id}).first() is None:
+        return  # a child holds what its root holds
+    if release_claims:
+        claims.free(tx, task.id, now)
+    elif never_began or not task.ready:
+        claims.step_back(tx, task.id, now)
+    else:
+        return
+    tx.execute(_NOT_READY, {"_task": task.id})
+    # A worker that has it still has nothing running, and must not go on by itself when it is resumed.
+    tx.execute(_FENCE, {"_task": task.id})
+
+
+def go_on(tx: Tx, task: TaskRow, now: float) -> None:
+    """The task moves again, in its row too: queue for the claims it lacks. No worker has it before it has them."""
+    if task.parent_id is not None:
+        return
+    _, text = row.asked_for(tx, task.id)
+    wanted = claims.from_text(text)
+    if wanted and tx.execute(_ANY, {"_task": task.id}).first() is None:
+        if task.start_after is not None and task.start_after > now:
+            return  # submit.draw_due will
+        claims.draw(tx, task.id, wanted, yielding=claims.is_yielding(text))
+    if not claims.grant(tx, task.id, now):
+        tx.execute(_NOT_READY, {"_task": task.id})
+        tx.execute(_FENCE, {"_task": task.id})

@@ -1,0 +1,93 @@
+"""Retention: ended tasks are forgotten when their time has come, a bounded number of rows at once.
+
+Theory: one call is one short transaction, so writers wait for no purge; a journal longer than the bound takes several
+calls. The tag of a purged task stays as a tombstone (tasks/tags.py).
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from sqlalchemy import bindparam, delete, null, select, update
+
+from holdfast.store.base import Tx
+from holdfast.store.schema import inputs, journal, steps, tags, tasks, tickets
+
+DAY_S: Final = 86_400.0
+
+
+class Purged(NamedTuple):
+    """`more`: there was more to do than one call does."""
+
+    tasks: int
+    rows: int
+    more: bool
+
+
+_EXPIRED: Final = (
+    select(tasks.c.id)
+    .where(tasks.c.expires_at <= bindparam("_now"), tasks.c.finished_at.is_not(null()))
+    .order_by(tasks.c.expires_at)
+    .limit(bindparam("_limit"))
+)
+_EVENTS: Final = (
+    select(journal.c.seq)
+    .where(journal.c.task == bindparam("_task"))
+    .order_by(journal.c.seq)
+    .limit(1)
+    .offset(bindparam("_count"))
+)
+_STEPS: Final = (
+    select(steps.c.ord)
+    .where(steps.c.task == bindparam("_task"))
+    .order_by(steps.c.ord)
+    .limit(1)
+    .offset(bindparam("_count"))
+)
+_DROP_EVENTS: Final = delete(journal).where(journal.c.task == bindparam("_task"), journal.c.seq < bindparam("_end"))
+_DROP_STEPS: Final = delete(steps).where(steps.c.task == bindparam("_task"), steps.c.ord < bindparam("_end"))
+_BURY_TAG: Final = (
+    update(tags).where(tags.c.task == bindparam("_task")).values(task=null(), expires_at=bindparam("_until"))
+)
+_DROP: Final = (
+    delete(inputs).where(inputs.c.task == bindparam("_task")),
+    delete(tickets).where(tickets.c.task == bindparam("_task")),
+    delete(tasks).where(tasks.c.id == bindparam("_task")),
+)
+_TOMBS: Final = (
+    select(tags.c.project_id, tags.c.tag).where(tags.c.expires_at <= bindparam("_now")).limit(bindparam("_limit"))
+)
+_DROP_TOMB: Final = delete(tags).where(tags.c.project_id == bindparam("_project"), tags.c.tag == bindparam("_tag"))
+_END: Final = 1 << 62
+
+
+def purge(tx: Tx, now: float, *, tombstone_s: float = 30 * DAY_S, rows_max: int = 2_000) -> Purged:
+    """Delete what has expired, at most about `rows_max` rows. Tags of what goes answer "gone" for `tombstone_s`."""
+    gone = rows = 0
+    for project_id, tag in tx.execute(_TOMBS, {"_now": now, "_limit": rows_max}).all():
+        rows += tx.execute(_DROP_TOMB, {"_project": project_id, "_tag": tag}).rowcount
+    expired = tx.execute(_EXPIRED, {"_now": now, "_limit": rows_max}).scalars()
+    for task in expired:
+        if rows >= rows_max:
+            break
+        dropped, whole = _drop_some(tx, task, rows_max - rows)
+        rows += dropped
+        if not whole:
+            break
+        tx.execute(_BURY_TAG, {"_task": task, "_until": now + tombstone_s})
+        for statement in _DROP:
+            rows += tx.execute(statement, {"_task": task}).rowcount
+        gone += 1
+        tx.touched(task)
+    return Purged(gone, rows, more=rows >= rows_max or gone < len(expired))
+
+
+def _drop_some(tx: Tx, task: int, rows_max: int) -> tuple[int, bool]:
+    """Delete rows of a task's journal and steps: how many, and whether those were all."""
+    rows = 0
+    for find, drop in ((_EVENTS, _DROP_EVENTS), (_STEPS, _DROP_STEPS)):
+        end = tx.execute(find, {"_task": task, "_count": max(rows_max - rows, 0)}).scalar()
+        rows += tx.execute(drop, {"_task": task, "_end": _END if end is None else end}).rowcount
+        if end is not None:
+            return rows, False
+    return rows, True

@@ -1,0 +1,107 @@
+"""A row of `tasks`, as a typed tuple, and the ways to get one.
+
+What people are shown of it: tasks/query.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import bindparam, select, update
+
+from holdfast.errors import TaskNotFound
+from holdfast.store.base import Tx
+from holdfast.store.schema import inputs, tasks
+
+
+class TaskRow(NamedTuple):
+    """The columns of schema.tasks, in its order (a test holds the two together)."""
+
+    id: int
+    uuid: str
+    seq: int
+    token: str | None
+    epoch: int
+    worker_id: str | None
+    state: str
+    hold: str | None
+    goal: str | None
+    reason: str | None
+    past_pivot: bool
+    effect: str
+    revert: str
+    ready: bool
+    due_at: float | None
+    start_after: float | None
+    priority: int
+    pool: str
+    deaths: int
+    progress_done: float
+    progress_total: float
+    completed: int
+    total: int
+    progress_step: str | None
+    progress_message: str | None
+    progress_at: float | None
+    created_at: float
+    executed_at: float | None
+    updated_at: float
+    finished_at: float | None
+    expires_at: float | None
+    flow: str
+    version: str
+    reference: str
+    digest: str | None
+    tag: str | None
+    project_id: str
+    user_id: str
+    request_id: str
+    origin: str
+    parent_id: int | None
+    root_id: int | None
+    retry_of: int | None
+    rollback_of: int | None
+    resting: str | None
+    result: str | None
+    error: str | None
+
+    @property
+    def root(self) -> int:
+        """The id of the task at the top: a task without a parent is its own."""
+        return self.root_id if self.root_id is not None else self.id
+
+
+_BY_ID: Final = select(tasks).where(tasks.c.id == bindparam("_id"))
+# An UPDATE and not a SELECT: on READ COMMITTED only it sees what the writer before it has committed.
+_LOCK: Final = update(tasks).where(tasks.c.id == bindparam("_id")).values(seq=tasks.c.seq).returning(tasks)
+_INPUTS: Final = select(inputs.c.inputs, inputs.c.claims).where(inputs.c.task == bindparam("_id"))
+
+
+def of(row: Any) -> TaskRow:
+    """A row that selects the whole table, as a TaskRow."""
+    return TaskRow._make(row)
+
+
+def read(tx: Tx, task: int) -> TaskRow:
+    """Raises: TaskNotFound."""
+    return _found(tx.execute(_BY_ID, {"_id": task}).first(), task)
+
+
+def lock(tx: Tx, task: int) -> TaskRow:
+    """The row as it is once every other writer of it has ended, and until this transaction ends.
+
+    Raises: TaskNotFound.
+    """
+    return _found(tx.execute(_LOCK, {"_id": task}).first(), task)
+
+
+def _found(row: Any, task: int) -> TaskRow:
+    if row is None:
+        raise TaskNotFound(task=task)
+    return TaskRow._make(row)
+
+
+def asked_for(tx: Tx, task: int) -> tuple[str, str]:
+    """The task's inputs and claims, as they are stored."""
+    row = tx.execute(_INPUTS, {"_id": task}).first()
+    return ("{}", "[]") if row is None else (row[0], row[1])

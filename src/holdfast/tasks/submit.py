@@ -1,0 +1,177 @@
+"""Admission: a request becomes a task, once.
+
+Theory: the tag, the row, its inputs and its tickets are one transaction, so a request is accepted as a whole or never
+was. Its tickets are drawn when it becomes due: a task that starts later stands in no queue before. A child draws no
+tickets: it uses what its root holds, and claims the rest late.
+
+How tickets are granted: tasks/claims.py. What a tag is for: tasks/tags.py.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from sqlalchemy import bindparam, exists, false, func, insert, literal, null, select, update
+
+from holdfast.errors import StateError
+from holdfast.store.base import Tx
+from holdfast.store.schema import inputs, plans, tasks, tickets
+from holdfast.tasks import claims, late, row, tags
+from holdfast.tasks.claims import Claim
+from holdfast.tasks.row import TaskRow
+
+
+class Request(NamedTuple):
+    """What somebody asks for. `inputs` is JSON text of the codec; `claims` as `claims_of` gives them. `canonical`
+    stands for the inputs in the tag's fingerprint, where they hold secrets, whose sealed text is new each time.
+    `outline` describes the plan of `digest`; `steps` and `weight` are its totals, for progress."""
+
+    flow: str
+    reference: str
+    inputs: str = "{}"
+    version: str = "1"
+    claims: tuple[Claim, ...] = ()
+    yielding: bool = False
+    tag: str | None = None
+    canonical: str | None = None
+    digest: str | None = None
+    outline: str | None = None
+    steps: int = 0
+    weight: float = 0.0
+    start_after: float | None = None
+    priority: int = 0
+    pool: str = "default"
+    project_id: str = "default"
+    user_id: str = ""
+    request_id: str = ""
+    origin: str = "library"
+    parent: int | None = None
+    retry_of: int | None = None
+    rollback_of: int | None = None
+
+
+class Submitted(NamedTuple):
+    """`replayed`: the same request had made this task before."""
+
+    task: TaskRow
+    replayed: bool
+
+
+_INSERT: Final = insert(tasks).returning(tasks.c.id)
+_INPUTS: Final = insert(inputs)
+_PLAN_KNOWN: Final = select(plans.c.digest).where(plans.c.digest == bindparam("_digest"))
+_PLAN: Final = insert(plans)
+_unbegun = (
+    tasks.c.start_after.is_not(null()) & tasks.c.executed_at.is_(null()) & tasks.c.finished_at.is_(null())
+)  # the index's own words
+_UNDRAWN: Final = (
+    select(tasks.c.id)
+    .where(
+        _unbegun,
+        tasks.c.start_after <= bindparam("_now"),
+        tasks.c.state == literal("PENDING"),
+        tasks.c.ready == false(),
+        ~exists().where(tickets.c.task == tasks.c.id),
+    )
+    .order_by(tasks.c.start_after, tasks.c.id)
+    .limit(bindparam("_limit"))
+)
+_NEXT_START: Final = select(func.min(tasks.c.start_after)).where(_unbegun, tasks.c.start_after > bindparam("_now"))
+_DRAWN: Final = update(tasks).where(tasks.c.id == bindparam("_task")).values(start_after=null())
+
+
+def submit(tx: Tx, request: Request, now: float, uuid: str) -> Submitted:
+    """Make the task, or find the one that the same request made before. `uuid` is a UUIDv7 of the caller's.
+
+    Raises: TagInvalid, TagReused, TaskGone, ClaimRefused (a child's), TaskNotFound and StateError (its parent).
+    """
+    asked = None
+    if request.tag is not None:
+        tags.check(request.tag)
+        asked = tags.fingerprint(request.flow, request.canonical or request.inputs, request.claims)
+        known = tags.find(tx, request.project_id, request.tag, asked, now)
+        if known is not None:
+            return Submitted(row.read(tx, known), replayed=True)
+    root = None if request.parent is None else _root_of(tx, request.parent)
+    if request.digest is not None and request.outline is not None:
+        remember_plan(tx, request.digest, request.outline)
+    task = _insert(tx, request, now, uuid, root)
+    if request.tag is not None and asked is not None:
+        tags.take(tx, request.project_id, request.tag, asked, task)
+    if root is not None:
+        late.add(tx, task, root, request.claims)
+    elif request.claims and not _is_later(request, now):
+        claims.draw(tx, task, request.claims, yielding=request.yielding)
+        claims.grant(tx, task, now)
+    tx.touched(task)
+    return Submitted(row.read(tx, task), replayed=False)
+
+
+def remember_plan(tx: Tx, digest: str, outline: str) -> None:
+    """Keep the outline of a plan, once."""
+    if tx.execute(_PLAN_KNOWN, {"_digest": digest}).first() is None:
+        tx.execute(_PLAN, {"digest": digest, "outline": outline})
+
+
+def draw_due(tx: Tx, now: float, *, limit: int = 100) -> int:
+    """Draw the tickets of tasks whose `start_after` has come, in that order; how many tasks that were."""
+    due = tx.execute(_UNDRAWN, {"_now": now, "_limit": limit}).scalars()
+    for task in due:
+        _, text = row.asked_for(tx, task)
+        tx.execute(_DRAWN, {"_task": task})
+        claims.draw(tx, task, claims.from_text(text), yielding=claims.is_yielding(text))
+        claims.grant(tx, task, now)
+    return len(due)
+
+
+def next_start(tx: Tx, now: float) -> float | None:
+    """The next `start_after` to come."""
+    at: float | None = tx.execute(_NEXT_START, {"_now": now}).scalar()
+    return at
+
+
+def _is_later(request: Request, now: float) -> bool:
+    return request.start_after is not None and request.start_after > now
+
+
+def _root_of(tx: Tx, parent: int) -> int:
+    above = row.lock(tx, parent)
+    if above.finished_at is not None:
+        raise StateError(f"task {above.uuid} has ended ({above.state}): it can have no more children")
+    return above.root
+
+
+def _insert(tx: Tx, request: Request, now: float, uuid: str, root: int | None) -> int:
+    later = _is_later(request, now)
+    task = tx.execute(
+        _INSERT,
+        {
+            "uuid": uuid,
+            "state": "PENDING",
+            "ready": root is not None or not request.claims,
+            "due_at": request.start_after if later else now,
+            "start_after": request.start_after if later else None,
+            "priority": request.priority,
+            "pool": request.pool,
+            "progress_total": request.weight,
+            "total": request.steps,
+            "created_at": now,
+            "updated_at": now,
+            "flow": request.flow,
+            "version": request.version,
+            "reference": request.reference,
+            "digest": request.digest,
+            "tag": request.tag,
+            "project_id": request.project_id,
+            "user_id": request.user_id,
+            "request_id": request.request_id,
+            "origin": request.origin,
+            "parent_id": request.parent,
+            "root_id": root,
+            "retry_of": request.retry_of,
+            "rollback_of": request.rollback_of,
+        },
+    ).scalar()
+    text = claims.to_text(request.claims, yielding=request.yielding)
+    tx.execute(_INPUTS, {"task": task, "inputs": request.inputs, "claims": text})
+    return int(task)

@@ -1,0 +1,95 @@
+"""Tags: a name of the caller's for its request, so that asking twice makes one task.
+
+Theory: the key is (project, tag); the fingerprint says what was asked for. The same request again is answered with
+the task it made, whatever became of it; another request under the same tag is refused. When the task is purged its
+tag stays as a tombstone for a while, so that a late repetition is told "gone" and does not run everything again.
+Which situation gets which answer is a table in docs/reference (API: tag semantics).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import bindparam, delete, insert, select
+
+from holdfast.errors import TagInvalid, TagReused, TaskGone
+from holdfast.store.base import Tx
+from holdfast.store.schema import tags, tasks
+from holdfast.tasks.claims import Claim
+
+TAG_CHARS_MAX: Final = 255
+
+_KEY = (tags.c.project_id == bindparam("_project")) & (tags.c.tag == bindparam("_tag"))
+_FIND: Final = select(tags).where(_KEY).with_for_update()
+_DROP: Final = delete(tags).where(_KEY)
+_ADD: Final = insert(tags)
+_NAMED: Final = select(tasks.c.uuid, tasks.c.created_at).where(tasks.c.id == bindparam("_id"))
+
+
+def check(tag: str) -> str:
+    """The tag itself. Raises: TagInvalid."""
+    if not 0 < len(tag) <= TAG_CHARS_MAX or not all("!" <= letter <= "~" for letter in tag):
+        raise TagInvalid(f"a tag is 1 to {TAG_CHARS_MAX} visible ASCII characters: {tag[:40]!r} is not", tag=tag[:40])
+    return tag
+
+
+def fingerprint(flow: str, inputs: str, claims: Sequence[Claim]) -> str:
+    """What a request asks for, as a hash. `inputs` is JSON text, of which neither the order of keys, nor blanks, nor
+    1 against 1.0 make a difference."""
+    from hashlib import sha256
+    from json import loads
+
+    asked = [flow, loads(inputs), [list(claim) for claim in claims]]
+    return sha256(canonical(asked).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def canonical(data: Any) -> str:
+    """JSON data as text that is equal where the data is (RFC 8785; but whole numbers keep all their digits)."""
+    from json import dumps
+
+    return dumps(_plain(data), ensure_ascii=False, separators=(",", ":"))
+
+
+def _plain(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _plain(data[key]) for key in sorted(data, key=_code_units)}
+    if isinstance(data, list):
+        return [_plain(item) for item in data]
+    if isinstance(data, float) and data.is_integer():
+        return int(data)
+    return data
+
+
+def _code_units(key: str) -> bytes:
+    """What RFC 8785 §3.2.3 sorts by."""
+    return key.encode("utf-16-be", "surrogatepass")
+
+
+def find(tx: Tx, project_id: str, tag: str, asked: str, now: float) -> int | None:
+    """The id of the task that this request made before, or None: the tag is free.
+
+    Raises: TagReused: the tag names another request. TaskGone: the task it named has been purged.
+    """
+    where = {"_project": project_id, "_tag": tag}
+    known = tx.execute(_FIND, where).first()
+    if known is None:
+        return None
+    if known.expires_at is not None and known.expires_at <= now:
+        tx.execute(_DROP, where)
+        return None
+    if known.task is None:
+        raise TaskGone(f"the task tagged {tag} has been purged; its tag is free again later", tag=tag)
+    if known.fingerprint != asked:
+        first = tx.execute(_NAMED, {"_id": known.task}).one()
+        raise TagReused(
+            f"tag {tag} already names another request, that of task {first.uuid}: choose another tag",
+            task=first.uuid,
+            first_seen=first.created_at,
+        )
+    return int(known.task)
+
+
+def take(tx: Tx, project_id: str, tag: str, asked: str, task: int) -> None:
+    """Let the tag, which `find` called free, name the task."""
+    tx.execute(_ADD, {"project_id": project_id, "tag": tag, "fingerprint": asked, "task": task, "expires_at": None})

@@ -1,0 +1,106 @@
+"""Taking: how a worker gets a task, hears that somebody wants something of it, and gives it back.
+
+Theory: `due_at` says when a worker has something to do with a task; NULL: not before somebody asks for it. Taking
+clears it, so while a worker has the task, `due_at` is set only by verbs and events: it is the bell that `called`
+listens for. Each taking makes a new token; an append with an older one is refused (store/appends.py).
+
+Whose lease has ended: tasks/lease.py. What makes a task ready: tasks/claims.py.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from sqlalchemy import Text, bindparam, case, cast, func, null, select, true, update
+
+from holdfast.store.base import Tx
+from holdfast.store.schema import tasks
+from holdfast.tasks import row, submit
+from holdfast.tasks.row import TaskRow
+
+_free = (tasks.c.pool == bindparam("_pool")) & (tasks.c.ready == true()) & tasks.c.worker_id.is_(null())
+_NEXT: Final = (
+    select(tasks.c.id)
+    .where(_free, tasks.c.due_at <= bindparam("_now"))
+    .order_by(tasks.c.priority.desc(), tasks.c.id)
+    .limit(bindparam("_limit"))
+    .with_for_update(skip_locked=True)
+)
+_TAKE: Final = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("_task"))
+    .values(
+        worker_id=bindparam("_worker"),
+        epoch=tasks.c.epoch + 1,
+        token=bindparam("_before", type_=Text) + cast(tasks.c.epoch + 1, Text) + bindparam("_after", type_=Text),
+        due_at=null(),
+    )
+    .returning(tasks)
+)
+_DUE: Final = select(func.min(tasks.c.due_at)).where(_free, tasks.c.due_at > bindparam("_now"))
+_CALLED: Final = select(tasks.c.id, tasks.c.seq).where(
+    tasks.c.worker_id == bindparam("_worker"), tasks.c.due_at.is_not(null())
+)
+_HEARD: Final = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("_task"), tasks.c.token == bindparam("_token"), tasks.c.seq <= bindparam("_seen"))
+    .values(due_at=null())
+)
+_RELEASE: Final = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("_task"), tasks.c.token == bindparam("_token"))
+    .values(
+        worker_id=null(),
+        token=null(),
+        due_at=case((tasks.c.seq > bindparam("_seen"), bindparam("_now")), else_=bindparam("_due")),
+        updated_at=bindparam("_now"),
+    )
+)
+_NO_SEQ: Final = 1 << 62
+
+
+class Call(NamedTuple):
+    """Somebody has written into the journal of a task that a worker has."""
+
+    task: int
+    seq: int
+
+
+def take(tx: Tx, worker: str, *, generation: str, nonce: str, now: float, limit: int, pool: str) -> list[TaskRow]:
+    """Take up to `limit` tasks that are due, the highest priority first, then the oldest. Their rows, with the new
+    tokens. Tasks whose `start_after` has come enter their queues first."""
+    submit.draw_due(tx, now)
+    found = tx.execute(_NEXT, {"_pool": pool, "_now": now, "_limit": limit}).scalars()
+    values = {"_worker": worker, "_before": f"{generation}.", "_after": f".{nonce}"}
+    return [row.of(tx.execute(_TAKE, {**values, "_task": task}).one()) for task in found]
+
+
+def next_due(tx: Tx, now: float, *, pool: str) -> float | None:
+    """When, after now, the next task becomes due by time alone: taken by nobody, and it has its claims."""
+    earliest: list[float] = [
+        at
+        for at in (tx.execute(_DUE, {"_pool": pool, "_now": now}).scalar(), submit.next_start(tx, now))
+        if at is not None
+    ]
+    return min(earliest, default=None)
+
+
+def called(tx: Tx, worker: str) -> list[Call]:
+    """The worker's tasks that somebody wants something of, and up to where their journals go by now."""
+    return [Call(*found) for found in tx.execute(_CALLED, {"_worker": worker}).all()]
+
+
+def heard(tx: Tx, task: int, token: str, seen: int) -> None:
+    """The worker has folded the journal up to `seen`; if there is no more, nobody calls."""
+    tx.execute(_HEARD, {"_task": task, "_token": token, "_seen": seen})
+
+
+def release(tx: Tx, task: int, token: str, *, due_at: float | None, now: float, seen: int | None = None) -> bool:
+    """Give a task back: it waits for a time (`due_at`), or for a verb or an event (None). Whether it was still the
+    worker's.
+
+    `seen` is the last seq that the worker has folded: what came behind it makes the task due at once. Without it (in
+    `Append.then`, where nothing can have come between) nothing does.
+    """
+    values = {"_task": task, "_token": token, "_due": due_at, "_now": now}
+    return tx.execute(_RELEASE, {**values, "_seen": _NO_SEQ if seen is None else seen}).rowcount == 1

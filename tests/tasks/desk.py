@@ -1,0 +1,64 @@
+"""What the tests of this folder say over and over: submit, begin, end, look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import select, update
+
+from holdfast.store.schema import tasks, tickets
+from holdfast.store.sqlite import SqliteStore
+from holdfast.tasks import finish, row
+from holdfast.tasks.claims import claims_of
+from holdfast.tasks.row import TaskRow
+from holdfast.tasks.submit import Request, Submitted, submit
+
+DAY_S = 86_400.0
+
+
+class Desk:
+    """One store, a clock that moves by a second a call, and short names for tasks."""
+
+    def __init__(self, store: SqliteStore, now: float = 1000.0) -> None:
+        self.store = store
+        self.now = now
+        self.number = 0
+
+    def tick(self) -> float:
+        self.now += 1.0
+        return self.now
+
+    def ask(self, *claims: str | tuple[str, str], **fields: Any) -> Submitted:
+        self.number += 1
+        request = Request(flow="build", reference="flows:build", claims=claims_of(claims), **fields)
+        uuid = f"00000000-0000-7000-8000-{self.number:012}"
+        now = self.tick()
+        return self.store.write(lambda tx: submit(tx, request, now, uuid))
+
+    def submit(self, *claims: str | tuple[str, str], **fields: Any) -> int:
+        return self.ask(*claims, **fields).task.id
+
+    def row(self, task: int) -> TaskRow:
+        return self.store.read(lambda tx: row.read(tx, task))
+
+    def ready(self, *ids: int) -> list[bool]:
+        return [self.row(task).ready for task in ids]
+
+    def set(self, task: int, **columns: Any) -> None:
+        """What a worker's append would have set."""
+        self.store.write(lambda tx: tx.execute(update(tasks).where(tasks.c.id == task).values(**columns)))
+
+    def begin(self, task: int) -> None:
+        self.set(task, state="RUNNING", executed_at=self.tick())
+
+    def end(self, task: int, state: str = "SUCCEEDED", **columns: Any) -> None:
+        now = self.tick()
+        self.store.write(lambda tx: finish.ended(tx, task, state, now, retention_s=DAY_S, **columns))
+
+    def granted(self) -> dict[str, list[tuple[int, str]]]:
+        """Who holds each resource."""
+        statement = select(tickets.c.resource, tickets.c.task, tickets.c.mode).where(tickets.c.granted)
+        held: dict[str, list[tuple[int, str]]] = {}
+        for resource, task, mode in self.store.read(lambda tx: tx.execute(statement).all()):
+            held.setdefault(resource, []).append((task, mode))
+        return held
