@@ -17,7 +17,9 @@ def sqlite_path(url: str) -> str:
     """The file that `sqlite:///FILE` names, or `:memory:`. Raises DatabaseUrlInvalid."""
     scheme, separator, path = url.partition("://")
     if scheme != "sqlite" or not separator:
-        raise DatabaseUrlInvalid(f"{url!r} can't be used: sqlite:///FILE, sqlite:////ABSOLUTE/FILE or sqlite:///:memory:")
+        raise DatabaseUrlInvalid(
+            f"{url!r} can't be used: sqlite:///FILE, sqlite:////ABSOLUTE/FILE or sqlite:///:memory:"
+        )
     if path in ("", "/", "/:memory:"):
         return ":memory:"
     if not path.startswith("/") or "?" in path or "\0" in path:

@@ -79,8 +79,8 @@ class Hot:
         sets `columns`: one statement, because each costs a walk to the row."""
         made = self._guards.get(columns)
         if made is None:
-            values = {name: bindparam(name) for name in columns}
-            values["seq"] = tasks.c.seq + bindparam("_count")  # type: ignore[assignment]
+            values: dict[str, Any] = {name: bindparam(name) for name in columns}
+            values["seq"] = tasks.c.seq + bindparam("_count")
             statement = update(tasks).where(*FENCED, tasks.c.seq == bindparam("_seen")).values(values)
             prepared = self.statements.prepare(statement)
             made = self._guards[columns] = (prepared.sql, prepared.names)
@@ -165,8 +165,8 @@ def _in_bulk(tx: Transaction, batch: Sequence[Append]) -> list[Appended | LeaseL
         cursor.executemany(hot.steps, projected)
     if folded:
         cursor.executemany(hot.fold, folded)
-    for then in thens:
-        then(tx)
+    for last_act in thens:
+        last_act(tx)
     return [Appended(last[one.task], True) for one in batch]
 
 

@@ -48,7 +48,9 @@ def _told(code: int, error: sqlite3.Error, path: str) -> Exception | None:
         return StoreUnwritable(f"{path} can't be written: check the permissions of the file and of its directory")
     if code == IOERR:
         name = getattr(error, "sqlite_errorname", "SQLITE_IOERR")
-        return StoreUnwritable(f"the disk under {path} fails ({name}): check it, then start again; what was acknowledged is kept")
+        return StoreUnwritable(
+            f"the disk under {path} fails ({name}): mend it and start again; nothing acknowledged is lost"
+        )
     if code == CONSTRAINT:
         return Conflict(f"a row breaks a constraint of the schema: {error}")
     return None

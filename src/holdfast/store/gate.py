@@ -39,7 +39,9 @@ class FileGate:
             self._next = os.open(path + "-next", flags, 0o666)
         except OSError as error:
             self.close()
-            raise StoreUnwritable(f"{path} can't be made: check that its directory exists and may be written") from error
+            raise StoreUnwritable(
+                f"{path} can't be made: check that its directory exists and may be written"
+            ) from error
 
     def enter(self) -> None:
         """Raises StoreBusy, with nothing held."""

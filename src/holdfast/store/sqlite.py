@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from sqlalchemy.dialects.sqlite import dialect, insert
 
-from holdfast.errors import HoldfastClosed, HoldfastError, LeaseLost, WorldError
+from holdfast.errors import HoldfastClosed, LeaseLost, WorldError
 from holdfast.store import faults
 from holdfast.store.appends import Hot
 from holdfast.store.base import Append, Appended, JournalRow, Tx
@@ -204,7 +204,7 @@ class SqliteStore:
 
     def append(self, batch: Sequence[Append]) -> list[Appended | LeaseLost | Exception]:
         if len(batch) != 1:
-            return self._writer.run(AppendMany(batch)) if batch else []  # type: ignore[no-any-return]
+            return self._writer.run(AppendMany(batch)) if batch else []
         try:
             return [self._writer.run(AppendOne(batch[0]))]
         except (WorldError, HoldfastClosed):

@@ -28,7 +28,7 @@ def row_type(names: tuple[str, ...]) -> Any:
     """The named tuple of these fields; making one takes longer than a query, so they are kept."""
     kind = _row_types.get(names)
     if kind is None:
-        kind = _row_types[names] = namedtuple("Row", names, rename=True)  # type: ignore[misc]
+        kind = _row_types[names] = namedtuple("Row", names, rename=True)
     return kind
 
 
@@ -89,7 +89,7 @@ class Statements:
 
     def prepare(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Prepared:
         """For a statement that writes, the columns written are those named by `parameters`."""
-        keys = tuple(parameters) if parameters and statement.is_dml else None  # type: ignore[attr-defined]
+        keys = tuple(parameters) if parameters and statement.is_dml else None
         key = (id(statement), keys)
         kept = self._kept.get(key)
         if kept is None:

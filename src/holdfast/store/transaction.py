@@ -32,6 +32,7 @@ DRAW_SEQ = (
     .returning(tasks.c.seq)
 )
 
+
 class Rows:
     """What a statement gave, read to its end."""
 
