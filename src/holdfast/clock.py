@@ -1,0 +1,83 @@
+"""The only reader of time and of chance; everything else is handed a `Clock`.
+
+A fake one that jumps is testing/clock.py.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from threading import Event, Lock
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+
+#: A wait is never asked of the system for longer; who waits longer is woken and waits again.
+WAIT_S_MAX = 86_400.0
+
+# Goes on while the machine sleeps, as the leases of its tasks do on other machines (clock_gettime(2)).
+_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class Clock:
+    """The system's clock and randomness. Safe to use from any thread."""
+
+    __slots__ = ("_lock", "_ticks")
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._ticks = 0
+
+    def time(self) -> float:
+        """Seconds since the epoch, UTC. It may be set back: compare it with stored times only."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds since some fixed moment; never goes back and does not stop while the machine sleeps."""
+        return time.clock_gettime(_BOOT)
+
+    def wait(self, event: Event, timeout_s: float | None = None) -> bool:
+        """Wait until the event is set, at most `timeout_s`; whether it is set. It may return early, unset, where the
+        timeout is longer than a day."""
+        return event.wait(None if timeout_s is None else min(max(timeout_s, 0.0), WAIT_S_MAX))
+
+    async def wait_async(self, event: asyncio.Event, timeout_s: float | None = None) -> bool:
+        """`wait` for a coroutine."""
+        import asyncio
+
+        if timeout_s is not None and not event.is_set():
+            try:
+                async with asyncio.timeout(max(timeout_s, 0.0)):
+                    await event.wait()
+            except TimeoutError:
+                pass
+        elif timeout_s is None:
+            await event.wait()
+        return event.is_set()
+
+    def random(self) -> float:
+        """A number at least 0 and less than 1."""
+        return (int.from_bytes(self.random_bytes(7)) >> 3) / (1 << 53)
+
+    def random_bytes(self, count: int) -> bytes:
+        """Bytes that nobody can guess."""
+        return os.urandom(count)
+
+    def token_hex(self, count: int = 16) -> str:
+        """`count` random bytes in hex."""
+        return self.random_bytes(count).hex()
+
+    def uuid7(self) -> str:
+        """A new id (RFC 9562 §5.7). Those of one clock sort in the order in which they were made, those of several by
+        their milliseconds. The 12 bits behind the milliseconds are a fraction of them (§6.2, method 3)."""
+        ticks = int(self.time() * 4_096_000)  # milliseconds in 4096ths
+        with self._lock:
+            self._ticks = ticks = max(ticks, self._ticks + 1)
+        number = (ticks >> 12 & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | (ticks & 0xFFF) << 64 | 0b10 << 62
+        number |= int.from_bytes(self.random_bytes(8)) >> 2
+        text = f"{number:032x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+SYSTEM = Clock()
