@@ -7,14 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from threading import Event, Lock
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import asyncio
-
-#: A wait is never asked of the system for longer; who waits longer is woken and waits again.
-WAIT_S_MAX = 86_400.0
+from threading import TIMEOUT_MAX, Event, Lock
 
 # Goes on while the machine sleeps, as the leases of its tasks do on other machines (clock_gettime(2)).
 _BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -24,6 +17,9 @@ class Clock:
     """The system's clock and randomness. Safe to use from any thread."""
 
     __slots__ = ("_lock", "_ticks")
+
+    #: Whether waiting takes time. Who can wait in a cheaper way than `wait` (an event loop's timer) may, if it does.
+    real = True
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -38,23 +34,8 @@ class Clock:
         return time.clock_gettime(_BOOT)
 
     def wait(self, event: Event, timeout_s: float | None = None) -> bool:
-        """Wait until the event is set, at most `timeout_s`; whether it is set. It may return early, unset, where the
-        timeout is longer than a day."""
-        return event.wait(None if timeout_s is None else min(max(timeout_s, 0.0), WAIT_S_MAX))
-
-    async def wait_async(self, event: asyncio.Event, timeout_s: float | None = None) -> bool:
-        """`wait` for a coroutine."""
-        import asyncio
-
-        if timeout_s is not None and not event.is_set():
-            try:
-                async with asyncio.timeout(max(timeout_s, 0.0)):
-                    await event.wait()
-            except TimeoutError:
-                pass
-        elif timeout_s is None:
-            await event.wait()
-        return event.is_set()
+        """Wait until the event is set, at most `timeout_s`; whether it is set."""
+        return event.wait(None if timeout_s is None else min(max(timeout_s, 0.0), TIMEOUT_MAX))
 
     def random(self) -> float:
         """A number at least 0 and less than 1."""

@@ -182,7 +182,7 @@ def _checked(setting: Setting, value: Any, called: str) -> int | float | str:
         value = float(value)
     if type(value) is not setting.kind:
         raise SettingInvalid(_invalid(setting, value, called))
-    if type(value) is str:
+    if isinstance(value, str):
         if not value.strip():
             raise SettingInvalid(f"{called} is empty: leave it out or give it a {setting.unit}")
         return value

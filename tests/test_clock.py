@@ -1,0 +1,138 @@
+"""Time and chance, real and fake."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+import uuid
+from pathlib import Path
+
+import holdfast
+from holdfast.clock import Clock
+from holdfast.testing.clock import START, FakeClock
+
+
+def test_ids_are_uuid7_that_sort_as_they_were_made() -> None:
+    clock = Clock()
+    ids = [clock.uuid7() for _ in range(5_000)]
+    assert ids == sorted(ids)
+    assert len(set(ids)) == len(ids)
+    parsed = uuid.UUID(ids[-1])
+    assert (parsed.version, parsed.variant, str(parsed)) == (7, uuid.RFC_4122, ids[-1])
+    assert abs((parsed.int >> 80) / 1000 - clock.time()) < 5
+
+
+def test_ids_of_several_threads_differ() -> None:
+    clock = FakeClock()
+    ids: list[str] = []
+    threads = [threading.Thread(target=lambda: ids.extend(clock.uuid7() for _ in range(500))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(ids)) == 2_000
+
+
+def test_an_id_made_after_the_clock_was_set_back_still_sorts_behind() -> None:
+    clock = FakeClock()
+    before = clock.uuid7()
+    clock.set_back(3_600)
+    assert clock.uuid7() > before
+    assert (clock.time(), clock.monotonic()) == (START - 3_600, 0.0)
+
+
+def test_chance_is_in_range_and_a_seed_repeats_it() -> None:
+    assert all(0 <= Clock().random() < 1 for _ in range(1_000))
+    assert FakeClock(seed=1).random() == FakeClock(seed=1).random() != FakeClock(seed=2).random()
+    assert FakeClock(seed=1).uuid7() == FakeClock(seed=1).uuid7()
+    assert re.fullmatch("[0-9a-f]{16}", Clock().token_hex(8))
+
+
+def test_the_real_clock_waits_for_an_event() -> None:
+    clock, event = Clock(), threading.Event()
+    assert not clock.wait(event, 0)
+    assert not clock.wait(event, -1)
+    event.set()
+    assert clock.wait(event)
+    assert clock.wait(event, float("inf"))
+    assert clock.monotonic() <= clock.monotonic()
+
+
+def test_in_one_thread_a_wait_is_over_at_once_and_later() -> None:
+    clock = FakeClock()
+    assert not clock.wait(threading.Event(), 86_400)
+    assert clock.time() == START + 86_400
+    assert clock.monotonic() == 86_400
+    done = threading.Event()
+    done.set()
+    assert clock.wait(done, 5)
+    assert clock.monotonic() == 86_400
+
+
+def test_time_jumps_when_all_threads_wait_and_in_order() -> None:
+    clock, finish = FakeClock(threads=3), threading.Event()
+    woken: list[tuple[float, int]] = []
+
+    def sleeper(seconds: int) -> None:
+        clock.wait(threading.Event(), seconds)
+        woken.append((clock.monotonic(), seconds))
+        clock.wait(finish)
+
+    threads = [threading.Thread(target=sleeper, args=(seconds,)) for seconds in (30, 10, 20)]
+    for thread in threads:
+        thread.start()
+    assert clock.await_waiters(3)  # with time standing still: each has been woken and waits for the finish
+    finish.set()
+    for thread in threads:
+        thread.join(10)
+    assert woken == [(10, 10), (20, 20), (30, 30)]
+
+
+def test_only_advance_moves_a_clock_without_threads() -> None:
+    clock = FakeClock(threads=None)
+    over: list[bool] = []
+    thread = threading.Thread(target=lambda: over.append(clock.wait(threading.Event(), 60)))
+    thread.start()
+    assert clock.await_waiters(1)
+    clock.advance(59)
+    assert clock.await_waiters(1)
+    assert over == []
+    assert clock.jump() == 1
+    thread.join(10)
+    assert over == [False]
+    assert clock.jump() == 0
+
+
+def test_a_set_event_ends_a_wait_with_a_clock_that_nobody_advances() -> None:
+    clock, event = FakeClock(threads=None), threading.Event()
+    over: list[bool] = []
+    thread = threading.Thread(target=lambda: over.append(clock.wait(event)))
+    thread.start()
+    assert clock.await_waiters(1)
+    event.set()
+    thread.join(10)
+    assert over == [True]
+    assert clock.monotonic() == 0
+
+
+def test_nothing_else_reads_time_or_chance() -> None:
+    house = Path(holdfast.__file__).parent
+    reads = re.compile(
+        r"^\s*(import|from) (time|random|secrets)\b|\bos\.urandom\(|\buuid4\(|datetime\.now\(|utcnow\(", re.M
+    )
+    found = {
+        str(file.relative_to(house))
+        for file in house.rglob("*.py")
+        if reads.search(file.read_text()) and file.relative_to(house).parts[0] != "testing"
+    }
+    assert found == {"clock.py"}
+
+
+def test_the_clock_is_cheap_to_import() -> None:
+    code = "import sys, holdfast.clock; print(*sorted({'asyncio', 'random', 'uuid', 'secrets'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True, check=True, text=True
+    )
+    assert done.stdout == "\n"
