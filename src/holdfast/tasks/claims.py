@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import bindparam, delete, false, func, insert, literal, select, true, update
 from sqlalchemy.sql import Select
 
+from holdfast.core.states import SUSPENDED_PENDING, api_state
 from holdfast.errors import UsageError
 from holdfast.store.base import Tx
 from holdfast.store.schema import resources, tasks, tickets
@@ -27,6 +28,7 @@ from holdfast.store.schema import resources, tasks, tickets
 EXCLUSIVE: Final = "exclusive"
 SHARED: Final = "shared"
 YIELDING: Final = "yielding"
+SUSPENDED: Final = api_state(SUSPENDED_PENDING)
 RESOURCE_CHARS_MAX: Final = 255
 CLAIMS_MAX: Final = 256
 
@@ -113,7 +115,7 @@ _READY: Final = (
 _granted = (_t.resource == bindparam("_r")) & (_t.granted == true())
 _mode = _t.mode == bindparam("_mode")
 # Nothing moves a suspended task, so it stands in nobody's way unless it holds.
-_waits = (_t.resource == bindparam("_r")) & (_t.granted == false()) & (tasks.c.state != literal("SUSPENDED"))
+_waits = (_t.resource == bindparam("_r")) & (_t.granted == false()) & (tasks.c.state != literal(SUSPENDED))
 _line = tickets.join(tasks, tasks.c.id == _t.task)
 # One condition for each case, because an OR would keep the database from seeking.
 _before = (_t.yielding == false()) & (_t.ticket < bindparam("_n"))
@@ -188,10 +190,10 @@ def grant(tx: Tx, task: int, now: float) -> bool:
         return False
     mine = tx.execute(_OF_TASK, {"_task": task}).all()
     if not all(ticket.granted for ticket in mine):
-        if candidate.state == "SUSPENDED" or any(_is_blocked(tx, ticket) for ticket in mine):
+        if candidate.state == SUSPENDED or any(_is_blocked(tx, ticket) for ticket in mine):
             return False
         tx.execute(_GRANT, {"_task": task})
-    if not candidate.ready and candidate.state != "SUSPENDED":
+    if not candidate.ready and candidate.state != SUSPENDED:
         tx.execute(_READY, {"_task": task, "_now": now})
         tx.touched(task)
     return True

@@ -10,9 +10,14 @@ from typing import Any, Final
 
 from sqlalchemy import bindparam, false, func, null, select, update
 
+from holdfast.core import states
 from holdfast.store.base import Tx
 from holdfast.store.schema import steps, tasks
 from holdfast.tasks import claims
+
+STEP_STATES: Final = states.STEP_STATES
+STEP_ABORTED: Final = STEP_STATES[states.S_ABORTED]
+STEP_REVERTED: Final = STEP_STATES[states.S_REVERTED]
 
 _COUNT: Final = (
     select(steps.c.state, func.count().label("number"))
@@ -37,8 +42,17 @@ _END: Final = (
         token=null(),
     )
 )
-#: Steps in these states have left nothing behind.
-_HARMLESS: Final = frozenset(("REVERTED", "SKIPPED"))
+_CUT_OFF: Final = (
+    update(steps)
+    .where(steps.c.task == bindparam("_task"), steps.c.state == bindparam("_before"))
+    .values(state=STEP_ABORTED, ended_at=bindparam("_now"))
+)
+#: Steps in these states have left nothing behind; those in `_IN_FLIGHT` were ended over their heads, or never told.
+_HARMLESS: Final = frozenset((STEP_REVERTED, STEP_STATES[states.S_SKIPPED]))
+_IN_FLIGHT: Final = frozenset(
+    STEP_STATES[at]
+    for at in (states.S_RUNNING, states.S_REVERTING, states.S_INTERRUPTED, states.S_ABANDONED, states.S_ABORTED)
+)
 
 
 def ended(tx: Tx, task: int, state: str, now: float, *, retention_s: float, **columns: Any) -> None:
@@ -55,26 +69,29 @@ def ended(tx: Tx, task: int, state: str, now: float, *, retention_s: float, **co
     tx.touched(task)
 
 
+def cut_off(tx: Tx, task: int, now: float) -> None:
+    """The steps of a task that is ended over their heads were aborted, as the table of steps says."""
+    for before, moves in states.STEP.next.items():
+        if moves.get("aborted") == STEP_ABORTED:
+            tx.execute(_CUT_OFF, {"_task": task, "_before": before, "_now": now})
+
+
 def left_behind(tx: Tx, task: int, state: str) -> tuple[str, str]:
     """The effect (none, partial, applied, unknown) and the revert (none, partial, done, failed) of a task that ends
     in `state`, by what its steps came to."""
     counts: dict[str, int] = {found.state: found.number for found in tx.execute(_COUNT, {"_task": task}).all()}
-    undone = counts.get("REVERTED", 0)
+    undone = counts.get(STEP_REVERTED, 0)
     left = sum(number for word, number in counts.items() if word not in _HARMLESS)
     if undone:
         revert = "partial" if left else "done"
     else:
-        revert = "failed" if counts.get("REVERT_FAILED") else "none"
+        revert = "failed" if counts.get(STEP_STATES[states.S_REVERT_FAILED]) else "none"
     if not left:
         effect = "none"
-    elif state == "SUCCEEDED":
+    elif state == states.SUCCEEDED:
         effect = "applied"
-    elif state == "ABORTED" or not counts.keys().isdisjoint(_IN_FLIGHT):
+    elif state == states.ABORTED or not counts.keys().isdisjoint(_IN_FLIGHT):
         effect = "unknown"
     else:
         effect = "partial"
     return effect, revert
-
-
-#: What a step was doing when the task was ended over its head, or never told.
-_IN_FLIGHT: Final = frozenset(("RUNNING", "REVERTING", "INTERRUPTED", "ABANDONED", "ABORTED"))

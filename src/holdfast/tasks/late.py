@@ -16,7 +16,7 @@ from holdfast.errors import ClaimRefused, LeaseLost
 from holdfast.store.base import Tx
 from holdfast.store.schema import inputs, tasks, tickets
 from holdfast.tasks import row
-from holdfast.tasks.claims import EXCLUSIVE, Claim, from_text, take_number, tickets_of, to_text
+from holdfast.tasks.claims import EXCLUSIVE, SUSPENDED, Claim, from_text, take_number, tickets_of, to_text
 
 _t = tickets.c
 _HOLDERS: Final = select(_t.task, _t.mode).where(
@@ -25,13 +25,11 @@ _HOLDERS: Final = select(_t.task, _t.mode).where(
 _QUEUED: Final = (
     select(func.count())
     .select_from(tickets.join(tasks, tasks.c.id == _t.task))
-    .where(_t.resource == bindparam("_r"), _t.granted == false(), tasks.c.state != literal("SUSPENDED"))
+    .where(_t.resource == bindparam("_r"), _t.granted == false(), tasks.c.state != literal(SUSPENDED))
 )
 _ADD: Final = insert(tickets)
 _RAISE: Final = (
-    update(tickets)
-    .where(_t.resource == bindparam("_r"), _t.task == bindparam("_task"))
-    .values(mode=literal(EXCLUSIVE))
+    update(tickets).where(_t.resource == bindparam("_r"), _t.task == bindparam("_task")).values(mode=literal(EXCLUSIVE))
 )
 _KEEP: Final = update(inputs).where(inputs.c.task == bindparam("_task")).values(claims=bindparam("_claims"))
 

@@ -13,9 +13,12 @@ from typing import Final
 
 from sqlalchemy import bindparam, false, null, select, update
 
+from holdfast.core.events import SuspendAsked
+from holdfast.core.states import SUSPENDED_PENDING, phase
 from holdfast.store.base import Tx
-from holdfast.store.schema import tasks, tickets
-from holdfast.tasks import claims, row
+from holdfast.store.journal import KINDS
+from holdfast.store.schema import journal, tasks, tickets
+from holdfast.tasks import claims, row, take
 from holdfast.tasks.row import TaskRow
 
 _NOT_READY: Final = update(tasks).where(tasks.c.id == bindparam("_task")).values(ready=false())
@@ -24,22 +27,53 @@ _FENCE: Final = (
     .where(tasks.c.id == bindparam("_task"), tasks.c.worker_id.is_not(null()))
     .values(worker_id=null(), token=null(), epoch=tasks.c.epoch + 1)
 )
+_SUSPENDS: Final = (
+    select(journal.c.data)
+    .where(journal.c.task == bindparam("_task"), journal.c.kind == KINDS[SuspendAsked].word)
+    .order_by(journal.c.seq.desc())
+    .limit(1)
+)
+_FENCE_AT_REST: Final = _FENCE.values(due_at=null())
 _ANY: Final = select(tickets.c.ticket).where(tickets.c.task == bindparam("_task")).limit(1)
+
+
+def rested(tx: Tx, task: int, token: str, now: float) -> None:
+    """A worker's task has come to rest, in its row too: give it back, and what it does not keep. For `Append.then`."""
+    at = row.read(tx, task)
+    never_began = phase(at.state, at.hold) == SUSPENDED_PENDING
+    release_claims = at.reason == "asked" and _release_asked(tx, task)
+    take.release(tx, task, token, due_at=None, now=now)
+    at_rest(tx, at, now, never_began=never_began, release_claims=release_claims)
+
+
+def _release_asked(tx: Tx, task: int) -> bool:
+    import json
+
+    data = tx.execute(_SUSPENDS, {"_task": task}).scalar()
+    return data is not None and bool(json.loads(data).get("release_claims"))
 
 
 def at_rest(tx: Tx, task: TaskRow, now: float, *, never_began: bool, release_claims: bool) -> None:
     """The task is SUSPENDED, in its row too: give up what it does not keep."""
-    if task.parent_id is not None or tx.execute(_ANY, {"_task": task.id}).first() is None:
-        return  # a child holds what its root holds
+    if task.parent_id is not None:
+        return  # it holds what its root holds
+    held = claims.tickets_of(tx, task.id)
+    if not held:
+        return
     if release_claims:
         claims.free(tx, task.id, now)
-    elif never_began or not task.ready:
+    elif never_began or not all(ticket.granted for ticket in held):
         claims.step_back(tx, task.id, now)
     else:
         return
     tx.execute(_NOT_READY, {"_task": task.id})
     # A worker that has it still has nothing running, and must not go on by itself when it is resumed.
-    tx.execute(_FENCE, {"_task": task.id})
+    tx.execute(_FENCE_AT_REST, {"_task": task.id})
+
+
+def has_released(tx: Tx, task: TaskRow) -> bool:
+    """Whether a suspended task has nothing that others wait for."""
+    return task.parent_id is not None or tx.execute(_ANY, {"_task": task.id}).first() is None
 
 
 def go_on(tx: Tx, task: TaskRow, now: float) -> None:

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import bindparam, exists, false, func, insert, literal, null, select, update
 
+from holdfast.core.states import PENDING
 from holdfast.errors import StateError
 from holdfast.store.base import Tx
 from holdfast.store.schema import inputs, plans, tasks, tickets
@@ -69,7 +70,7 @@ _UNDRAWN: Final = (
     .where(
         _unbegun,
         tasks.c.start_after <= bindparam("_now"),
-        tasks.c.state == literal("PENDING"),
+        tasks.c.state == literal(PENDING),
         tasks.c.ready == false(),
         ~exists().where(tickets.c.task == tasks.c.id),
     )
@@ -147,7 +148,7 @@ def _insert(tx: Tx, request: Request, now: float, uuid: str, root: int | None) -
         _INSERT,
         {
             "uuid": uuid,
-            "state": "PENDING",
+            "state": PENDING,
             "ready": root is not None or not request.claims,
             "due_at": request.start_after if later else now,
             "start_after": request.start_after if later else None,

@@ -1,0 +1,124 @@
+"""New tasks in answer to a verb on one that has ended: a retry, a rollback.
+
+Theory: a final state never changes, so what is asked of an ended task becomes a task of its own, which names it
+(`retry_of`, `rollback_of`). There is at most one that may yet succeed or did: asking again returns it. It takes its
+claims anew and has no tag, because the tag stays with the first. Which states answer with a new task is in
+core/states.py; what a rollback task does is in core/undo.py.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import bindparam, literal, null, or_, select
+
+from holdfast.core import states
+from holdfast.errors import PastPivot, RollbackSuperseded, TaskGone, VerbRefused
+from holdfast.store.base import Tx
+from holdfast.store.schema import inputs, tasks
+from holdfast.tasks import claims, row
+from holdfast.tasks.claims import EXCLUSIVE
+from holdfast.tasks.row import TaskRow
+from holdfast.tasks.submit import Request, Submitted, submit
+
+_promising = or_(tasks.c.finished_at.is_(null()), tasks.c.state == literal(states.SUCCEEDED))
+_RETRIES: Final = (
+    select(tasks).where(tasks.c.retry_of == bindparam("_task"), _promising).order_by(tasks.c.id.desc()).limit(1)
+)
+_ROLLBACKS: Final = (
+    select(tasks).where(tasks.c.rollback_of == bindparam("_task"), _promising).order_by(tasks.c.id.desc()).limit(1)
+)
+
+
+def may_roll_back(at: TaskRow) -> bool:
+    """Whether a task that has ended has left anything to undo; True for one that hasn't ended."""
+    if at.finished_at is None:
+        return True
+    return at.rollback_of is None and at.effect != "none"
+
+
+def retry(tx: Tx, at: TaskRow, now: float, *, actor: str, uuid: str, request_id: str) -> Submitted:
+    """The task that makes the same request again."""
+    _check_kept(at, now)
+    known = tx.execute(_RETRIES, {"_task": at.id}).first()
+    if known is not None:
+        return Submitted(row.of(known), replayed=True)
+    request = _request(tx, at, actor, request_id)
+    return submit(tx, request._replace(retry_of=at.id, rollback_of=at.rollback_of), now, uuid)
+
+
+def rollback(
+    tx: Tx, at: TaskRow, now: float, *, actor: str, uuid: str, request_id: str, force: bool
+) -> Submitted | None:
+    """The task that undoes what this one did; None: nothing is left to undo."""
+    known = tx.execute(_ROLLBACKS, {"_task": at.id}).first()
+    if known is not None:
+        return Submitted(row.of(known), replayed=True)
+    if at.rollback_of is not None:
+        raise VerbRefused(f"Cannot 'rollback' task {at.uuid}: it is a rollback itself", allowed=_verbs(at))
+    if at.past_pivot:
+        raise PastPivot(f"Cannot 'rollback' task {at.uuid}: it has passed its point of no return", allowed=_verbs(at))
+    if at.effect == "none":
+        return None
+    _check_kept(at, now)
+    request = _request(tx, at, actor, request_id)
+    if not force:
+        _check_unchanged(tx, at, request)
+    request = request._replace(rollback_of=at.id, digest=at.digest)
+    return submit(tx, request, now, uuid)
+
+
+def _verbs(at: TaskRow) -> list[str]:
+    return [verb for verb in states.verbs_allowed(at.state) if verb != "rollback"]
+
+
+def _check_kept(at: TaskRow, now: float) -> None:
+    if at.expires_at is not None and at.expires_at <= now:
+        raise TaskGone(f"what task {at.uuid} did is being purged: it is too late to do it again or to undo it")
+
+
+def _check_unchanged(tx: Tx, at: TaskRow, request: Request) -> None:
+    """Refuse to undo beneath somebody who has built on it."""
+    for claim in request.claims:
+        if claim.mode != EXCLUSIVE:
+            continue
+        # Seldom asked, so it may look at every task since; the text of a claim ends behind its mode.
+        later = tx.execute(
+            select(tasks.c.uuid)
+            .join(inputs, inputs.c.task == tasks.c.id)
+            .where(
+                tasks.c.id > at.id,
+                tasks.c.executed_at >= at.finished_at,
+                tasks.c.effect != "none",
+                inputs.c.claims.contains(claims.to_text([claim])[1:-2], autoescape=True),
+            )
+            .order_by(tasks.c.id)
+            .limit(1)
+        ).first()
+        if later is not None:
+            raise RollbackSuperseded(
+                f"Cannot 'rollback' task {at.uuid}: task {later.uuid} has changed {claim.resource} since",
+                task=later.uuid,
+                resource=claim.resource,
+            )
+
+
+def _request(tx: Tx, at: TaskRow, actor: str, request_id: str) -> Request:
+    """The request that made the task, as a request for another: without its tag, in nobody's name but the asker's."""
+    text, claimed = row.asked_for(tx, at.id)
+    return Request(
+        flow=at.flow,
+        reference=at.reference,
+        inputs=text,
+        version=at.version,
+        claims=claims.from_text(claimed),
+        yielding=claims.is_yielding(claimed),
+        steps=at.total,
+        weight=at.progress_total,
+        priority=at.priority,
+        pool=at.pool,
+        project_id=at.project_id,
+        user_id=actor or at.user_id,
+        request_id=request_id,
+        origin=at.origin,
+    )

@@ -1,0 +1,293 @@
+"""The verbs: cancel, abort, suspend, resume, rollback, retry, force_fail; and events that a step waits for.
+
+Theory: a verb is an event in the task's journal, written without a token under the lock of the task's row. So the
+lock decides between a verb and the end: who comes second sees what the first made of the task, and is answered by the
+table of core/states.py for that state. What the table ignores changes nothing and is no error. A verb waits for no
+claim and for no worker. Whatever it leaves to be done makes the task due; a worker that has the task is rung for
+(tasks/take.py).
+
+A new task in answer to a verb: tasks/anew.py. Taking a changed plan: tasks/adopt.py. What the events mean to the
+steps: core/machine.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from holdfast.core import states
+from holdfast.core.events import (
+    AbortAsked,
+    CancelAsked,
+    Delivered,
+    Event,
+    ForceFailed,
+    ResumeAsked,
+    RollbackAsked,
+    SuspendAsked,
+)
+from holdfast.core.failure import Failure
+from holdfast.errors import AnswerNeeded, AnswerRefused, PastPivot, VerbRefused
+from holdfast.store.base import Tx
+from holdfast.store.journal import encode
+from holdfast.tasks import anew, finish, rest, row
+from holdfast.tasks.retention import DAY_S
+from holdfast.tasks.row import TaskRow
+
+RETENTION_S: Final = 30 * DAY_S
+ACCEPTED: Final = "accepted"
+NO_OP: Final = "no-op"
+NEW_TASK: Final = "new task"
+REPLAYED: Final = "replayed"
+_SUSPENDING: Final = states.api_state(states.SUSPENDING_FORWARD)
+
+
+class Answer(NamedTuple):
+    """What became of a verb: `accepted`, `no-op` (it was so already), `new task`, or `replayed` (the new task was
+    made before). `task` is the task as it is now; the new one if there is one."""
+
+    task: TaskRow
+    accepted: str
+
+
+Answers = Mapping[str, tuple[str, Any]]
+
+
+def cancel(
+    tx: Tx, task: int, now: float, *, actor: str, revert: bool = True, retention_s: float = RETENTION_S
+) -> Answer:
+    """Stop at the next safe point and undo what was done (`revert`) or leave it. Raises: VerbRefused, PastPivot."""
+    at = row.lock(tx, task)
+    phase = _next(at, "cancel", pivot_forbids=revert)
+    if phase is None:
+        return Answer(at, NO_OP)
+    goal = states.CANCELLED if phase == states.CANCELLING else at.goal
+    event = CancelAsked(revert, actor, now)
+    return _go(tx, at, phase, event, now, retention_s, claimless=not revert, goal=goal)
+
+
+def abort(tx: Tx, task: int, now: float, *, actor: str, retention_s: float = RETENTION_S) -> Answer:
+    """Stop now and undo nothing. Raises: VerbRefused."""
+    at = row.lock(tx, task)
+    phase = _next(at, "abort")
+    if phase is None:
+        return Answer(at, NO_OP)
+    return _go(tx, at, phase, AbortAsked(actor, now), now, retention_s)
+
+
+def suspend(tx: Tx, task: int, now: float, *, actor: str, release_claims: bool = False) -> Answer:
+    """Stop at the next safe point and hold. With `release_claims` others may have its resources meanwhile; a task
+    that is suspended already can still be told so. Raises: VerbRefused."""
+    at = row.lock(tx, task)
+    phase = _next(at, "suspend")
+    if phase is None:
+        if not release_claims or rest.has_released(tx, at):
+            return Answer(at, NO_OP)
+        if _phase(at) in states.RESTING:  # nothing changes for the task itself
+            rest.at_rest(tx, at, now, never_began=False, release_claims=True)
+            return Answer(row.read(tx, task), ACCEPTED)
+        phase = _phase(at)
+    event = SuspendAsked(release_claims, actor, now)
+    return _go(tx, at, phase, event, now, RETENTION_S, reason="asked", release_claims=release_claims)
+
+
+def resume(tx: Tx, task: int, now: float, *, actor: str, answers: Answers | None = None) -> Answer:
+    """Go on. `answers` says of each step that the task rests for what is to become of it: (`done`, its result),
+    (`rerun`, None), (`undo`, None) or (`skip`, None).
+
+    Raises: VerbRefused; AnswerNeeded: give an answer for each step it names; AnswerRefused.
+    """
+    at = row.lock(tx, task)
+    phase = _next(at, "resume")
+    if phase is None:
+        return Answer(at, NO_OP)
+    given = dict(answers or {})
+    _check_answers(at, given)
+    return _go(tx, at, phase, ResumeAsked(given, actor, now), now, RETENTION_S)
+
+
+def rollback(
+    tx: Tx, task: int, now: float, *, actor: str, uuid: str, request_id: str = "", force: bool = False
+) -> Answer:
+    """Undo: of a moving task once it has stopped; of one that has ended by a new task (its id will be `uuid`), unless
+    there is one. `force`: even if others have changed its resources since. Raises: VerbRefused, PastPivot, TaskGone.
+    """
+    at = row.lock(tx, task)
+    if states.TASK.answer(_phase(at), "rollback") == states.ANEW:
+        made = anew.rollback(tx, at, now, actor=actor, uuid=uuid, request_id=request_id, force=force)
+        return Answer(at, NO_OP) if made is None else Answer(made.task, REPLAYED if made.replayed else NEW_TASK)
+    phase = _next(at, "rollback", pivot_forbids=True)
+    if phase is None:
+        return Answer(at, NO_OP)
+    return _go(tx, at, phase, RollbackAsked(actor, now), now, RETENTION_S, goal=states.REVERTED)
+
+
+def retry(tx: Tx, task: int, now: float, *, actor: str, uuid: str, request_id: str = "") -> Answer:
+    """The same request again, as a new task (its id will be `uuid`), unless there is one that may yet succeed or did.
+
+    Raises: VerbRefused, TaskGone.
+    """
+    at = row.lock(tx, task)
+    if states.TASK.answer(_phase(at), "retry") != states.ANEW:
+        raise refused(at, "retry")
+    made = anew.retry(tx, at, now, actor=actor, uuid=uuid, request_id=request_id)
+    return Answer(made.task, REPLAYED if made.replayed else NEW_TASK)
+
+
+def force_fail(tx: Tx, task: int, now: float, *, actor: str, reason: str, retention_s: float = RETENTION_S) -> Answer:
+    """An administrator's last word: the task is FAILED now. Its worker, if it has one, can write no more to it; what
+    it still does nobody knows. Raises: VerbRefused: it has ended."""
+    at = row.lock(tx, task)
+    phase = _next(at, "force_fail")
+    assert phase is not None
+    failure = Failure(("ForceFailed",), reason or "an administrator ended it", None, ())
+    return _go(tx, at, phase, ForceFailed(reason, actor, now), now, retention_s, failure=failure)
+
+
+def deliver(tx: Tx, task: int, name: str, payload: Any, now: float) -> Answer:
+    """Hand the task an event that a step of it waits for, or will. Raises: VerbRefused: it has ended."""
+    at = row.lock(tx, task)
+    if at.state in states.FINAL:
+        raise VerbRefused(f"cannot deliver '{name}' to task {at.uuid}: it is {at.state}", allowed=supported_verbs(at))
+    bell = at.worker_id is not None or (_phase(at) in states.MOVING and at.state != states.PENDING)
+    columns: dict[str, Any] = {"updated_at": now} | ({"due_at": now} if bell else {})
+    tx.record(task, [encode(Delivered(name, payload, now), ())], columns)
+    tx.touched(task)
+    return Answer(row.read(tx, task), ACCEPTED)
+
+
+def supported_verbs(at: TaskRow) -> list[str]:
+    """The verbs that a user may give the task now and that would change something."""
+    verbs = states.verbs_allowed(_phase(at))
+    if at.past_pivot or not anew.may_roll_back(at):
+        verbs = [verb for verb in verbs if verb != "rollback"]
+    return verbs
+
+
+# --- what they share ---------------------------------------------------------------------------------------------
+
+
+def _phase(at: TaskRow) -> str:
+    return states.phase(at.state, at.hold)
+
+
+def _next(at: TaskRow, verb: str, *, pivot_forbids: bool = False) -> str | None:
+    """The phase after the verb, by the table; None: it is so already. Raises: VerbRefused, PastPivot."""
+    answer = states.TASK.answer(_phase(at), verb)
+    if answer == states.REFUSE:
+        raise refused(at, verb)
+    if answer == states.IGNORE:
+        return None
+    if pivot_forbids and at.past_pivot:
+        raise PastPivot(
+            f"Cannot '{verb}' task {at.uuid}: it has passed its point of no return; cancel it without undo",
+            allowed=supported_verbs(at),
+        )
+    return answer
+
+
+def refused(at: TaskRow, verb: str) -> VerbRefused:
+    """The error for a verb that the task's state does not allow."""
+    return VerbRefused(
+        f"Cannot '{verb}' task {at.uuid} while it is {at.state}", state=at.state, allowed=supported_verbs(at)
+    )
+
+
+def steps_to_answer(at: TaskRow) -> list[str]:
+    """The ids of the steps that the task rests for."""
+    import json
+
+    return list(json.loads(at.resting)) if at.resting else []
+
+
+def _check_answers(at: TaskRow, given: Answers) -> None:
+    reason = states.REASONS[at.reason or "asked"] if _phase(at) in states.RESTING else states.REASONS["asked"]
+    resting = steps_to_answer(at)
+    for step, (word, result) in given.items():
+        if step not in resting:
+            raise AnswerRefused(
+                f"task {at.uuid} does not rest for an answer about {step}"
+                + (f": it rests for {', '.join(resting)}" if resting and reason.answers else ""),
+                steps=resting,
+            )
+        if word not in reason.answers:
+            raise AnswerRefused(
+                f"'{word}' is no answer for {step}, which rests as {at.reason}: say {_or(reason.answers)}",
+                steps=[step],
+                words=list(reason.answers),
+            )
+        if result is not None and word != "done":
+            raise AnswerRefused(f"only 'done' has a result: {step} was given one with '{word}'", steps=[step])
+    missing = [step for step in resting if step not in given] if reason.needs_answer else []
+    if missing:
+        raise AnswerNeeded(
+            f"task {at.uuid} rests as {at.reason}: say for {', '.join(missing)} whether it is {_or(reason.answers)}",
+            steps=missing,
+            words=list(reason.answers),
+        )
+
+
+def _or(words: tuple[str, ...]) -> str:
+    return ", ".join(words[:-1]) + f" or {words[-1]}" if len(words) > 1 else "".join(words)
+
+
+def _go(
+    tx: Tx,
+    at: TaskRow,
+    phase: str,
+    event: Event,
+    now: float,
+    retention_s: float,
+    *,
+    goal: str | None = None,
+    reason: str | None = None,
+    claimless: bool = False,
+    release_claims: bool = False,
+    failure: Failure | None = None,
+) -> Answer:
+    """Append the verb's event, and make the row what the verb made of the task."""
+    entry = [encode(event, ())]
+    if phase in states.FINAL:
+        tx.record(at.id, entry)
+        finish.cut_off(tx, at.id, now)
+        columns: dict[str, Any] = {} if failure is None else {"error": _json(failure)}
+        finish.ended(tx, at.id, phase, now, retention_s=retention_s, **columns)
+        return Answer(row.read(tx, at.id), ACCEPTED)
+    state, hold = states.api_state(phase), states.hold(phase)
+    columns = {
+        "state": state,
+        "hold": hold,
+        "goal": goal or at.goal,
+        "reason": reason if phase in states.RESTING else None,
+        "resting": None,
+        "due_at": _due_at(at, phase, now),
+        "updated_at": now,
+    }
+    # Nothing begins in these, so they wait for no claim.
+    if claimless or phase == states.ABORTING or state == _SUSPENDING:
+        columns["ready"] = True
+    tx.record(at.id, entry, columns)
+    after = row.read(tx, at.id)
+    if phase in states.RESTING:
+        never_began = phase == states.SUSPENDED_PENDING
+        rest.at_rest(tx, after, now, never_began=never_began, release_claims=release_claims)
+    elif at.hold is not None and not columns.get("ready"):
+        rest.go_on(tx, after, now)
+    tx.touched(at.id)
+    return Answer(row.read(tx, at.id), ACCEPTED)
+
+
+def _due_at(at: TaskRow, phase: str, now: float) -> float | None:
+    if at.worker_id is not None:
+        return now  # the bell
+    if phase in states.RESTING:
+        return None
+    if phase == states.PENDING and at.start_after is not None:
+        return max(now, at.start_after)
+    return now
+
+
+def _json(failure: Failure) -> str:
+    import json
+
+    return json.dumps(failure.to_json())
