@@ -9,11 +9,13 @@ import json
 import math
 import subprocess
 import sys
+import types
 import uuid
 import zoneinfo
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path as Path_
 from typing import Any, NamedTuple
 
 import pytest
@@ -423,6 +425,29 @@ def test_only_loaded_modules_matter() -> None:
         [sys.executable, "-c", code], env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True, check=True, text=True
     )
     assert done.stdout == "\n"
+
+
+def test_a_script_writes_what_its_import_reads(tmp_path: Path_) -> None:
+    script = tmp_path / "flows.py"
+    script.write_text(
+        "from dataclasses import dataclass\n"
+        "from holdfast.core.values import encode, register\n"
+        "@register\n"
+        "@dataclass\n"
+        "class Disk:\n"
+        "    size: int\n"
+        "print(encode(Disk(3)), end='')\n"
+    )
+    env = {"PYTHONPATH": ":".join(sys.path)}
+    told = subprocess.run([sys.executable, str(script)], env=env, capture_output=True, check=True, text=True).stdout
+    module = types.ModuleType("flows_under_another_name")
+    module.__dict__["__holdfast_script__"] = str(script)  # as flow/registry.py loads a script
+    sys.modules[module.__name__] = module
+    try:
+        exec(compile(script.read_text(), str(script), "exec"), module.__dict__)
+    finally:
+        del sys.modules[module.__name__]
+    assert decode(told) == module.__dict__["Disk"](3)
 
 
 # --- secrets -----------------------------------------------------------------------------------------------------
