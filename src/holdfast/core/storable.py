@@ -300,3 +300,20 @@ def restore(tag: str, stored: Any) -> Any:
             f"a stored {tag.lstrip('@')} can't be made again, {type(error).__name__}: {error}; "
             "keep its old fields or give new ones a default"
         ) from error
+
+
+def advice(value: Any) -> str:
+    """What to do with a value that can't be stored: the end of the sentence that refuses it."""
+    kind = type(value)
+    if hasattr(kind, "__dataclass_fields__") or hasattr(kind, "__members__") or hasattr(kind, "_fields"):
+        return "decorate the class with @hf.register"
+    if isinstance(value, (bool, int, float, str, bytes, list, dict, tuple, set, frozenset)):
+        base = next(base.__name__ for base in kind.__mro__ if base.__module__ == "builtins")
+        return f"it would come back as a plain {base}; make it one with {base}(…), or register the class"
+    if hasattr(kind, "__await__"):
+        return "await it and return what it gives"
+    if hasattr(kind, "__next__") and not hasattr(kind, "read"):
+        return "make a list of it"
+    if callable(value):
+        return "return what it gives, or a name to find it by"
+    return "return what is needed to get it again (a path, an id), or register the class with to= and from_="

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from holdfast.core.retry import type_name
-from holdfast.core.storable import Refusal, register, restore, way_of
+from holdfast.core.storable import Refusal, advice, register, restore, way_of
 from holdfast.errors import SecretKeyMissing, ValueRefused, ValueTooLarge
 
 __all__ = ["DEPTH_MAX", "Secret", "Stored", "decode", "encode", "register"]
@@ -92,6 +92,13 @@ class Stored:
         self.text = text
         self._unseal = unseal
         self._value: Any = _UNREAD
+
+    @classmethod
+    def of(cls, value: Any, seal: Seal | None = None, *, name: str = "", bytes_max: int | None = None) -> Stored:
+        """A value at hand, with its text. Raises as `encode`."""
+        stored = cls(encode(value, seal, name=name, bytes_max=bytes_max))
+        stored._value = value
+        return stored
 
     @property
     def value(self) -> Any:
@@ -282,7 +289,7 @@ class _Lowering:
             return {"$": kind.__name__, "v": sorted(items, key=_dumps)}
         way = way_of(kind)
         if way is None:
-            raise ValueRefused(_refusal(value, kind, place))
+            raise ValueRefused(f"{place or 'the value'} is a {type_name(kind)}, which can't be stored: {advice(value)}")
         try:
             taken = way.take(value)
         except Refusal as refusal:
@@ -334,23 +341,6 @@ def _short(key: Any) -> str:
     if type(key) is int and key.bit_length() > INT_BITS_MAX:
         return "(a long int)"
     return repr(key)[:40] if type(key) in _SCALARS else f"({type_name(type(key))})"
-
-
-def _refusal(value: Any, kind: type, place: str) -> str:
-    if hasattr(kind, "__dataclass_fields__") or hasattr(kind, "__members__") or hasattr(kind, "_fields"):
-        advice = "decorate the class with @hf.register"
-    elif isinstance(value, (bool, int, float, str, bytes, list, dict, tuple, set, frozenset)):
-        base = next(base.__name__ for base in kind.__mro__ if base.__module__ == "builtins")
-        advice = f"it would come back as a plain {base}; make it one with {base}(…), or register the class"
-    elif hasattr(kind, "__await__"):
-        advice = "await it and return what it gives"
-    elif hasattr(kind, "__next__") and not hasattr(kind, "read"):
-        advice = "make a list of it"
-    elif callable(value):
-        advice = "return what it gives, or a name to find it by"
-    else:
-        advice = "return what is needed to get it again (a path, an id), or register the class with to= and from_="
-    return f"{place or 'the value'} is a {type_name(kind)}, which can't be stored: {advice}"
 
 
 def _too_large(name: str, size: int | None, bytes_max: int | None) -> str:
