@@ -1,0 +1,527 @@
+"""Making a plan of a flow.
+
+Theory: one walk over the flow with a stack of frames of our own, so depth costs no recursion, and the steps of a flow
+are laid down by the run, so a step costs a microsecond or two. Each frame reports to the one around it the row by
+which its flow is entered and the row by which it is left; the frame around it draws the edges.
+
+Names are looked up in one dict. What the children of an unordered flow, a graph or a map provide is taken back when
+the child ends (there is a trail to undo it by) and given to what follows when the flow ends. A child of a graph may
+need what a sibling provides that has not been seen yet, so a name that was not provided inside the child *waits* for
+the end of the graph (flow/links.py).
+
+A linear flow makes no rows of its own but where it is empty, has a retry, or is a member of a graph (whose skipping
+must skip all of it). The `over` of a map or a retry is a binding of its MAP or OPEN row too, so that it is skipped
+like any step whose input was skipped.
+
+What a plan is: core/plan.py. The plan as text, to compare: flow/outline.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from holdfast.core.plan import (
+    CLOSE,
+    MAP as MAP_ROW,
+    OPEN,
+    Binding,
+    FlowOptions,
+    FromInput,
+    FromItem,
+    FromRow,
+    FromTry,
+    FromValue,
+    MapSpec,
+    Plan,
+    Scope,
+    Source,
+)
+from holdfast.errors import AmbiguousInput, DuplicateName, FlowError
+from holdfast.flow.arguments import check_revert
+from holdfast.flow.links import join
+from holdfast.flow.outline import changed, digest, outline
+from holdfast.flow.patterns import GRAPH, LINEAR, MAP, UNORDERED, Flow, Graph, Map
+from holdfast.flow.frame import Entry, Frame, Special, Wait
+from holdfast.flow.step import FunctionStep, Step, check_step, step
+
+__all__ = ["as_flow", "changed", "check_inputs", "compile", "digest", "outline"]
+
+_NONE: Final = ()
+
+
+def as_flow(flow: Flow | Step | Callable[..., Any]) -> Flow | Step:
+    """The flow itself; a plain function is a step, and a step is a flow of one."""
+    if isinstance(flow, (Flow, Step)):
+        return flow
+    return step(flow)
+
+
+def compile(flow: Flow | Step | Callable[..., Any]) -> Plan:
+    """The plan of a flow, made at the first call and kept with the flow. From then on a graph in it is frozen.
+
+    Raises a FlowError whose sentence names the place: MissingInput is left to `check_inputs`.
+    """
+    root = as_flow(flow)
+    kept: Plan | None = getattr(root, "_plan", None)
+    if kept is not None:
+        return kept
+    plan = Compiler(root).run()
+    if isinstance(root, (Flow, FunctionStep)):
+        root._plan = plan
+    return plan
+
+
+def check_inputs(plan: Plan, inputs: Mapping[str, Any]) -> None:
+    """Raise MissingInput or UnknownInput where `inputs` are not what the plan takes."""
+    from holdfast.flow.outline import input_fault
+
+    fault = input_fault(plan, inputs)
+    if fault is not None:
+        raise fault
+
+
+class Compiler:
+    """One compilation. `level` counts map bodies outward-in; `plans[level]` is the plan rows are being added to."""
+
+    __slots__ = ("floor", "graph", "inside", "level", "low", "names", "plan", "plans", "root", "stack", "tracking", "trail")
+
+    def __init__(self, root: Flow | Step) -> None:
+        self.root = root
+        version = root.version if isinstance(root, Flow) else "1"
+        self.plan = Plan(root.name, version)
+        self.plans = [self.plan]
+        self.inside: dict[int, Plan] = {}  # id of a template -> the plan its map is in
+        self.level = 0
+        self.stack: list[Frame] = []
+        self.names: dict[str, Entry | None] = {}
+        self.trail: list[tuple[str, Entry | None]] = []
+        self.tracking = 0  # flows around us whose children don't see each other
+        self.graph: Frame | None = None  # the innermost graph around us
+        self.low = 0  # rows of this plan from here on are inside the graph's current member
+
+    def run(self) -> Plan:
+        plan, stack = self.plan, self.stack
+        if isinstance(self.root, Flow) and self.root.options:
+            given = self.root.options
+            plan.options = FlowOptions(**{option: value for option, value in given.items() if option != "version"})
+        self._enter_root(self.root)
+        while stack:
+            frame = stack[-1]
+            at = frame.at
+            if at == len(frame.children):
+                self._leave()
+            elif isinstance(child := frame.children[at], Flow):
+                frame.at = at + 1
+                self._enter(child, frame)
+            else:
+                self._steps(frame, at)
+        return plan
+
+    # --- flows ---------------------------------------------------------------------------------------------------
+
+    def _enter_root(self, flow: Flow | Step) -> None:
+        """Begin a plan: the whole one, or a map's body."""
+        if isinstance(flow, Flow) and flow.pattern != MAP:
+            self._open(flow, "", None)
+            return
+        if not isinstance(flow, Flow):
+            check_step(flow)
+        self.plan.scopes.append(Scope(flow.name, -1, 0, 0, -1, -1, None, None))
+        self.stack.append(Frame(None, LINEAR, (flow,), "", 0, 0))
+
+    def _enter(self, flow: Flow, parent: Frame) -> None:
+        if flow.options is not None and flow is not self.root:
+            self._refuse_options(flow, parent.prefix)
+        if parent.pattern != LINEAR:
+            parent.mark = len(self.trail)
+            if parent.pattern == GRAPH:
+                self.graph = parent
+                parent.member = parent.at - 1
+                parent.floor = (self.level, len(self.plan.ids))
+                self.low = len(self.plan.ids)
+        if flow.pattern == MAP and (flow.retry is None or parent.flow is flow):
+            assert isinstance(flow, Map)
+            self._enter_map(flow, parent)
+        else:
+            self._open(flow, parent.prefix, parent)
+            parent.prefix = ""  # found again from the child's: a deep flow must not keep a path for every level
+
+    def _refuse_options(self, flow: Flow, before: str) -> None:
+        option = next(iter(flow.options or ()))
+        raise FlowError(f"{before}{flow.name} has {option}=, which is for the outermost flow: give it to {self.root.name!r}")
+
+    def _open(self, flow: Flow, before: str, parent: Frame | None) -> None:
+        """Begin a flow, with an OPEN row where it needs one."""
+        children = flow.children
+        path = before + flow.name
+        if len(children) > 1 and len({child.name for child in children}) != len(children):
+            _refuse_duplicate(children, path)
+        if not flow.plain:
+            for child in children:
+                if isinstance(child, Step):
+                    check_step(child)
+        pattern = flow.pattern if len(children) > 1 else LINEAR
+        retry = flow.retry
+        plan = self.plan
+        scope, first = parent.scope if parent else 0, len(plan.ids)
+        wrapped = (
+            retry is not None
+            or not children
+            or (parent is not None and pattern != LINEAR)
+            or (parent is not None and parent.pattern == GRAPH and not (len(children) == 1 and flow.flat))
+        )
+        if type(flow) is Graph:
+            flow._frozen = True
+        if flow.pattern == MAP:  # one with a retry: the scope is around the map's own row
+            frame = Frame(flow, LINEAR, (flow,), before, scope, first)
+        else:
+            frame = Frame(flow, pattern, children, path + "/", scope, first)
+            frame.cut = len(flow.name) + 1
+        if wrapped or parent is None:
+            frame.scope = len(plan.scopes)
+            plan.scopes.append(Scope(path, scope if parent else -1, first, -1, -1, -1, retry, None))
+        if wrapped:
+            frame.open = self.row(OPEN, path + "/(open)", frame.scope)
+            if retry is not None and retry.over is not None:
+                self._begin_tries(frame, retry.over, str(retry.item))
+        if pattern != LINEAR:
+            self.tracking += 1
+            frame.outer = self.graph
+        self.stack.append(frame)
+
+    def _begin_tries(self, frame: Frame, over: str | Sequence[object], item: str) -> None:
+        scopes = self.plan.scopes
+        source = self._over(over, frame.open)
+        scopes[frame.scope] = scopes[frame.scope]._replace(over=source)
+        frame.item = (item, self.names.get(item), Special(self.level, frame.open, "try", frame.scope))
+        self.provide(item, frame.item[2])
+
+    def _leave(self) -> None:
+        """End the flow on top of the stack, and tell the frame around it where it is entered and left."""
+        frame = self.stack.pop()
+        plan = self.plan
+        if frame.pattern == MAP:
+            self._leave_map(frame)
+            return
+        close = self.row(CLOSE, self._path(frame) + "/(close)", frame.scope) if frame.open >= 0 else -1
+        if frame.pattern == LINEAR:
+            entry, exit = frame.entry, frame.last
+            if close >= 0:
+                self._edge(frame.open, entry if entry >= 0 else close)
+                if exit >= 0:
+                    self._edge(exit, close)
+        else:
+            self.tracking -= 1
+            if frame.pattern == GRAPH:
+                self.graph = frame.outer
+                self._find_low()
+                join(self, frame, close)
+            else:
+                self._fan(frame, close)
+        if close >= 0:
+            entry, exit = frame.open, close
+        elif frame.pattern != LINEAR:
+            entry = exit = -1  # the outermost one: nothing comes before or after it
+        if frame.open >= 0 or not self.stack or self.stack[-1].pattern == MAP:
+            plan.scopes[frame.scope] = plan.scopes[frame.scope]._replace(
+                end=len(plan.ids), open_row=frame.open, close_row=close
+            )
+        if frame.item is not None and self.names.get(frame.item[0]) is frame.item[2]:
+            self.provide(frame.item[0], frame.item[1])
+        if self.stack and self.stack[-1].pattern != MAP:
+            parent = self.stack[-1]
+            parent.prefix = frame.prefix[: len(frame.prefix) - frame.cut]
+            self._joined(parent, entry, exit)
+
+    def _path(self, frame: Frame) -> str:
+        return self.plan.scopes[frame.scope].path
+
+    def _fan(self, frame: Frame, close: int) -> None:
+        """Draw the edges of an unordered flow and let what follows see what it provides."""
+        if close >= 0:
+            plan = self.plan
+            succ, need = plan.succ, plan.need
+            succ[frame.open] = tuple(frame.starts)
+            for row in frame.starts:
+                need[row] = 1
+            to_close = (close,)
+            for row in frame.ends:
+                succ[row] = to_close
+            need[close] = len(frame.ends)
+        for name, found in frame.given.items():
+            self.provide(name, found[0][1] if len(found) == 1 else Special.ambiguous(found[0][1], found[1][1]))
+
+    def _joined(self, parent: Frame, entry: int, exit: int) -> None:
+        """A child flow has ended."""
+        if parent.pattern == LINEAR:
+            if parent.last >= 0:
+                self._edge(parent.last, entry)
+            else:
+                parent.entry = entry
+            parent.last = exit
+            return
+        parent.starts.append(entry)
+        parent.ends.append(exit)
+        if len(self.trail) != parent.mark:
+            for name, found in self._taken_back(parent.mark).items():
+                parent.given.setdefault(name, []).append((parent.at - 1, found))
+
+    # --- maps ----------------------------------------------------------------------------------------------------
+
+    def _enter_map(self, flow: Map, parent: Frame) -> None:
+        plan = self.plan
+        path = parent.prefix + flow.name
+        row = self.row(MAP_ROW, path, parent.scope, flow.weight)
+        close = self.row(CLOSE, path + "/(end)", parent.scope)
+        self._edge(row, close)
+        over = self._over(flow.over, row)
+        frame = Frame(flow, MAP, _NONE, "", parent.scope, row)
+        frame.open = row
+        frame.last = close
+        frame.mark = len(self.trail)
+        self.stack.append(frame)
+        template = Plan(path)
+        plan.maps[row] = MapSpec(close, over, template, None, flow.at_once)
+        self.inside[id(template)] = plan
+        self.plans.append(template)
+        self.plan = template
+        self.level += 1
+        self.tracking += 1
+        self.low = 0
+        self.provide(flow.item, Special(self.level, -1, "item", 0))
+        body = flow.body
+        if isinstance(body, Flow) and body.options is not None:
+            self._refuse_options(body, path + "[]/")
+        self._enter_root(body)
+
+    def _leave_map(self, frame: Frame) -> None:
+        flow = frame.flow
+        assert isinstance(flow, Map)
+        template = self.plan
+        result: FromRow | None = None
+        if flow.collect is not None:
+            found = self.names.get(flow.collect)
+            if type(found) is not FromRow or found.up != self.level:
+                if isinstance(found, Special) and found.what == "ambiguous":
+                    self._refuse_ambiguous(found, flow.collect, f"map {template.name}")
+                raise FlowError(f"map {template.name}: collect={flow.collect!r} is provided by no step of its body")
+            result = found._replace(up=0)
+        elif flow.provides is not None:
+            result = FromRow(0, 0, None)
+        self._taken_back(frame.mark)
+        self.tracking -= 1
+        self.plans.pop()
+        self.plan = plan = self.plans[-1]
+        self.level -= 1
+        self._find_low()
+        row, close = frame.open, frame.last
+        plan.maps[row] = plan.maps[row]._replace(result=result)
+        parent = self.stack[-1]
+        if flow.provides is not None:
+            self.provide(flow.provides, FromRow(self.level, close, None))
+            plan.outputs.append((flow.provides, close, None))
+        self._joined(parent, row, close)
+
+    # --- steps ---------------------------------------------------------------------------------------------------
+
+    def _steps(self, frame: Frame, at: int) -> None:
+        """Lay down the run of steps that begins with child `at`."""
+        children = frame.children
+        end = len(children)
+        if frame.flow is not None and not frame.flow.flat:
+            end = at + 1
+            while end < len(children) and isinstance(children[end], Step):
+                end += 1
+        frame.at = end
+        steps: Sequence[Any] = children if end - at == len(children) else children[at:end]
+        count = end - at
+        plan = self.plan
+        first = len(plan.ids)
+        if prefix := frame.prefix:
+            plan.ids += [prefix + child.name for child in steps]
+        else:
+            plan.ids += [child.name for child in steps]
+        plan.kind += bytes(count)
+        plan.steps += steps
+        plan.scope += [frame.scope] * count
+        plan.weight += [child.weight for child in steps]
+        if frame.pattern == LINEAR:
+            plan.need.append(0)
+            plan.need += [1] * (count - 1)
+            plan.succ += [(row,) for row in range(first + 1, first + count)]
+            plan.succ.append(_NONE)
+            self._bind_run(frame, steps, first)
+            self._joined(frame, first, first + count - 1)
+            return
+        plan.need += [0] * count
+        plan.succ += [_NONE] * count
+        frame.starts += range(first, first + count)
+        frame.ends += range(first, first + count)
+        if frame.pattern == GRAPH:
+            self.graph = frame
+        self._bind_apart(frame, steps, first, at)
+
+    def _bind_run(self, frame: Frame, steps: Iterable[Step], row: int) -> None:
+        """Bind steps of which each sees what those before it provide."""
+        add = self.plan.bindings.append
+        for child in steps:
+            add(self._bind(child, row) if child.wants else _NONE)
+            if child.revert_wants or child.probe_wants:
+                check_revert(child, self.plan.ids[row])
+            if child.provides is not None:
+                for name, key in _parts(child.provides):
+                    self.provide(name, FromRow(self.level, row, key))
+                    self.plan.outputs.append((name, row, key))
+            row += 1
+
+    def _bind_apart(self, frame: Frame, steps: Iterable[Step], row: int, at: int) -> None:
+        """Bind steps that don't see each other; in a graph their names wait for its end."""
+        add = self.plan.bindings.append
+        in_graph = frame.pattern == GRAPH
+        level, given = self.level, frame.given
+        for child in steps:
+            if in_graph:
+                frame.member = at
+                frame.floor = (level, row)
+                self.low = row
+            add(self._bind(child, row) if child.wants else _NONE)
+            if child.revert_wants or child.probe_wants:
+                check_revert(child, self.plan.ids[row])
+            if child.provides is not None:
+                for name, key in _parts(child.provides):
+                    given.setdefault(name, []).append((at, FromRow(level, row, key)))
+                    self.plan.outputs.append((name, row, key))
+            row += 1
+            at += 1
+
+    def _bind(self, child: Any, row: int) -> tuple[Binding, ...]:
+        names, low, flat = self.names, self.low, not self.level
+        bind, inject = child.bind, child.inject
+        bound: list[Binding] = []
+        for parameter, required in child.wants:
+            source: Source
+            if inject and parameter in inject:
+                source = FromValue(inject[parameter])
+            else:
+                name = bind.get(parameter, parameter) if bind else parameter
+                entry = names.get(name)
+                if flat and type(entry) is FromRow and entry.row >= low:
+                    source = entry
+                else:
+                    source = self.source(Wait(name, self.plan, self.level, row, len(bound), required), entry)
+            bound.append(Binding(parameter, source, required))
+        return tuple(bound)
+
+    # --- names ---------------------------------------------------------------------------------------------------
+
+    def provide(self, name: str, entry: Entry | None) -> None:
+        """From here on the name means this."""
+        if self.tracking:
+            self.trail.append((name, self.names.get(name)))
+        self.names[name] = entry
+
+    def _taken_back(self, mark: int) -> dict[str, Entry]:
+        """Make the names mean what they meant when the trail was that long; return what they came to mean since."""
+        names, trail = self.names, self.trail
+        latest: dict[str, Entry | None] = {}
+        while len(trail) > mark:
+            name, before = trail.pop()
+            latest.setdefault(name, names[name])
+            names[name] = before
+        return {name: found for name, found in latest.items() if found is not None and names[name] is not found}
+
+    def source(self, wait: Wait, entry: Entry | None) -> Source:
+        """What a name means to the binding that asks for it, given what it means here and now."""
+        graph = self.graph
+        if graph is not None and (entry is None or (entry.up, entry.row) < graph.floor):
+            graph.waits.append(wait._replace(member=graph.member))
+            return FromInput(wait.name)  # put right at the end of the graph
+        if entry is None:
+            return self._input(wait)
+        return self.seen(wait, entry)
+
+    def seen(self, wait: Wait, entry: Entry) -> Source:
+        """The source that stands for `entry` in the plan where it is asked for."""
+        up = wait.level - entry.up
+        if type(entry) is FromRow:
+            return entry._replace(up=up)
+        assert isinstance(entry, Special)
+        if entry.what == "item":
+            return FromItem(up)
+        if entry.what == "try":
+            return FromTry(up, entry.scope)
+        self._refuse_ambiguous(entry, wait.name, self.label(wait.plan, wait.row))
+        raise AssertionError
+
+    def _input(self, wait: Wait) -> FromInput:
+        inputs = self.plans[0].inputs
+        known = inputs.get(wait.name)
+        if known is None or (wait.required and not known[0]):
+            inputs[wait.name] = (wait.required, self.label(wait.plan, wait.row))
+        return FromInput(wait.name)
+
+    def _over(self, over: str | Sequence[object], row: int) -> Source:
+        """The list of a map or a retry, which is a binding of `row` too."""
+        source: Source
+        if isinstance(over, str):
+            source = self.source(Wait(over, self.plan, self.level, row, 0, True), self.names.get(over))
+        else:
+            source = FromValue(over)
+        self.plan.bindings[row] = (Binding("over", source, True),)
+        return source
+
+    def _refuse_ambiguous(self, entry: Special, name: str, place: str) -> None:
+        first, second = (self.label(self.plans[found.up], found.row) for found in entry.both())
+        raise AmbiguousInput(
+            f"{place} asks for {name!r}, which both {first} and {second} provide: "
+            f"give one of them another provides=, and say bind={{{name!r}: …}} here"
+        )
+
+    def label(self, plan: Plan, row: int) -> str:
+        """The id of a row as a person reads it, from the outermost flow on."""
+        label = plan.ids[row].removesuffix("/(end)").removesuffix("/(open)")
+        while id(plan) in self.inside:
+            label = f"{plan.name}[]/{label}"
+            plan = self.inside[id(plan)]
+        return label
+
+    # --- rows ----------------------------------------------------------------------------------------------------
+
+    def row(self, kind: int, row_id: str, scope: int, weight: int = 0, asks: Any = None) -> int:
+        """Add one row, and say which."""
+        plan = self.plan
+        plan.ids.append(row_id)
+        plan.kind.append(kind)
+        plan.succ.append(_NONE)
+        plan.need.append(0)
+        plan.steps.append(asks)
+        plan.bindings.append(_NONE)
+        plan.scope.append(scope)
+        plan.weight.append(weight)
+        return len(plan.ids) - 1
+
+    def _edge(self, row: int, target: int) -> None:
+        self.plan.succ[row] = (target,)
+        self.plan.need[target] += 1
+
+    def _find_low(self) -> None:
+        graph = self.graph
+        self.low = graph.floor[1] if graph is not None and graph.floor[0] == self.level else 0
+
+
+def _parts(provides: str | tuple[str, ...] | frozenset[str]) -> Iterable[tuple[str, int | str | None]]:
+    """The names a step provides, each with what of the result it is."""
+    if isinstance(provides, str):
+        return ((provides, None),)
+    if isinstance(provides, tuple):
+        return ((name, at) for at, name in enumerate(provides))
+    return ((name, name) for name in sorted(provides))
+
+
+def _refuse_duplicate(children: Iterable[Flow | Step], path: str) -> None:
+    seen: set[str] = set()
+    for child in children:
+        if child.name in seen:
+            raise DuplicateName(f"{path} has two members named {child.name!r}: give one another name, as with_options(name=…)")
+        seen.add(child.name)

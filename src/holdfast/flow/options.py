@@ -1,0 +1,145 @@
+"""The options of a step as one table: name, check. A check returns the value as it is kept, or raises a FlowError
+that says what to do.
+
+What the options mean: flow/step.py (`step`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypedDict
+
+from holdfast.core.retry import Retry
+from holdfast.errors import FlowError
+
+_RESERVED: Final = frozenset("/[]()<>:@")  # they have a meaning in ids and references
+
+
+class StepOptions(TypedDict, total=False):
+    """Keyword arguments of `step` and `with_options`."""
+
+    name: str
+    provides: str | tuple[str, ...] | set[str] | frozenset[str] | None
+    retry: Retry | None
+    revert_retry: Retry | None
+    timeout_s: float | None
+    revert_timeout_s: float | None
+    grace_s: float | None
+    on_interrupt: str
+    pivot: bool
+    isolation: str | None
+    weight: int
+    pool: str | None
+    bind: Mapping[str, str]
+    inject: Mapping[str, Any]
+
+
+def check_name(name: object, who: str) -> str:
+    """A name as ids and references can carry it."""
+    if not isinstance(name, str) or not name or not name.isprintable():
+        raise FlowError(f"{who}: the name must be printable text, not {name!r}")
+    if not _RESERVED.isdisjoint(name):
+        raise FlowError(f"{who}: the name {name!r} has one of / [ ] ( ) < > : @, which ids use; say name=…")
+    return name
+
+
+def _name(value: object, who: str) -> str:
+    return check_name(value, who if value is None else f"step {value!r}")
+
+
+def _provides(value: object, who: str) -> str | tuple[str, ...] | frozenset[str] | None:
+    if value is None:
+        return None
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, (tuple, set, frozenset)) or not names:
+        raise FlowError(
+            f"{who}: provides={value!r} must be a name, a tuple of names (parts of a tuple) or a set (keys of a dict)"
+        )
+    kept = names if isinstance(names, tuple) else frozenset(names)
+    for name in kept:
+        if not isinstance(name, str) or not name:
+            raise FlowError(f"{who}: provides={value!r}: each name must be text, not {name!r}")
+        if name in ("ctx", "failures") or (name == "result" and not isinstance(value, str)):
+            raise FlowError(f"{who}: provides={name!r}: a revert's parameter of that name is something else; rename it")
+    if len(set(kept)) != len(kept):
+        raise FlowError(f"{who}: provides={value!r} names one thing twice")
+    return value if isinstance(value, str) else kept
+
+
+def _retry(value: object, who: str) -> Retry | None:
+    if value is None:
+        return None
+    if not isinstance(value, Retry):
+        raise FlowError(f"{who}: retry={value!r} must be a Retry, as hf.Retry(attempts=3)")
+    if value.over is not None or value.spent != "flow":
+        raise FlowError(f"{who}: Retry(over=, spent=) is for flows; give it to hf.linear(…, retry=…)")
+    return value
+
+
+def _seconds(value: object, who: str) -> float | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e9):
+        raise FlowError(f"{who}: a time of {value!r} must be a number of seconds above 0, or None for no bound")
+    return value
+
+
+def _grace(value: object, who: str) -> float | None:
+    return 0.0 if value == 0 and not isinstance(value, bool) else _seconds(value, who)
+
+
+def _on_interrupt(value: object, who: str) -> str:
+    if value not in ("rerun", "undo", "suspend"):
+        raise FlowError(f'{who}: on_interrupt={value!r} is not one of "rerun", "undo", "suspend"')
+    return str(value)
+
+
+def _pivot(value: object, who: str) -> bool:
+    if not isinstance(value, bool):
+        raise FlowError(f"{who}: pivot={value!r} must be True or False")
+    return value
+
+
+def check_weight(value: object, who: str) -> int:
+    """A weight as progress can count it exactly."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
+        raise FlowError(f"{who}: weight={value!r} must be a whole number, 0 or more")
+    return value
+
+
+def _pool(value: object, who: str) -> str | None:
+    if value is not None and not (isinstance(value, str) and value):
+        raise FlowError(f"{who}: pool={value!r} must be the name of a pool; call an attribute of your own something else")
+    return value
+
+
+def _bind(value: object, who: str) -> Mapping[str, str]:
+    if not isinstance(value, Mapping) or not all(isinstance(part, str) for pair in value.items() for part in pair):
+        raise FlowError(f"{who}: bind={value!r} must be a dict of parameter: name")
+    return value
+
+
+def _inject(value: object, who: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise FlowError(f"{who}: inject={value!r} must be a dict of parameter: value")
+    return value
+
+
+def _isolation(value: object, who: str) -> object:
+    return value  # checked against the function: flow/step.py
+
+
+CHECKS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
+    "name": _name,
+    "provides": _provides,
+    "retry": _retry,
+    "revert_retry": _retry,
+    "timeout_s": _seconds,
+    "revert_timeout_s": _seconds,
+    "grace_s": _grace,
+    "on_interrupt": _on_interrupt,
+    "pivot": _pivot,
+    "isolation": _isolation,
+    "weight": check_weight,
+    "pool": _pool,
+    "bind": _bind,
+    "inject": _inject,
+}
