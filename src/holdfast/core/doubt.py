@@ -1,0 +1,128 @@
+"""What becomes of rows that did not come to an end of their own: stopped, killed, died with their worker.
+
+Theory: what was in flight when its worker died may have happened. Its author said what follows: run it again, undo it,
+ask a person, or first ask the world by a probe (DESIGN.md G3). Deaths are counted against what was in flight until
+anything is recorded as done (G10).
+"""
+
+from __future__ import annotations
+
+from holdfast.core import events as e
+from holdfast.core import rows
+from holdfast.core.failure import Failure
+from holdfast.core.state import State
+from holdfast.core.states import (
+    S_ABANDONED,
+    S_INTERRUPTED,
+    S_REVERTING,
+    S_WAITING,
+)
+
+
+def died(state: State, event: e.Died) -> None:
+    state.deaths += 1
+    state.suspects[event.row] = None
+    state.running.pop(event.row, None)
+    _in_doubt(state, event.row, event.at)
+
+
+def taken_over(state: State, event: e.TakenOver) -> None:
+    if state.running:
+        state.deaths += 1
+        state.suspects.update(state.running)
+    rows = list(state.running)
+    state.running.clear()
+    for row in rows:
+        _in_doubt(state, row, event.at)
+
+
+def _in_doubt(state: State, row: int, at: float) -> None:
+    """The row was in flight when its worker or process died: what its author said decides."""
+    poisoned = state.deaths >= state.deaths_max
+    if state.st[row] == S_REVERTING:
+        rows.back_to_heap(state, row)
+        if poisoned:
+            state.doubts[row] = "poison"
+        return
+    step = state.steps[row]
+    assert step is not None
+    state.st[row] = S_INTERRUPTED
+    if poisoned:
+        rows.unpark(state, row)
+        state.doubts[row] = "poison"
+    elif step.has_probe:
+        state.to_probe[row] = None
+    else:
+        _not_known(state, row, step.on_interrupt, at)
+
+
+def _not_known(state: State, row: int, on_interrupt: str, at: float) -> None:
+    if on_interrupt == "rerun":
+        rows.back_to_ready(state, row)
+        return
+    rows.unpark(state, row)
+    if on_interrupt == "suspend":
+        state.doubts[row] = "outcome_unknown"
+    elif not state.in_failing(row):
+        failure = Failure(("Interrupted",), "it was interrupted and its author asked to undo it", None, ())
+        state.failures[row] = failure
+        state.failed[row] = at
+
+
+def probed(state: State, event: e.Probed) -> None:
+    state.at = event.at
+    row = event.row
+    state.to_probe.pop(row, None)
+    if state.st[row] != S_INTERRUPTED or row in state.undo_of:
+        return
+    if event.verdict == "done":
+        state.results[row] = event.result
+        rows.unpark(state, row)
+        rows.settle_step(state, row)
+    elif event.verdict == "not_done":
+        rows.back_to_ready(state, row)
+    else:
+        rows.unpark(state, row)
+        state.doubts[row] = "outcome_unknown"
+
+
+def abandoned(state: State, event: e.Abandoned) -> None:
+    state.running.pop(event.row, None)
+    rows.unpark(state, event.row)
+    state.st[event.row] = S_ABANDONED
+    state.doubts[event.row] = "step_unresponsive"
+
+
+def withdrawn(state: State, event: e.Withdrawn) -> None:
+    row = event.row
+    state.running.pop(row, None)
+    if state.st[row] == S_REVERTING:
+        rows.back_to_heap(state, row)
+        return
+    if row in state.parked:
+        state.st[row] = S_WAITING
+        rows.wake(state, row, event.at)
+        return
+    if state.attempt[row] == 1:
+        state.began[row] = 0
+        state.pivots.discard(row)
+    rows.back_to_ready(state, row)
+
+
+def interrupted(state: State, event: e.Interrupted) -> None:
+    row = event.row
+    state.running.pop(row, None)
+    if state.st[row] == S_REVERTING:
+        rows.back_to_heap(state, row)
+        return
+    rows.unpark(state, row)
+    state.st[row] = S_INTERRUPTED
+
+
+def stopped(state: State, event: e.Stopped) -> None:
+    row = event.row
+    state.running.pop(row, None)
+    if state.st[row] == S_REVERTING:
+        rows.back_to_heap(state, row)
+        return
+    rows.back_to_ready(state, row)

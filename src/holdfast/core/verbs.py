@@ -1,0 +1,116 @@
+"""What verbs and a person's answers make of the state. Which verb a phase allows: core/states.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from holdfast.core import events as e
+from holdfast.core import ready, rows, undo
+from holdfast.core.failure import Failure
+from holdfast.core.state import State
+from holdfast.core.states import (
+    S_FAILED,
+    S_INTERRUPTED,
+    S_PENDING,
+    S_REVERT_FAILED,
+    S_REVERTED,
+)
+
+
+def cancel_asked(state: State, event: e.CancelAsked) -> None:
+    rows.move(state, "cancel")
+    state.cancel_reverts = event.revert
+    if state.phase == "CANCELLING":
+        state.goal = "CANCELLED"
+
+
+def abort_asked(state: State, event: e.AbortAsked) -> None:
+    rows.move(state, "abort")
+    if state.phase == "ABORTED":
+        rows.note_aborted(state)
+
+
+def suspend_asked(state: State, event: e.SuspendAsked) -> None:
+    rows.move(state, "suspend")
+    state.release_claims = event.release_claims
+    if state.phase.startswith("SUSPENDED"):
+        state.reason = "asked"
+
+
+def rollback_asked(state: State, event: e.RollbackAsked) -> None:
+    rows.move(state, "rollback")
+    if state.phase == "REVERTING" and not state.turned:
+        state.goal = "REVERTED"
+
+
+def force_failed(state: State, event: e.ForceFailed) -> None:
+    rows.move(state, "force_fail")
+    state.forced = event.reason
+
+
+def delivered(state: State, event: e.Delivered) -> None:
+    waiting = state.event_waits.pop(event.name, None)
+    if waiting is None:
+        state.mailbox.setdefault(event.name, event.payload)
+        return
+    for row in waiting:
+        if row in state.parked and state.parked[row].event == event.name:
+            state.delivered[row] = event.payload
+            rows.wake(state, row, event.at)
+
+
+def resume_asked(state: State, event: e.ResumeAsked) -> None:
+    state.at = event.at
+    resting = state.resting if state.phase.startswith("SUSPENDED") else ()
+    rows.move(state, "resume")
+    for step_id, (word, result) in event.answers.items():
+        row = state.row_of(step_id)
+        if row >= 0:
+            _answer(state, row, word, result, event.at)
+    if state.reason == "on_failure":
+        for row in resting:
+            if row in state.failed and state.ids[row] not in event.answers:
+                _answer(state, row, "rerun", None, event.at)
+    if resting:
+        state.deaths = 0
+        state.suspects.clear()
+    state.reason = None
+    state.resting = ()
+
+
+def _answer(state: State, row: int, word: str, result: Any, at: float) -> None:
+    if state.st[row] == S_REVERT_FAILED or (row in state.undo_of and row not in state.failed):
+        _answer_revert(state, row, word)
+        return
+    state.doubts.pop(row, None)
+    state.to_probe.pop(row, None)
+    if word == "undo":
+        state.asked_undo = True
+        state.st[row] = S_INTERRUPTED if state.st[row] != S_FAILED else S_FAILED
+        state.failures.setdefault(row, Failure(("Undone",), "a person asked to undo it", None, ()))
+        state.failed[row] = at
+        return
+    state.failed.pop(row, None)
+    if word == "rerun":
+        state.st[row] = S_PENDING
+        state.attempt[row] = 0
+        state.ready.append(row)
+    elif word == "skip":
+        ready.skip(state, row)
+    else:
+        state.results[row] = result
+        rows.settle_step(state, row)
+
+
+def _answer_revert(state: State, row: int, word: str) -> None:
+    state.doubts.pop(row, None)
+    if word in ("rerun", "undo"):
+        state.revert_tries.pop(row, None)
+        state.st[row] = S_INTERRUPTED
+        undo.again(state, row)
+        return
+    if word == "done":
+        state.st[row] = S_REVERTED
+        state.reverted += 1
+    state.undo_heap[:] = [item for item in state.undo_heap if item[1] != row]
+    undo.undone(state, row)

@@ -1,0 +1,216 @@
+"""Run a flow in memory: the same engine as everywhere, with a list as its journal.
+
+No store, no tasks, no worker; nothing survives the process. Durable runs: local.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from holdfast.clock import Clock
+from holdfast.core import events as e
+from holdfast.core.failure import Failure
+from holdfast.core.plan import STEP, Plan
+from holdfast.core.progress import Aftermath, aftermath, final_failure
+from holdfast.core.state import State
+from holdfast.core.states import STEP_STATES, api_state
+from holdfast.core.trace import trace_of
+from holdfast.errors import TaskFailed
+from holdfast.flow.compile import check_inputs, compile
+from holdfast.runtime.choice import Runtimes
+from holdfast.runtime.drive import Drive
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from holdfast.flow.patterns import Child as Runnable
+
+
+class StepEnd(NamedTuple):
+    """How a step ended. `attempts`: how often it was tried."""
+
+    id: str
+    state: str
+    attempts: int
+    failure: Failure | None
+
+
+class Outcome:
+    """How a run ended. `state` is a task state (SUCCEEDED, FAILED, SUSPENDED …), `reason` why it is SUSPENDED."""
+
+    def __init__(self, state: State, journal: list[e.Event]) -> None:
+        self._state = state
+        self._journal = journal
+
+    @property
+    def state(self) -> str:
+        return api_state(self._state.phase)
+
+    @property
+    def reason(self) -> str | None:
+        return self._state.reason
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What the steps provided, by name."""
+        return self._state.outputs()
+
+    @property
+    def failure(self) -> Failure | None:
+        """The failure that ended or held the flow."""
+        return final_failure(self._state)
+
+    @property
+    def aftermath(self) -> Aftermath:
+        """What the run left behind: `effect` and `revert`."""
+        return aftermath(self._state)
+
+    @property
+    def steps(self) -> list[StepEnd]:
+        """Every step, in the flow's order."""
+        state = self._state
+        return [
+            StepEnd(state.ids[row], STEP_STATES[state.st[row]], state.attempt[row], state.failures.get(row))
+            for row in range(len(state.ids))
+            if state.kind[row] == 0
+        ]
+
+    @property
+    def trace(self) -> list[str]:
+        """What happened, a line a change: `boot RUNNING`, `boot SUCCEEDED`."""
+        return trace_of(self._journal, self._state)
+
+    def raise_for_state(self) -> Outcome:
+        """Itself if SUCCEEDED. Raises: TaskFailed, which says which step failed and why."""
+        if self.state != "SUCCEEDED":
+            failure = self.failure
+            why = f": {failure.summary}" if failure is not None else ""
+            raise TaskFailed(f"the flow {self._state.plan.name!r} ended {self.state}{why}")
+        return self
+
+    def __repr__(self) -> str:
+        return f"<Outcome {self.state}>"
+
+
+def run(
+    flow: Runnable,
+    inputs: Mapping[str, Any] | None = None,
+    *,
+    runtime: str | Executor = "inline",
+    at_once: int = 32,
+    clock: Clock | None = None,
+) -> Outcome:
+    """Run the flow to its end and say how it went; what its steps raise does not get out.
+
+    runtime: "inline" (this thread, one step after another), "threads", or any concurrent.futures.Executor; `async
+    def` steps and process steps run where they belong in each. at_once: steps that may run side by side.
+    Raises: FlowError, MissingInput, UnknownInput: before anything has run.
+    """
+    from threading import Event
+
+    clock = clock or Clock()
+    runtimes = Runtimes(runtime, workers_max=at_once)
+    woken = Event()
+    drive, journal = _drive(flow, inputs, runtimes, clock, 1 if runtimes.is_inline else at_once, woken.set)
+    try:
+        for _ in _turns(drive, journal, clock):
+            due = drive.next_at()
+            clock.wait(woken, None if due is None else max(0.0, due - clock.time()))
+            woken.clear()
+    finally:
+        runtimes.close()
+    return Outcome(drive.state, journal)
+
+
+async def run_async(
+    flow: Runnable,
+    inputs: Mapping[str, Any] | None = None,
+    *,
+    at_once: int = 32,
+    clock: Clock | None = None,
+) -> Outcome:
+    """As `run`, for callers in an event loop: `async def` steps run in it, plain functions in threads. Cancelling
+    the caller's task asks the running steps to stop, waits for them and undoes nothing."""
+    import asyncio
+
+    clock = clock or Clock()
+    loop = asyncio.get_running_loop()
+    woken = asyncio.Event()
+    runtimes = Runtimes("threads", workers_max=at_once, loop=loop)
+
+    def wake() -> None:
+        loop.call_soon_threadsafe(woken.set)
+
+    drive, journal = _drive(flow, inputs, runtimes, clock, at_once, wake)
+    try:
+        for _ in _turns(drive, journal, clock):
+            due = drive.next_at()
+            try:
+                await asyncio.wait_for(woken.wait(), None if due is None else max(0.0, due - clock.time()))
+            except TimeoutError:
+                pass
+            woken.clear()
+    finally:
+        drive.drop()
+        await loop.run_in_executor(None, runtimes.close)
+    return Outcome(drive.state, journal)
+
+
+def _drive(
+    flow: Runnable, inputs: Mapping[str, Any] | None, runtimes: Runtimes, clock: Clock, slots: int, wake: Any
+) -> tuple[Drive, list[e.Event]]:
+    plan = compile(flow)
+    given = dict(inputs or {})
+    check_inputs(plan, given)
+    now = clock.time()
+    deadline_s = plan.options.deadline_s
+    drive = Drive(
+        State(plan, given),
+        task_id=clock.uuid7(),
+        runtimes=runtimes,
+        clock=clock,
+        slots=slots,
+        wake=wake,
+        reference=_reference(flow, plan),
+        deadline_at=None if deadline_s is None else now + deadline_s,
+    )
+    return drive, []
+
+
+def _reference(flow: Runnable, plan: Plan) -> str | None:
+    """How another process finds the flow; asked only where a step needs one."""
+    if not any(step is not None and step.isolation == "process" for step in _steps_of(plan)):
+        return None
+    from holdfast.flow.registry import reference_of
+
+    return reference_of(flow)
+
+
+def _steps_of(plan: Plan) -> Iterator[Any]:
+    plans = [plan]
+    while plans:
+        at = plans.pop()
+        for row, step in enumerate(at.steps):
+            if at.kind[row] == STEP:
+                yield step
+        plans.extend(spec.template for spec in at.maps.values())
+
+
+def _turns(drive: Drive, journal: list[e.Event], clock: Clock) -> Iterator[None]:
+    """Drive until the task has ended or rests; yield whenever there is nothing to do but wait."""
+    state = drive.state
+    while True:
+        facts, decisions = drive.advance(clock.time())
+        if facts or decisions:
+            journal += facts
+            journal += decisions
+            drive.accepted(decisions)
+        elif not drive.inbox:
+            if not drive.calls and (state.phase in _RESTING or state.phase in _FINAL):
+                return
+            yield
+
+
+_RESTING = frozenset(("SUSPENDED/pending", "SUSPENDED/forward", "SUSPENDED/reverting", "SUSPENDED/cancelling"))
+_FINAL = frozenset(("SUCCEEDED", "FAILED", "CANCELLED", "ABORTED", "REVERTED"))

@@ -1,0 +1,69 @@
+"""Which runtime runs a step: the one its author asked for, the one its kind of function needs, else the main one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from holdfast.errors import UsageError
+from holdfast.runtime.base import Runtime
+from holdfast.runtime.inline import InlineRuntime
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+
+class Runtimes:
+    """The runtimes of one owner; those of coroutines and processes are made when first needed.
+
+    main: "inline", "threads", or any concurrent.futures.Executor.
+    """
+
+    def __init__(
+        self, main: str | Executor = "inline", *, workers_max: int = 32, loop: Any = None, inherit: Any = ()
+    ) -> None:
+        self.alone: set[tuple[str, int]] = set()  # starts that get a process of their own
+        self._workers_max = workers_max
+        self._loop = loop
+        self._inherit = inherit
+        self._aio: Runtime | None = None
+        self._processes: Runtime | None = None
+        self.main: Runtime
+        if main == "inline":
+            self.main, self._main_name = InlineRuntime(), "inline"
+        elif main == "threads":
+            from holdfast.runtime.threads import ThreadRuntime
+
+            self.main, self._main_name = ThreadRuntime(workers_max), "thread"
+        elif isinstance(main, str):
+            raise UsageError(
+                f'runtime={main!r}: there are "inline" and "threads", or give a concurrent.futures.Executor'
+            )
+        else:
+            from holdfast.runtime.executor import ExecutorRuntime
+
+            self.main, self._main_name = ExecutorRuntime(main), "thread"
+
+    @property
+    def is_inline(self) -> bool:
+        return self._main_name == "inline"
+
+    def of(self, isolation: str, alone: bool) -> tuple[Runtime, str]:
+        """The runtime for a step with that isolation, and the isolation that this is. `alone`: in its own process."""
+        if isolation == "process" or (alone and isolation == "thread"):
+            if self._processes is None:
+                from holdfast.runtime.processes import ProcessRuntime
+
+                self._processes = ProcessRuntime(inherit=self._inherit)
+            return self._processes, "process"
+        if isolation == "async":
+            if self._aio is None:
+                from holdfast.runtime.aio import AsyncRuntime
+
+                self._aio = AsyncRuntime(self._loop)
+            return self._aio, "async"
+        return self.main, self._main_name
+
+    def close(self, grace_s: float = 5.0) -> None:
+        for runtime in (self.main, self._aio, self._processes):
+            if runtime is not None:
+                runtime.close(grace_s)

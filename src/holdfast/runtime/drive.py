@@ -1,0 +1,451 @@
+"""The driver of one task: it asks the core what to do, makes it durable through its owner, and then does it.
+
+Theory: the loop of DESIGN.md §4, cut where the owner must act. `advance` folds what user code has done since, asks
+`decide`, and hands out facts and decisions; the owner makes them durable; `accepted` folds the decisions and starts
+user code, `refused` folds the verbs that lay between, and the next `advance` decides anew. One append is in flight at
+a time; outcomes that arrive meanwhile wait in the inbox. Only the owner's thread calls these three; runtimes call
+`ended`, `checkpoint` and `progress` from any.
+
+What an outcome means and how long to wait for a stop is policy and here; how to run and stop code is the runtimes'
+(base.py). The owners: run.py in memory, worker/loop.py on a store.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from heapq import heappop, heappush
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from holdfast.core import commands as c
+from holdfast.core import events as e
+from holdfast.core.decide import decide, next_due
+from holdfast.core.failure import Failure
+from holdfast.core.machine import apply
+from holdfast.core.state import State, opened
+from holdfast.core.states import S_REVERTING
+from holdfast.errors import HoldfastError, LeaseLost, StepTimeout, UsageError
+from holdfast.runtime.base import Call, RemoteError, Runtime
+from holdfast.runtime.bind import item_count, revert_arguments, step_arguments
+from holdfast.runtime.context import AsyncContext, Context
+from holdfast.runtime.outcome import fact_of
+
+if TYPE_CHECKING:
+    from holdfast.clock import Clock
+    from holdfast.runtime.choice import Runtimes
+
+Keep = Callable[[Any, str], Any]
+GRACE_S = 5.0  # how long a step that was asked to stop may take, where neither it nor the settings say
+KILLED_AT_ONCE = frozenset(("timeout", "abort", "lease_lost"))
+
+
+class Drive:
+    """See the module. `slots` bounds how many of this task's rows run at once. `keep(value, name)` makes a value
+    storable or raises ValueRefused; None keeps it as it is. `wake` tells the owner that the inbox has something.
+    `flush(drive, fact, done)` makes one fact durable while the owner's own thread is inside a step."""
+
+    def __init__(
+        self,
+        state: State,
+        *,
+        task_id: str,
+        runtimes: Runtimes,
+        clock: Clock,
+        slots: int,
+        wake: Callable[[], None] | None = None,
+        keep: Keep | None = None,
+        flush: Callable[[Drive, e.Event, Callable[[BaseException | None], None]], None] | None = None,
+        reference: str | None = None,
+        deadline_at: float | None = None,
+    ) -> None:
+        self.state = state
+        self.task_id = task_id
+        self.inbox: deque[Any] = deque()
+        self.facts: list[e.Event] = []
+        self.dones: list[Callable[[BaseException | None], None]] = []  # checkpoints that wait for their append
+        self.calls: dict[int, Call] = {}
+        self.progress_of: dict[int, tuple[float, str | None]] = {}
+        self.progress_is_new = False
+        self.deadline_at = deadline_at
+        self._runtimes = runtimes
+        self._clock = clock
+        self._slots = slots
+        self._wake = wake
+        self._keep = keep
+        self._flush = flush
+        self._reference = reference
+        self._runtime_of: dict[int, Runtime] = {}
+        self._asked: dict[int, str] = {}
+        self._timers: list[tuple[float, int, Call, str]] = []
+        self._count = count()
+        self._in_start = False
+
+    # --- what runtimes say, from any thread ----------------------------------------------------------------------
+
+    def ended(self, call: Call) -> None:
+        self.inbox.append(call)
+        if self._wake is not None and not self._in_start:
+            self._wake()
+
+    def checkpoint(self, call: Call, value: Any, done: Callable[[BaseException | None], None]) -> None:
+        if call.isolation == "inline" and self._flush is not None:
+            self._flush_now(call, value, done)
+            return
+        self.inbox.append((call, value, done))
+        if call.isolation == "inline":
+            self._drain(self._clock.time())
+            self.settle_checkpoints(None)
+        elif self._wake is not None:
+            self._wake()
+
+    def _flush_now(self, call: Call, value: Any, done: Callable[[BaseException | None], None]) -> None:
+        assert self._flush is not None
+        try:
+            kept = value if self._keep is None else self._keep(value, f"the checkpoint of {call.step_id}")
+        except UsageError as error:
+            done(error)
+            return
+        self._flush(self, e.Checkpointed(call.row, kept, self._clock.time()), done)
+
+    def progress(self, call: Call, fraction: float, message: str | None) -> None:
+        self.progress_of[call.row] = (fraction, message)
+        self.progress_is_new = True
+
+    # --- what the owner calls ------------------------------------------------------------------------------------
+
+    def advance(self, now: float) -> tuple[list[e.Event], list[e.Event]]:
+        """Fold what has happened and ask what to do: (facts already folded, decisions to be made true). Both empty:
+        nothing to do until something ends or `next_at`."""
+        if self.inbox:
+            self._drain(now)
+        if self._timers and self._timers[0][0] <= now:
+            self._tick(now)
+        if self.deadline_at is not None and now >= self.deadline_at and not self.state.deadline_reached:
+            self._fold(e.DeadlineReached(now))
+        decisions: list[e.Event] = []
+        while not self._decide(now, decisions):
+            decisions.clear()
+        return self.facts, decisions
+
+    def accepted(self, decisions: Iterable[e.Event]) -> None:
+        """The append is durable: fold its decisions and act on them."""
+        self.facts = []
+        for event in decisions:
+            apply(self.state, event)
+        if self.dones:
+            self.settle_checkpoints(None)
+        self._in_start = True
+        try:
+            for event in decisions:
+                kind = type(event)
+                if kind is e.Started or kind is e.Reentered:
+                    self._launch(event.row, "execute")  # type: ignore[union-attr]
+                elif kind is e.RevertStarted:
+                    self._launch(event.row, "revert")  # type: ignore[union-attr]
+        finally:
+            self._in_start = False
+
+    def refused(self, unseen: Iterable[e.Event]) -> None:
+        """The facts are durable, the decisions are not: verbs lay between."""
+        self.facts = []
+        for event in unseen:
+            apply(self.state, event)
+        self.settle_checkpoints(None)
+
+    def saw(self, events: Iterable[e.Event]) -> None:
+        """Verbs that others appended, before any append of ours met them."""
+        for event in events:
+            apply(self.state, event)
+
+    def note(self, fact: e.Event) -> None:
+        """A fact that the owner knows of."""
+        self._fold(fact)
+
+    def facts_now(self, now: float) -> list[e.Event]:
+        """What has happened since, folded; and starts that never began, withdrawn. Nothing is decided."""
+        self._drain(now)
+        return self.facts
+
+    def ask_now(self, now: float) -> None:
+        """Pass on requests to stop, and nothing else: the owner's thread is inside a step."""
+        for command in decide(self.state, now, 0):
+            if type(command) is c.Ask:
+                self._ask(command.row, command.reason, now)
+
+    def next_at(self) -> float | None:
+        """When to call `advance` again though nothing has ended."""
+        moments = [self._timers[0][0]] if self._timers else []
+        due = next_due(self.state)
+        if due is not None:
+            moments.append(due)
+        if self.deadline_at is not None and not self.state.deadline_reached:
+            moments.append(self.deadline_at)
+        return min(moments) if moments else None
+
+    def drop(self) -> None:
+        """Another worker has the task: stop everything and write nothing more."""
+        self.settle_checkpoints(LeaseLost())
+        self.stop_steps()
+
+    def stop_steps(self) -> None:
+        """The lease is lost or nearly: whatever runs must stop now. From any thread."""
+        for row, call in list(self.calls.items()):
+            runtime = self._runtime_of.get(row)
+            if runtime is not None and not (runtime.killable and runtime.kill(call)):
+                runtime.ask(call, "lease_lost")
+
+    def settle_checkpoints(self, error: BaseException | None) -> None:
+        dones, self.dones = self.dones, []
+        for done in dones:
+            done(error)
+
+    # --- folding -------------------------------------------------------------------------------------------------
+
+    def _fold(self, fact: e.Event) -> None:
+        apply(self.state, fact)
+        self.facts.append(fact)
+
+    def _drain(self, now: float) -> None:
+        inbox = self.inbox
+        while inbox:
+            item = inbox.popleft()
+            if type(item) is tuple:
+                self._note_checkpoint(*item, now)
+                continue
+            row = item.row
+            if self.calls.get(row) is not item:
+                continue  # it was abandoned, or is of a lease long lost
+            del self.calls[row]
+            del self._runtime_of[row]
+            if self._asked:
+                self._asked.pop(row, None)
+            if self.progress_of:
+                self.progress_of.pop(row, None)
+            fact = fact_of(item, self.state, now, self._keep)
+            if fact is not None:
+                apply(self.state, fact)
+                self.facts.append(fact)
+
+    def _note_checkpoint(
+        self, call: Call, value: Any, done: Callable[[BaseException | None], None], now: float
+    ) -> None:
+        if self.calls.get(call.row) is not call:
+            done(HoldfastError("the step is no longer this worker's"))
+            return
+        try:
+            kept = value if self._keep is None else self._keep(value, f"the checkpoint of {call.step_id}")
+        except UsageError as error:
+            done(error)
+            return
+        self._fold(e.Checkpointed(call.row, kept, now))
+        self.dones.append(done)
+
+    # --- deciding ------------------------------------------------------------------------------------------------
+
+    def _decide(self, now: float, decisions: list[e.Event]) -> bool:
+        """One round. False: user code or the world has answered at once, so ask again."""
+        state = self.state
+        folded = False
+        for command in decide(state, now, self._slots - len(self.calls)):
+            kind = type(command)
+            if kind is c.Start:
+                decisions.append(self._start_of(command.row, now))  # type: ignore[union-attr]
+                if command.alone:  # type: ignore[union-attr]
+                    self._runtimes.alone.add((self.task_id, command.row))  # type: ignore[union-attr]
+            elif kind is c.Decide or kind is c.Expand or kind is c.Expire:
+                self._fold(self._answer(command, now))
+                folded = True
+            elif kind is c.Ask:
+                self._ask(command.row, command.reason, now)  # type: ignore[union-attr]
+            elif kind is c.Probe:
+                if command.row not in self.calls:  # type: ignore[union-attr]
+                    self._launch(command.row, "probe")  # type: ignore[union-attr]
+                    folded = folded or self._took(now)
+            else:
+                decisions.append(self._decision(command, now))
+        return not folded
+
+    def _took(self, now: float) -> bool:
+        """Whether an inline probe has answered already."""
+        if not self.inbox:
+            return False
+        self._drain(now)
+        return True
+
+    def _start_of(self, row: int, now: float) -> e.Started:
+        step = self.state.steps[row]
+        timeout_s = step.timeout_s  # type: ignore[union-attr]
+        return e.Started(row, self.state.attempt[row] + 1, None if timeout_s is None else now + timeout_s, now)
+
+    def _decision(self, command: c.Command, now: float) -> e.Event:
+        state = self.state
+        match command:
+            case c.Begin():
+                return e.Began(now)
+            case c.Reenter(row):
+                return e.Reentered(row, now)
+            case c.Revert(row, alone):
+                if alone:
+                    self._runtimes.alone.add((self.task_id, row))
+                step = state.steps[row]
+                assert step is not None
+                timeout_s = step.revert_timeout_s
+                deadline_at = None if timeout_s is None else now + timeout_s
+                return e.RevertStarted(row, state.revert_tries.get(row, 0) + 1, deadline_at, now)
+            case c.Schedule(row, delay_s, jitter):
+                return e.RetryScheduled(row, now + delay_s * (1 - jitter * self._clock.random()), now)
+            case c.FailScope(row):
+                return e.ScopeFailing(row, now)
+            case c.TurnScope(row):
+                return e.ScopeTurned(row, now)
+            case c.ResetScope(row):
+                return e.ScopeReset(row, now)
+            case c.Turn(goal):
+                return e.Turned(goal, now)
+            case c.Wait():
+                return e.Waited(now)
+            case c.Wake():
+                return e.Woke(now)
+            case c.Rest(reason, rows):
+                return e.Rested(reason, rows, now)
+            case c.End(ended):
+                return e.Ended(ended, now)
+        raise AssertionError(command)
+
+    def _answer(self, command: c.Command, now: float) -> e.Event:
+        """What a link's `when`, a list's length or the clock says."""
+        row: int = command.row  # type: ignore[union-attr]
+        if type(command) is c.Expire:
+            return e.Failed(row, Failure.of(StepTimeout(_late(self.state, row))), now)
+        try:
+            if type(command) is c.Decide:
+                when: Any = self.state.steps[row]
+                return e.Decided(row, bool(when.execute(**step_arguments(self.state, row))), now)
+            return e.Expanded(row, item_count(self.state, row), now)
+        except Exception as error:
+            return e.Failed(row, Failure.of(error), now)
+
+    # --- user code -----------------------------------------------------------------------------------------------
+
+    def _launch(self, row: int, what: str) -> None:
+        state = self.state
+        step: Any = state.steps[row]
+        alone = False
+        if self._runtimes.alone:
+            key = (self.task_id, row)
+            alone = key in self._runtimes.alone
+            self._runtimes.alone.discard(key)
+        if what == "execute":
+            function, wanted = step.execute, step.isolation
+        elif what == "revert":
+            function, wanted = step.undo, step.revert_isolation
+        else:
+            function, wanted = step.probing, step.probe_isolation
+        runtime, isolation = self._runtimes.of(wanted, alone and self._reference is not None)
+        call = Call(self, row, state.ids[row], step, what, function, {}, isolation, self._reference)
+        if what == "execute":
+            call.deadline_at = state.deadlines.get(row) if step.timeout_s is not None else None
+        elif what == "revert" and step.revert_timeout_s is not None:
+            call.deadline_at = self._clock.time() + step.revert_timeout_s
+        self.calls[row] = call
+        self._runtime_of[row] = runtime
+        try:
+            if what == "execute":
+                if state.bindings[row]:
+                    call.arguments = step_arguments(state, row)
+                if step.wants_ctx:
+                    call.arguments["ctx"] = self._context(call, isolation)
+            elif what == "revert":
+                call.arguments = revert_arguments(state, row)
+                if any(name == "ctx" for name, _ in step.revert_wants):
+                    call.arguments["ctx"] = self._context(call, isolation)
+            else:
+                call.arguments = step_arguments(state, row, {name for name, _ in step.probe_wants})
+                if any(name == "ctx" for name, _ in step.probe_wants):
+                    call.arguments["ctx"] = self._context(call, isolation)
+        except Exception as error:
+            call.began = True
+            call.outcome = ("raised", error)
+            self.inbox.append(call)
+            return
+        runtime.start(call)
+        if call.deadline_at is not None and call.outcome is None:
+            self._later(call.deadline_at, call, "timeout")
+
+    def _context(self, call: Call, isolation: str) -> Context | AsyncContext:
+        state, row = self.state, call.row
+        forward = f"{self.task_id}:{state.ids[row]}:{state.incarnation.get(row, 0)}"
+        key = f"{forward}:revert" if call.what == "revert" else forward
+        tried = state.revert_tries.get(row, 1) if call.what == "revert" else state.attempt[row]
+        last = state.checkpoints.get(row)
+        made = AsyncContext if isolation == "async" else Context
+        call.context = made(call, key, forward, tried, self.task_id, opened(last), self._clock)
+        call.context.event = opened(state.delivered.get(row))
+        return call.context
+
+    # --- stopping ------------------------------------------------------------------------------------------------
+
+    def _ask(self, row: int, reason: str, now: float) -> None:
+        call = self.calls.get(row)
+        if call is None or self._asked.get(row) in (reason, "timeout", "abort"):
+            return
+        self._asked[row] = reason
+        runtime = self._runtime_of[row]
+        if reason in KILLED_AT_ONCE and runtime.killable:
+            call.stop_reason = reason
+            if runtime.kill(call):
+                return
+        runtime.ask(call, reason)
+        if reason == "abort":
+            self._later(now + self._grace_s(call), call, "abandon")
+        elif reason != "suspend" and call.isolation == "process":
+            self._later(now + self._grace_s(call), call, "kill")
+
+    def _grace_s(self, call: Call) -> float:
+        grace_s = call.step.grace_s if call.step is not None else None
+        return GRACE_S if grace_s is None else grace_s
+
+    def _later(self, at: float, call: Call, what: str) -> None:
+        heappush(self._timers, (at, next(self._count), call, what))
+
+    def _tick(self, now: float) -> None:
+        """Deadlines and graces that are over."""
+        while self._timers and self._timers[0][0] <= now:
+            _, _, call, what = heappop(self._timers)
+            if self.calls.get(call.row) is not call or call.outcome is not None:
+                continue
+            runtime = self._runtime_of[call.row]
+            if what == "timeout":
+                self._asked[call.row] = "timeout"
+                call.stop_reason = "timeout"
+                if not (runtime.killable and runtime.kill(call)):
+                    runtime.ask(call, "timeout")
+                    self._later(now + self._grace_s(call), call, "abandon")
+            elif what == "kill":
+                runtime.kill(call)
+            else:
+                self._abandon(call, runtime, now)
+
+    def _abandon(self, call: Call, runtime: Runtime, now: float) -> None:
+        if call.isolation == "inline":
+            return  # it runs on this very thread
+        del self.calls[call.row]
+        del self._runtime_of[call.row]
+        self._asked.pop(call.row, None)
+        abandon = getattr(runtime, "abandon", None)
+        if abandon is not None:
+            abandon(call)
+        if self.state.st[call.row] == S_REVERTING:
+            self._fold(e.RevertFailed(call.row, Failure.of(StepTimeout(_late(self.state, call.row))), now))
+        else:
+            self._fold(e.Abandoned(call.row, now))
+
+
+def _late(state: State, row: int) -> str:
+    step = state.steps[row]
+    assert step is not None
+    return f"{state.ids[row]} did not end within its timeout of {step.timeout_s:g} s"
+
+
+__all__ = ["Drive", "RemoteError"]

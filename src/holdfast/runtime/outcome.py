@@ -1,0 +1,116 @@
+"""What the end of a call means for the task: the fact that is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from holdfast.core import events as e
+from holdfast.core.failure import Failure
+from holdfast.core.state import State
+from holdfast.errors import StepError, StepTimeout, UsageError
+from holdfast.flow.step import Again, Done, NotDone, Unknown, WaitFor
+from holdfast.runtime.base import Call, RemoteError
+
+Keep = Callable[[Any, str], Any]
+
+
+def fact_of(call: Call, state: State, now: float, keep: Keep | None) -> e.Event | None:
+    """The fact, or None where there is nothing to record (a probe that was stopped)."""
+    assert call.outcome is not None
+    how, what = call.outcome
+    if how == "returned" and call.what == "execute":
+        return _returned(call, what, state, now, keep)
+    if call.what == "probe":
+        return _probed(call, how, what, now, keep)
+    if how == "returned":
+        if isinstance(what, (Again, WaitFor)):
+            error = UsageError(f"the revert of {call.step_id} can't return {type(what).__name__}: sleep in it instead")
+            return e.RevertFailed(call.row, Failure.of(error), now)
+        return e.Reverted(call.row, now)
+    if how == "raised":
+        return _failed(call, failure_of(what), now)
+    if how == "died":
+        return e.Died(call.row, what, now)
+    if call.stop_reason == "timeout" or what == "timeout":
+        step: Any = call.step
+        timeout_s = step.revert_timeout_s if call.what == "revert" else step.timeout_s
+        late = StepTimeout(f"{call.step_id} did not end within its timeout of {timeout_s:g} s")
+        return _failed(call, Failure.of(late), now)
+    if how == "killed":
+        return e.Interrupted(call.row, now)
+    if not call.began:
+        return e.Withdrawn(call.row, now)
+    if call.stop_reason is None:
+        unasked = StepError(f"{call.step_id} raised holdfast.Stopping though nobody had asked it to stop")
+        return _failed(call, Failure.of(unasked), now)
+    return e.Stopped(call.row, now)
+
+
+def failure_of(error: BaseException) -> Failure:
+    return error.failure if isinstance(error, RemoteError) else Failure.of(error)
+
+
+def _failed(call: Call, failure: Failure, now: float) -> e.Event:
+    if call.what == "revert":
+        return e.RevertFailed(call.row, failure, now)
+    return e.Failed(call.row, failure, now)
+
+
+def _returned(call: Call, value: Any, state: State, now: float, keep: Keep | None) -> e.Event:
+    kind = type(value)
+    try:
+        if kind is Again or kind is WaitFor:
+            return _parked(call, value, state, now, keep)
+        provides = call.step.provides  # type: ignore[union-attr]
+        if provides is not None and type(provides) is not str:
+            _check_shape(call, provides, value)
+        return e.Succeeded(call.row, value if keep is None else keep(value, f"the result of {call.step_id}"), now)
+    except UsageError as error:
+        return e.Failed(call.row, Failure.of(error), now)
+
+
+def _parked(call: Call, value: Again | WaitFor, state: State, now: float, keep: Keep | None) -> e.Parked:
+    row = call.row
+    before = state.parked.get(row)
+    entries = 1 if before is None else before.entries + 1
+    checkpoint = value.checkpoint
+    if checkpoint is None:
+        checkpoint = state.checkpoints.get(row)  # each entry tells all, so that older ones may be dropped
+    elif keep is not None:
+        checkpoint = keep(checkpoint, f"the checkpoint of {call.step_id}")
+    if isinstance(value, Again):
+        return e.Parked(row, now + value.after_s, None, checkpoint, entries, now)
+    until = None if value.timeout_s is None else now + value.timeout_s
+    return e.Parked(row, until, value.event, checkpoint, entries, now)
+
+
+def _check_shape(call: Call, provides: Any, value: Any) -> None:
+    if isinstance(provides, tuple):
+        if not isinstance(value, (tuple, list)) or len(value) != len(provides):
+            raise UsageError(
+                f"{call.step_id} provides {', '.join(provides)}, so it returns {len(provides)} values in a tuple"
+            )
+        return
+    missing = sorted(provides - value.keys()) if isinstance(value, dict) else sorted(provides)
+    if missing:
+        raise UsageError(f"{call.step_id} provides {', '.join(sorted(provides))}; its dict lacks {', '.join(missing)}")
+
+
+def _probed(call: Call, how: str, what: Any, now: float, keep: Keep | None) -> e.Event | None:
+    if how == "returned":
+        if isinstance(what, Done):
+            try:
+                result = what.result if keep is None else keep(what.result, f"the result of {call.step_id}")
+            except UsageError as error:
+                return e.Probed(call.row, "unknown", None, str(error), now)
+            return e.Probed(call.row, "done", result, None, now)
+        if isinstance(what, NotDone):
+            return e.Probed(call.row, "not_done", None, None, now)
+        if isinstance(what, Unknown):
+            return e.Probed(call.row, "unknown", None, what.why, now)
+        said = f"the probe returned a {type(what).__name__}, not Done, NotDone or Unknown"
+        return e.Probed(call.row, "unknown", None, said, now)
+    if how == "raised":
+        return e.Probed(call.row, "unknown", None, failure_of(what).summary, now)
+    return e.Probed(call.row, "unknown", None, f"the probe was {how}", now) if how != "stopped" else None
