@@ -1,0 +1,147 @@
+"""The seam between the machine and user code: `Call` (one entry into it), `Host` (who asked), `Runtime` (who runs it).
+
+Theory: a runtime takes a call and ends it exactly once: it sets `call.outcome` and says `host.ended(call)`. It owns no
+policy: what an outcome means, when to stop, how long to wait is the host's (drive.py). What a step sees of all this
+is in context.py; a test of these promises that fits every runtime is testing/conformance/runtime.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from holdfast.errors import Stopping
+
+if TYPE_CHECKING:
+    from holdfast.core.failure import Failure
+    from holdfast.flow.step import Step
+    from holdfast.runtime.context import AsyncContext, Context
+
+Outcome = tuple[str, Any]
+
+
+class Call:
+    """One entry into user code.
+
+    what: "execute", "revert" or "probe". arguments: by keyword, `ctx` included where the function has it.
+    reference: how another process finds the flow; only process steps need it.
+    outcome, once ended: ("returned", value) | ("raised", exception) | ("stopped", reason): it let `Stopping` pass |
+    ("killed", None): ended by `kill` and truly gone | ("died", why): its process died by itself, "signal 11", "exit 3".
+    began: user code was entered. False beside an outcome: it never ran, and what was recorded as started may be
+    withdrawn.
+    """
+
+    __slots__ = (
+        "arguments",
+        "began",
+        "context",
+        "deadline_at",
+        "function",
+        "handle",
+        "host",
+        "isolation",
+        "outcome",
+        "reference",
+        "row",
+        "step",
+        "step_id",
+        "stop_reason",
+        "what",
+    )
+
+    def __init__(
+        self,
+        host: Host,
+        row: int,
+        step_id: str,
+        step: Step | None,
+        what: str,
+        function: Callable[..., Any],
+        arguments: dict[str, Any],
+        isolation: str = "inline",
+        reference: str | None = None,
+        deadline_at: float | None = None,
+    ) -> None:
+        self.host = host
+        self.row = row
+        self.step_id = step_id
+        self.step = step
+        self.what = what
+        self.function = function
+        self.arguments = arguments
+        self.isolation = isolation
+        self.reference = reference
+        self.deadline_at = deadline_at
+        self.context: Context | AsyncContext | None = None
+        self.stop_reason: str | None = None
+        self.outcome: Outcome | None = None
+        self.began = False
+        self.handle: Any = None  # the runtime's own: its task, child or future
+
+    def __repr__(self) -> str:
+        return f"<Call {self.what} {self.step_id} {self.outcome[0] if self.outcome else 'open'}>"
+
+
+class Host(Protocol):
+    """Who makes calls. All three are called from any thread, must not raise and must not block."""
+
+    def ended(self, call: Call) -> None:
+        """`call.outcome` is set. Said once a call, also for a thread that was abandoned and ended after all."""
+
+    def checkpoint(self, call: Call, value: Any, done: Callable[[BaseException | None], None]) -> None:
+        """Make `value` durable, then call `done(None)`; `done(error)` if that can't be. For an inline call before
+        this returns, for there is no other thread that could."""
+
+    def progress(self, call: Call, fraction: float, message: str | None) -> None: ...
+
+
+class Runtime(Protocol):
+    """Who runs calls. All methods may be called from any thread."""
+
+    killable: bool
+
+    def start(self, call: Call) -> None:
+        """Take the call. Never blocks for the step, but inline: that runs it to its end before returning."""
+
+    def ask(self, call: Call, reason: str) -> None:
+        """Ask the code to stop: suspend, cancel, rollback, abort, timeout, sibling_failed or lease_lost. Wakes
+        `ctx.sleep`. Idempotent; of two reasons the later counts. A call that has not begun never will."""
+
+    def kill(self, call: Call) -> bool:
+        """End it now. True: it was sent, and `ended` will say when the code is gone; False: this runtime can't."""
+
+    def close(self, grace_s: float = 5.0) -> None:
+        """Ask what still runs to stop, wait at most `grace_s`, end what can be ended. Leaves no process behind, and
+        no thread but those whose step ignores everything. Idempotent."""
+
+
+class RemoteError(Exception):
+    """What a step raised in another process. `failure` has the types, message and traceback it had there."""
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        super().__init__(f"{failure.types[0] if failure.types else 'Exception'}: {failure.message}")
+
+
+def enter(call: Call) -> None:
+    """Run the call's function to its end on this thread and set the outcome. Nothing gets past it: a thread of a
+    pool must survive whatever a step raises, SystemExit and KeyboardInterrupt included."""
+    if call.stop_reason is not None:
+        call.outcome = ("stopped", call.stop_reason)
+        return
+    call.began = True
+    try:
+        call.outcome = ("returned", call.function(**call.arguments))
+    except Stopping as stop:
+        call.outcome = ("stopped", stop.reason)
+    except BaseException as error:
+        call.outcome = ("raised", without_own_frame(error))
+
+
+def without_own_frame(error: BaseException) -> BaseException:
+    """Drop the runtime's frame from the traceback: it tells the user nothing, and it refers to the call, which
+    refers to the error: a cycle only the garbage collector could free."""
+    traceback = error.__traceback__
+    if traceback is not None:
+        error.__traceback__ = traceback.tb_next
+    return error
