@@ -6,7 +6,6 @@ one never waits for Alembic's import. An old one is brought up by `holdfast db u
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Any
 
 from sqlalchemy.dialects.sqlite import dialect
@@ -51,7 +50,7 @@ def prepare(connection: Any, path: str, gate: FileGate | None, *, create: bool) 
         cursor.execute("BEGIN IMMEDIATE")
         try:
             _make(cursor, path, create=create)
-            generation = _generation(cursor)
+            generation_now = generation(cursor)
             cursor.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
@@ -61,24 +60,33 @@ def prepare(connection: Any, path: str, gate: FileGate | None, *, create: bool) 
         if gate is not None:
             gate.leave()
         cursor.close()
-    return generation
+    return generation_now
 
 
 def _make(cursor: Any, path: str, *, create: bool) -> None:
-    names = {row[0] for row in cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()}
-    if "alembic_version" in names and "store_info" in names:
-        revision = cursor.execute("SELECT version_num FROM alembic_version").fetchone()
-        judge(revision[0] if revision else None)
+    found = revision(cursor, path)
+    if found is not None:
+        judge(found)
         return
-    if names:
-        raise DatabaseUrlInvalid(f"{path} is another program's database: name a file of its own")
     if not create:
         raise DatabaseUrlInvalid(f"{path} is empty: there is no Holdfast database in it")
     for statement in statements():
         cursor.execute(statement)
 
 
-def _generation(cursor: Any) -> str:
+def revision(cursor: Any, path: str) -> str | None:
+    """What the database is stamped with; None: it has no tables. Raises DatabaseUrlInvalid: it is another program's."""
+    names = {row[0] for row in cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()}
+    if not names:
+        return None
+    stamp = cursor.execute("SELECT version_num FROM alembic_version").fetchone() if "alembic_version" in names else None
+    if stamp is None or "store_info" not in names:
+        raise DatabaseUrlInvalid(f"{path} is another program's database: name a file of its own")
+    return str(stamp[0])
+
+
+def generation(cursor: Any) -> str:
+    """The store's generation, drawn here where it has none yet."""
     row = cursor.execute("SELECT generation FROM store_info").fetchone()
     if row is None:
         cursor.execute(
@@ -87,15 +95,3 @@ def _generation(cursor: Any) -> str:
         )
         row = cursor.execute("SELECT generation FROM store_info").fetchone()
     return str(row[0])
-
-
-def revision_of(path: str) -> str | None:
-    """The revision a file is stamped with; None: it has none."""
-    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    try:
-        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    except sqlite3.OperationalError:
-        return None
-    finally:
-        connection.close()
-    return str(row[0]) if row else None

@@ -30,15 +30,16 @@ from sqlalchemy import (
     text,
 )
 
+from holdfast.core.states import API_STATES, FINAL
+
 metadata: Final = MetaData()
 
-FINAL: Final = ("SUCCEEDED", "FAILED", "CANCELLED", "ABORTED", "REVERTED")
 _Big = BigInteger().with_variant(Integer(), "sqlite")  # SQLite's INTEGER has 64 bits, and only it can be a row id
 _Bytewise = Text().with_variant(Text(collation="C"), "postgresql")  # locked in this order: never a language's
 
 
 def _final_words() -> str:
-    return ", ".join(f"'{state}'" for state in FINAL)
+    return ", ".join(f"'{state}'" for state in API_STATES if state in FINAL)
 
 
 store_info = Table(

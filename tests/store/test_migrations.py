@@ -1,0 +1,108 @@
+"""A database that was migrated and one that was made are the same; another schema is refused by name."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+from holdfast.errors import DatabaseUrlInvalid, SchemaNewer, SchemaOlder, StoreCorrupt, StoreUnwritable
+from holdfast.store import migrations, open_store
+from holdfast.store.schema import metadata
+
+
+def described(path: Path) -> dict[str, str]:
+    """Name -> DDL of everything in a database, however it is laid out."""
+    connection = sqlite3.connect(path)
+    rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    connection.close()
+    return {name: "".join(sql.split()) for name, sql in rows}
+
+
+def stamped(path: Path, revision: str) -> str:
+    """A database of that revision; its URL."""
+    open_store(f"sqlite:///{path}").close()
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+    connection.commit()
+    connection.close()
+    return f"sqlite:///{path}"
+
+
+def test_migrating_an_empty_database_makes_the_schema(tmp_path: Path) -> None:
+    made, migrated = tmp_path / "made.db", tmp_path / "migrated.db"
+    open_store(f"sqlite:///{made}").close()
+    assert migrations.upgrade(f"sqlite:///{migrated}") == (None, migrations.HEAD)
+    assert described(migrated) == described(made)
+
+
+def test_alembic_sees_no_difference(tmp_path: Path) -> None:
+    open_store(f"sqlite:///{tmp_path}/made.db").close()
+    engine = create_engine(f"sqlite:///{tmp_path}/made.db", poolclass=NullPool)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_the_list_of_revisions_is_that_of_the_files() -> None:
+    script = ScriptDirectory.from_config(migrations.config())
+    assert tuple(revision.revision for revision in script.walk_revisions())[::-1] == migrations.REVISIONS
+
+
+def test_a_migrated_database_opens_and_keeps_its_generation(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/a.db"
+    migrations.upgrade(url)
+    with open_store(url) as store:
+        generation = store.generation
+    assert migrations.upgrade(url) == (migrations.HEAD, migrations.HEAD)
+    with open_store(url) as store:
+        assert store.generation == generation
+    migrations.check(url)
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    url = stamped(tmp_path / "a.db", "9999")
+    for call in (migrations.check, migrations.upgrade, open_store):
+        with pytest.raises(SchemaNewer, match="upgrade this one"):
+            call(url)
+
+
+def test_an_older_schema_asks_for_the_upgrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = stamped(tmp_path / "a.db", "0001")
+    monkeypatch.setattr(migrations, "REVISIONS", ("0001", "0002"))
+    monkeypatch.setattr(migrations, "HEAD", "0002")
+    for call in (migrations.check, open_store):
+        with pytest.raises(SchemaOlder, match="holdfast db upgrade"):
+            call(url)
+
+
+def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE songs (title TEXT)")
+    connection.close()
+    for call in (migrations.check, migrations.upgrade, open_store):
+        with pytest.raises(DatabaseUrlInvalid, match="another program's"):
+            call(f"sqlite:///{path}")
+    assert list(described(path)) == ["songs"]
+
+
+def test_looking_makes_no_file(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseUrlInvalid, match="no database"):
+        migrations.check(f"sqlite:///{tmp_path}/none.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_database_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    path.write_bytes(b"this is a letter and no database, however long it may be" * 100)
+    for call in (migrations.check, migrations.upgrade):
+        with pytest.raises(StoreCorrupt, match="restore it"):
+            call(f"sqlite:///{path}")
+    with pytest.raises(StoreUnwritable, match="directory"):
+        migrations.upgrade(f"sqlite:///{tmp_path}/missing/a.db")
