@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 import sys
@@ -115,6 +116,54 @@ def test_a_set_event_ends_a_wait_with_a_clock_that_nobody_advances() -> None:
     thread.join(10)
     assert over == [True]
     assert clock.monotonic() == 0
+
+
+def test_coroutines_wait_in_the_order_of_their_moments() -> None:
+    clock = FakeClock()
+    woken: list[tuple[float, str]] = []
+
+    async def sleeper(name: str, *pauses: float) -> None:
+        for pause in pauses:
+            assert not await clock.wait_async(asyncio.Event(), pause)
+            woken.append((clock.monotonic(), name))
+
+    async def main() -> None:
+        await asyncio.gather(sleeper("a", 10, 10), sleeper("b", 5, 1, 10), sleeper("c", 0))
+
+    asyncio.run(main())
+    assert woken == [(0, "c"), (5, "b"), (6, "b"), (10, "a"), (16, "b"), (20, "a")]
+
+
+def test_a_coroutine_is_woken_by_its_event_with_a_clock_that_nobody_advances() -> None:
+    async def main(clock: Clock) -> bool:
+        event = asyncio.Event()
+        asyncio.get_running_loop().call_soon(event.set)
+        return await clock.wait_async(event) and await clock.wait_async(event, 5)
+
+    clock = FakeClock(threads=None)
+    assert asyncio.run(main(clock))
+    assert clock.monotonic() == 0
+    assert asyncio.run(main(Clock()))
+
+
+def test_a_coroutine_is_woken_by_a_jump_from_another_thread() -> None:
+    clock = FakeClock(threads=None)
+    over: list[bool] = []
+
+    async def main() -> None:
+        over.append(await clock.wait_async(asyncio.Event(), 60))
+
+    thread = threading.Thread(target=lambda: asyncio.run(main()))
+    thread.start()
+    assert clock.await_waiters(1)
+    assert clock.jump() == 60
+    thread.join(10)
+    assert over == [False]
+
+
+def test_the_real_clock_gives_a_coroutine_up_when_its_time_is_over() -> None:
+    assert asyncio.run(Clock().wait_async(asyncio.Event(), 0.001)) is False
+    assert asyncio.run(Clock().wait_async(asyncio.Event(), -1)) is False
 
 
 def test_nothing_else_reads_time_or_chance() -> None:

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import os
 import time
-from threading import TIMEOUT_MAX, Event, Lock
+from threading import Event, Lock
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+
+#: `wait` is never asked of the system for longer: threading refuses some centuries, and infinity.
+WAIT_S_MAX = 86_400.0
 
 # Goes on while the machine sleeps, as the leases of its tasks do on other machines (clock_gettime(2)).
 _BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -34,8 +41,21 @@ class Clock:
         return time.clock_gettime(_BOOT)
 
     def wait(self, event: Event, timeout_s: float | None = None) -> bool:
-        """Wait until the event is set, at most `timeout_s`; whether it is set."""
-        return event.wait(None if timeout_s is None else min(max(timeout_s, 0.0), TIMEOUT_MAX))
+        """Wait until the event is set, at most `timeout_s`, and at most WAIT_S_MAX where there is a timeout; whether
+        it is set."""
+        return event.wait(None if timeout_s is None else min(max(timeout_s, 0.0), WAIT_S_MAX))
+
+    async def wait_async(self, event: asyncio.Event, timeout_s: float | None = None) -> bool:
+        """`wait` for a coroutine, without the bound."""
+        import asyncio
+
+        if not event.is_set():
+            try:
+                async with asyncio.timeout(None if timeout_s is None else max(timeout_s, 0.0)):
+                    await event.wait()
+            except TimeoutError:
+                pass
+        return event.is_set()
 
     def random(self) -> float:
         """A number at least 0 and less than 1."""

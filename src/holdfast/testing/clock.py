@@ -5,6 +5,8 @@ The real one is clock.py.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from random import Random
 from threading import Condition, Event
 
@@ -14,14 +16,19 @@ from holdfast.clock import Clock
 START = 1_893_456_000.0
 
 
+#: How often the event loop goes round before time jumps, so that whatever is ready has run.
+ROUNDS = 10
+
+
 class _Waiter:
-    """One thread in `wait`."""
+    """One thread in `wait`, or one coroutine in `wait_async`. `wake` lets it look again."""
 
-    __slots__ = ("event", "until")
+    __slots__ = ("event", "until", "wake")
 
-    def __init__(self, event: Event, until: float) -> None:
+    def __init__(self, event: Event | asyncio.Event, until: float, wake: Callable[[], None]) -> None:
         self.event = event
         self.until = until
+        self.wake = wake
 
 
 class FakeClock(Clock):
@@ -83,23 +90,76 @@ class FakeClock(Clock):
     def wait(self, event: Event, timeout_s: float | None = None) -> bool:
         if event.is_set() or (timeout_s is not None and timeout_s <= 0):
             return event.is_set()
+
+        # An Event can't be waited for together with something else, so a jump notifies the event's own condition.
+        changed: Condition = event._cond  # type: ignore[attr-defined]
+
+        def wake() -> None:
+            with changed:
+                changed.notify_all()
+
+        waiter = self._enter(event, timeout_s, wake)
+        with changed:
+            while not event.is_set() and self._now < waiter.until:
+                changed.wait()
+        self._leave(waiter)
+        return event.is_set()
+
+    async def wait_async(self, event: asyncio.Event, timeout_s: float | None = None) -> bool:
+        """`wait` for a coroutine. With `threads=1` time jumps when the loop has nothing else to do."""
+        if event.is_set() or (timeout_s is not None and timeout_s <= 0):
+            await asyncio.sleep(0)
+            return event.is_set()
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(changed.set)
+
+        alone = self._threads == 1 and timeout_s is not None
+        waiter = self._enter(event, timeout_s, wake, jump=not alone)
+        try:
+            while not event.is_set() and self._now < waiter.until:
+                if alone:
+                    await self._idle(waiter)
+                else:
+                    either = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(changed.wait())]
+                    try:
+                        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                    finally:
+                        for task in either:
+                            task.cancel()
+        finally:
+            self._leave(waiter)
+        return event.is_set()
+
+    async def _idle(self, waiter: _Waiter) -> None:
+        """Let the loop go round; then, if nobody waits for an earlier moment, jump to this one's."""
+        for _ in range(ROUNDS):
+            await asyncio.sleep(0)
+            if waiter.event.is_set() or self._now >= waiter.until:
+                return
         with self._moved:
-            waiter = _Waiter(event, float("inf") if timeout_s is None else self._now + timeout_s)
+            due = self._pass(waiter.until) if self._first() == waiter.until else []
+        _wake(due)
+
+    def _enter(
+        self, event: Event | asyncio.Event, timeout_s: float | None, wake: Callable[[], None], *, jump: bool = True
+    ) -> _Waiter:
+        with self._moved:
+            waiter = _Waiter(event, float("inf") if timeout_s is None else self._now + timeout_s, wake)
             self._waiters.append(waiter)
             self._moved.notify_all()
             due = []
-            if self._threads is not None and self._waiting() >= self._threads:
+            if jump and self._threads is not None and self._waiting() >= self._threads:
                 due = self._pass(self._first())
-        _wake([other for other in due if other is not waiter])
-        # An Event can't be waited for together with something else, so a jump notifies the event's own condition.
-        with event._cond:  # type: ignore[attr-defined]
-            while not event.is_set() and self._now < waiter.until:
-                event._cond.wait()  # type: ignore[attr-defined]
+        _wake(due)
+        return waiter
+
+    def _leave(self, waiter: _Waiter) -> None:
         with self._moved:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
             self._moved.notify_all()
-        return event.is_set()
 
     def _waiting(self) -> int:
         """How many threads really wait: one whose event is set is about to go on."""
@@ -119,5 +179,4 @@ class FakeClock(Clock):
 
 def _wake(due: list[_Waiter]) -> None:
     for waiter in due:
-        with waiter.event._cond:  # type: ignore[attr-defined]
-            waiter.event._cond.notify_all()  # type: ignore[attr-defined]
+        waiter.wake()
