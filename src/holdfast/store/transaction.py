@@ -46,7 +46,7 @@ class Rows:
     def all(self) -> list[Any]:
         return self._rows
 
-    def first(self) -> Any | None:
+    def first(self) -> Any:
         return self._rows[0] if self._rows else None
 
     def one(self) -> Any:

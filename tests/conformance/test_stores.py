@@ -1,0 +1,32 @@
+"""Every store against the one suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from holdfast.store import open_store
+from holdfast.store.base import Store
+from holdfast.testing.conformance.store import StoreBase, StoreConformance
+from holdfast.testing.conformance.store_threads import StoreThreads
+
+
+class _File(StoreBase):
+    @pytest.fixture(autouse=True)
+    def _place(self, tmp_path: Path) -> None:
+        self.url = f"sqlite:///{tmp_path}/tasks.db"
+
+    def make(self) -> Store:
+        return open_store(self.url, look_s=0.005)
+
+    again = make
+
+
+class TestFile(_File, StoreConformance, StoreThreads):
+    pass
+
+
+class TestMemory(StoreConformance, StoreThreads):
+    def make(self) -> Store:
+        return open_store("sqlite:///:memory:", look_s=0.005)
