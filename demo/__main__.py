@@ -37,6 +37,7 @@ def play(scenes: Sequence[Scene], show: Show, directory: Path, children: Childre
         try:
             checks = scene(stage)
         except Exception as problem:  # a scene that breaks is one that proves nothing; the others are still played
+            stage.print_rest()
             show.problem(f"{type(problem).__name__}: {problem}")
             show.log(stage.node.calls())
             different += 1

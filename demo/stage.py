@@ -30,6 +30,7 @@ class Stage:
         self.directory = directory
         self.children = children
         self._database = f"sqlite:///{directory / 'tasks.db'}"
+        self._typed: list[Child] = []
         self._started = 0
 
     def run(self, flow: str) -> Child:
@@ -41,7 +42,9 @@ class Stage:
         """Start a holdfast command on the demo's database."""
         typed = [*words, "--database", self._database]
         self.show.command(["holdfast", *typed])
-        return self._start(*typed)
+        child = self._start(*typed)
+        self._typed.append(child)
+        return child
 
     def _start(self, *words: str) -> Child:
         self._started += 1
@@ -58,6 +61,11 @@ class Stage:
 
     def print(self, child: Child) -> None:
         self.show.output(child.new_lines())
+
+    def print_rest(self) -> None:
+        """Show what the commands have printed and nobody has asked for: where a scene breaks, that says why."""
+        for child in self._typed:
+            self.print(child)
 
     def wait_for(self, what: str, condition: Any, child: Child) -> None:
         """Wait until the BMC's log fulfils the condition. The command is expected to live until then."""
