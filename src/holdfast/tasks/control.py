@@ -263,6 +263,8 @@ def _go(
         "due_at": _due_at(at, phase, now),
         "updated_at": now,
     }
+    if at.reason == "definition_changed" and phase not in states.RESTING:
+        columns["error"] = None  # it said what had changed
     # Nothing begins in these, so they wait for no claim.
     if claimless or phase == states.ABORTING or state == _SUSPENDING:
         columns["ready"] = True

@@ -55,14 +55,24 @@ _IN_FLIGHT: Final = frozenset(
 )
 
 
-def ended(tx: Tx, task: int, state: str, now: float, *, retention_s: float, **columns: Any) -> None:
-    """End the task: set what an end sets, free its claims and grant the next. `columns` are further ones to set
-    (`result`, `error` …). Nobody can write to it afterwards: its token is gone.
+def ended(
+    tx: Tx,
+    task: int,
+    state: str,
+    now: float,
+    *,
+    retention_s: float,
+    left: tuple[str, str] | None = None,
+    **columns: Any,
+) -> None:
+    """End the task: set what an end sets, free its claims and grant the next. Nobody can write to it afterwards: its
+    token is gone. `columns` are further ones to set (`result`, `error` …); `left` is what `left_behind` says, where
+    the caller knows it better.
 
     The row's state must still be the one before: an append that ends a task leaves `state` out of its projection,
     because a final state and `finished_at` come together.
     """
-    effect, revert = left_behind(tx, task, state)
+    effect, revert = left or left_behind(tx, task, state)
     values = {"_task": task, "_state": state, "_effect": effect, "_revert": revert, "_now": now}
     tx.execute(_END, {**values, "_expires": now + retention_s, **columns})
     claims.free(tx, task, now)

@@ -116,13 +116,18 @@ def remember_plan(tx: Tx, digest: str, outline: str) -> None:
 
 def draw_due(tx: Tx, now: float, *, limit: int = 100) -> int:
     """Draw the tickets of tasks whose `start_after` has come, in that order; how many tasks that were."""
-    due = tx.execute(_UNDRAWN, {"_now": now, "_limit": limit}).scalars()
+    due = undrawn(tx, now, limit=limit)
     for task in due:
         _, text = row.asked_for(tx, task)
         tx.execute(_DRAWN, {"_task": task})
         claims.draw(tx, task, claims.from_text(text), yielding=claims.is_yielding(text))
         claims.grant(tx, task, now)
     return len(due)
+
+
+def undrawn(tx: Tx, now: float, *, limit: int) -> list[int]:
+    """The tasks whose `start_after` has come and whose tickets are still to be drawn."""
+    return tx.execute(_UNDRAWN, {"_now": now, "_limit": limit}).scalars()
 
 
 def next_start(tx: Tx, now: float) -> float | None:

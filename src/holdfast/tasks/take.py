@@ -75,6 +75,12 @@ def take(tx: Tx, worker: str, *, generation: str, nonce: str, now: float, limit:
     return [row.of(tx.execute(_TAKE, {**values, "_task": task}).one()) for task in found]
 
 
+def peek(tx: Tx, *, now: float, limit: int, pool: str) -> list[int]:
+    """The ids of what `take` would take or look at, without a write."""
+    found = tx.execute(_NEXT, {"_pool": pool, "_now": now, "_limit": limit}).scalars()
+    return found or submit.undrawn(tx, now, limit=limit)
+
+
 def next_due(tx: Tx, now: float, *, pool: str) -> float | None:
     """When, after now, the next task becomes due by time alone: taken by nobody, and it has its claims."""
     earliest: list[float] = [
