@@ -2,8 +2,8 @@
 
 `--check` only compares, and exits 1 where a page is out of date.
 
-Each page has one function below, named after it, which gets the module that the page is made from. How pages are
-written is in pages.py.
+Each page has one function, named after it, which gets the module that the page is made from: errors and settings
+below, states in states_page.py. How pages are written is in pages.py.
 """
 
 from __future__ import annotations
@@ -16,6 +16,17 @@ from types import ModuleType
 from typing import Any
 
 from tools import pages
+from tools.states_page import states
+
+ERRORS = """
+Every error that Holdfast raises. `code` is stable and meant for programs; the status is what the service answers with;
+*again* says whether the same call may succeed later without a change. The sentence is what the error says where nothing
+more exact is known. All are importable from `holdfast.errors`.
+"""
+SETTINGS = """
+A setting is given as an argument, `hf.open(url, lease_s=60)`, or by its environment variable. An argument wins.
+`holdfast doctor` shows what holds, and names variables that look like a setting and are none.
+"""
 
 
 def errors(module: ModuleType) -> str:
@@ -32,13 +43,7 @@ def errors(module: ModuleType) -> str:
     ]
     return "\n\n".join(
         (
-            pages.head(
-                "Errors",
-                "Every error that Holdfast raises. `code` is stable and meant for programs; the status is what the\n"
-                "service answers with; *again* says whether the same call may succeed later without a change.\n"
-                "The sentence is what the error says where nothing more exact is known. All are importable from\n"
-                "`holdfast.errors`.",
-            ),
+            pages.head("Errors", ERRORS),
             pages.table(("error", "code", "status", "again", "says"), rows),
             f"`Stopping` is no error: {says(module.Stopping)[0].lower()}{says(module.Stopping)[1:]}",
         )
@@ -61,7 +66,31 @@ def yes(value: bool) -> str:
     return "yes" if value else ""
 
 
-PAGES = {"errors": ("holdfast.errors", errors)}
+def settings(module: ModuleType) -> str:
+    rows = [
+        (f"`{row.name}`", f"`{row.variable}`", plain(row.default), row.unit, bounds(row), row.help)
+        for row in module.TABLE
+    ]
+    columns = ("setting", "variable", "default", "unit", "bounds", "what it is for")
+    return "\n\n".join((pages.head("Settings", SETTINGS), pages.table(columns, rows)))
+
+
+def plain(value: object) -> str:
+    """As one would write it into the environment."""
+    return "–" if value is None else f"`{str(value).removesuffix('.0')}`"
+
+
+def bounds(setting: Any) -> str:
+    if setting.kind is str:
+        return ""
+    return f"from {setting.least:,}" if setting.most == float("inf") else f"{setting.least:,} to {setting.most:,}"
+
+
+PAGES = {
+    "errors": ("holdfast.errors", errors),
+    "settings": ("holdfast.settings", settings),
+    "states": ("holdfast.core.states", states),
+}
 
 
 def main(arguments: list[str]) -> int:
