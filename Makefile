@@ -37,7 +37,7 @@ check: .venv/.check ## Lint, format, types, layers, shape, news, and generated p
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy $(CODE)
-	$(BIN)/lint-imports --no-logo
+	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/python -m pytest --quiet -o verbosity_assertions=2 tests/shape
 	$(BIN)/towncrier build --draft --version next >/dev/null
 	$(BIN)/python -m tools.reference --check
@@ -64,5 +64,5 @@ simulate: .venv/.test ## The seeded simulator (make simulate SEEDS=100000)
 .PHONY: clean
 clean: ## Remove the environments and every cache
 	rm -rf .venv .venv-bench build dist src/*.egg-info .demo
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find src tests tools $(wildcard demo bench examples) -name __pycache__ -type d -prune -exec rm -rf {} +
