@@ -168,6 +168,8 @@ def _started(state: State, event: e.Started) -> None:
         rows.unready(state, row)
     state.st[row] = S_RUNNING
     state.running[row] = None
+    if state.phase == "WAITING":
+        _wake_task(state)
     state.attempt[row] = event.attempt
     if not state.began[row]:
         state.began_count += 1
@@ -187,6 +189,7 @@ def _reentered(state: State, event: e.Reentered) -> None:
     state.wake_at.pop(row, None)
     state.st[row] = S_RUNNING
     state.running[row] = None
+    _wake_task(state)
 
 
 def _revert_started(state: State, event: e.RevertStarted) -> None:
@@ -205,11 +208,18 @@ def _revert_started(state: State, event: e.RevertStarted) -> None:
 
 
 def _waited(state: State, event: e.Waited) -> None:
-    rows.move(state, "wait")
+    if state.phase != "WAITING":
+        rows.move(state, "wait")
 
 
 def _woke(state: State, event: e.Woke) -> None:
-    rows.move(state, "wake")
+    _wake_task(state)
+
+
+def _wake_task(state: State) -> None:
+    """Something runs again. Where polls were folded into one row, the `Woke` that said so is gone."""
+    if state.phase == "WAITING":
+        rows.move(state, "wake")
 
 
 def _rested(state: State, event: e.Rested) -> None:

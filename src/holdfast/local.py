@@ -1,0 +1,427 @@
+"""The library's front door: `open` a database, submit flows, work, and hold a `Task` in the hand.
+
+Everything here is thin: admission and verbs are functions of a transaction (tasks/), the work is the worker's
+(worker/loop.py), what is read is tasks/query.py's.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from holdfast.clock import Clock
+from holdfast.core.failure import Failure
+from holdfast.core.states import FINAL, api_state
+from holdfast.core.trace import line_of
+from holdfast.core.values import Stored, decode, encode
+from holdfast.errors import HoldfastClosed, TaskFailed, WaitTimeout
+from holdfast.flow.compile import check_inputs, compile
+from holdfast.flow.outline import digest, outline
+from holdfast.flow.registry import find, reference_of
+from holdfast.seal import Sealer
+from holdfast.settings import Settings
+from holdfast.store import open_store, sqlite_path
+from holdfast.store.base import StepRow, Tx
+from holdfast.tasks import adopt as adopting
+from holdfast.tasks import control, query, retention, row, show, submit
+from holdfast.tasks.claims import claims_of
+from holdfast.tasks.row import TaskRow
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from holdfast.flow.patterns import Child, Flow
+    from holdfast.worker.loop import Worker
+
+T = TypeVar("T")
+_FINAL = frozenset(api_state(phase) for phase in FINAL)
+_AT_REST = _FINAL | {"SUSPENDED"}
+
+
+def open(
+    url: str | None = None,
+    *,
+    flows: Iterable[Flow] | Callable[[], Iterable[Flow]] = (),
+    clock: Clock | None = None,
+    create: bool = True,
+    **settings: Any,
+) -> Holdfast:
+    """Open a database of tasks, and make it if there is none: `sqlite:///tasks.db`, `sqlite:///:memory:`.
+
+    flows: those that can't be found by import, because functions make them; a restart must give them again, under
+    the same names and versions. Settings are those of docs/reference/settings.md.
+    Raises: DatabaseUrlInvalid, SchemaOlder, SchemaNewer, StoreUnwritable, StoreBusy, StoreCorrupt, SettingInvalid.
+    """
+    known = Settings.load(**settings)
+    return Holdfast(url or known.database, flows=flows, clock=clock or Clock(), settings=known, create=create)
+
+
+class Holdfast:
+    """An open database of tasks. Threads may share it. Close it, or use it with `with`."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        flows: Iterable[Flow] | Callable[[], Iterable[Flow]],
+        clock: Clock,
+        settings: Settings,
+        create: bool = True,
+    ) -> None:
+        self.url = url
+        self.settings = settings
+        self.flows: tuple[Flow, ...] = tuple(flows() if callable(flows) else flows)
+        self._clock = clock
+        self._sealer = Sealer(settings.read_keys)
+        self._workers: list[Worker] = []
+        self._threads: list[threading.Thread] = []
+        self._closed = False
+        self.store = open_store(
+            url, busy_timeout_s=settings.busy_timeout_s, batch_max=settings.batch_max, look_s=settings.poll_s,
+            create=create,
+        )  # fmt: skip
+
+    # --- asking for work ------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        flow: Child,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        tag: str | None = None,
+        claims: Iterable[str | tuple[str, str]] = (),
+        start_after: float | None = None,
+        priority: int = 0,
+        pool: str | None = None,
+    ) -> Task:
+        """Ask for a task. When this returns, it is stored: it will be done, whatever dies.
+
+        tag: names this request; the same request with the same tag is the same task, however often it is sent.
+        claims: resources that no other task may use meanwhile, as "network/public", or ("network/public", "shared").
+        start_after: seconds since the epoch. priority: higher goes first among those that may begin.
+        Raises: FlowError, FlowNotFound, MissingInput, UnknownInput, ValueRefused, TagInvalid, TagReused, TaskGone.
+        """
+        plan = compile(flow)
+        given = dict(inputs or {})
+        check_inputs(plan, given)
+        request = submit.Request(
+            flow=plan.name,
+            version=plan.version,
+            reference=reference_of(flow, self.flows),
+            inputs=self._inputs_text(given, self._sealer.seal),
+            canonical=self._canonical(given) if tag is not None else None,
+            claims=claims_of(claims),
+            tag=tag,
+            digest=digest(plan),
+            outline=outline(plan),
+            steps=plan.kind.count(0),
+            weight=float(sum(plan.weight)),
+            start_after=start_after,
+            priority=priority,
+            pool=pool or self.settings.pool,
+        )
+        found = self._write(lambda tx, now: submit.submit(tx, request, now, self._clock.uuid7()))
+        return Task(self, found.task.id, found.task.uuid, replayed=found.replayed)
+
+    def _inputs_text(self, given: dict[str, Any], seal: Callable[[str], str]) -> str:
+        for name, value in given.items():
+            encode(value, seal, name=f"the input {name}", bytes_max=self.settings.value_bytes_max)
+        return encode(given, seal, name="the inputs")
+
+    def _canonical(self, given: dict[str, Any]) -> str | None:
+        """The inputs for the tag's fingerprint: sealing a secret makes another text each time."""
+        sealed: list[str] = []
+
+        def mark(text: str) -> str:
+            sealed.append(text)
+            return self._sealer.mark(text)
+
+        text = self._inputs_text(given, mark)
+        return text if sealed else None
+
+    # --- finding --------------------------------------------------------------------------------------------------
+
+    def task(self, ref: str) -> Task:
+        """The task with that id, the beginning of its id, or its tag. Raises: TaskNotFound, TaskGone."""
+        found = self.store.read(lambda tx: query.find(tx, ref))
+        return Task(self, found.id, found.uuid)
+
+    def tasks(self, *, limit: int = query.LIMIT, **filters: Any) -> list[Task]:
+        """Tasks that match, the newest first: `state="running,waiting"`, `flow=`, `tag=`, `resource=` and the other
+        fields of tasks/query.py's `Filter`."""
+        found = self.store.read(lambda tx: query.page(tx, query.Filter(**filters), limit=limit))
+        return [Task(self, row.id, row.uuid) for row in found.tasks]
+
+    # --- working --------------------------------------------------------------------------------------------------
+
+    def work(
+        self, *, until_idle: bool = False, runtime: str | Executor = "threads", until: Callable[[], bool] | None = None
+    ) -> None:
+        """Do tasks, in this thread. until_idle: return when nothing is left that could be done now or later by
+        itself. until: asked whenever there is nothing to do; True ends it. runtime: as `holdfast.run`; inline, a
+        step hears of verbs only when it asks for a checkpoint.
+        """
+        worker = self.worker(runtime)
+        try:
+            if until_idle:
+                worker.run(worker.is_idle)
+            else:
+                worker.run(until)
+        finally:
+            self._workers.remove(worker)
+            worker.close()
+
+    def worker(self, runtime: str | Executor = "threads") -> Worker:
+        """A worker on this database, not running yet."""
+        from holdfast.runtime.choice import Runtimes
+        from holdfast.worker.lease import Lease
+        from holdfast.worker.loop import Worker
+
+        if self._closed:
+            raise HoldfastClosed
+        path = sqlite_path(self.url)
+        lease = Lease(
+            self.store, self._clock, self.settings, self.settings.pool,
+            lock_prefix=None if path == ":memory:" else path,
+        )  # fmt: skip
+        inherit = () if lease.lock_fd is None else (lease.lock_fd,)
+        runtimes = Runtimes(runtime, workers_max=self.settings.workers_max, inherit=inherit)
+        worker = Worker(
+            self.store, runtimes, clock=self._clock, settings=self.settings, flows=self.flows,
+            pool=self.settings.pool, seal=self._sealer.seal, unseal=self._sealer.unseal, lease=lease,
+        )  # fmt: skip
+        self._workers.append(worker)
+        return worker
+
+    @contextmanager
+    def working(self, runtime: str | Executor = "threads") -> Iterator[None]:
+        """A worker in a thread of its own, for as long as the `with` lasts."""
+        worker = self.worker(runtime)
+        thread = threading.Thread(target=worker.run, name="holdfast-worker", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            worker.stop()
+            thread.join()
+            self._workers.remove(worker)
+            worker.close()
+
+    # --- housekeeping ---------------------------------------------------------------------------------------------
+
+    def purge(self) -> int:
+        """Delete tasks whose retention is over; how many."""
+        now, gone = self._clock.time(), 0
+        while True:
+            purged = self.store.write(lambda tx: retention.purge(tx, now))
+            gone += purged.tasks
+            if not purged.more:
+                return gone
+
+    def close(self) -> None:
+        """Stop this object's workers and close the database. What was accepted stays accepted."""
+        if not self._closed:
+            self._closed = True
+            for worker in list(self._workers):
+                worker.stop()
+            self.store.close()
+
+    def __enter__(self) -> Holdfast:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- for Task -------------------------------------------------------------------------------------------------
+
+    def _write(self, fn: Callable[[Tx, float], T]) -> T:
+        now = self._clock.time()
+        answer = self.store.write(lambda tx: fn(tx, now))
+        for worker in self._workers:
+            worker.poke()
+        return answer
+
+    def _uuid7(self) -> str:
+        return self._clock.uuid7()
+
+
+class Task:
+    """A task in the database. What it says of itself is read anew each time.
+
+    `replayed`: submitting it again found it. Verbs return the task, or the new one they made, and raise VerbRefused
+    where its state doesn't allow them; repeating one is no error.
+    """
+
+    def __init__(self, hold: Holdfast, row_id: int, uuid: str, *, replayed: bool = False) -> None:
+        self._hold = hold
+        self._id = row_id
+        self.id = uuid
+        self.replayed = replayed
+
+    # --- what it is -----------------------------------------------------------------------------------------------
+
+    def view(self) -> dict[str, Any]:
+        """Everything there is to show of it, at one moment: the representation of the REST contract, section 3."""
+        return self._hold.store.read(lambda tx: show.task(tx, row.read(tx, self._id)))
+
+    @property
+    def state(self) -> str:
+        return self._row().state
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is SUSPENDED."""
+        return self._row().reason
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What its steps provided, once it has SUCCEEDED; else {}."""
+        text = self._row().result
+        found: dict[str, Any] = {} if text is None else decode(text, self._hold._sealer.unseal)
+        return found
+
+    @property
+    def failure(self) -> Failure | None:
+        """The failure that ended or holds it."""
+        text = self._row().error
+        return None if text is None else Failure.from_json(json.loads(text))
+
+    @property
+    def steps(self) -> list[StepRow]:
+        """Its steps that ever began, in that order."""
+        return self._hold.store.read(lambda tx: query.steps_of(tx, self._id))
+
+    @property
+    def trace(self) -> list[str]:
+        """What happened, a line a change: `boot RUNNING`, `boot SUCCEEDED`."""
+        from holdfast.store.journal import decode as decode_event
+
+        ids: list[str] = []
+        rows: dict[str, int] = {}
+
+        def number(node: str) -> int:
+            if node not in rows:
+                rows[node] = len(ids)
+                ids.append(node)
+            return rows[node]
+
+        journal = self._hold.store.journal(self._id)
+        lines = [line_of(decode_event(each, number), ids) for each in journal]
+        return [line for line in lines if line is not None]
+
+    def _row(self) -> TaskRow:
+        return self._hold.store.read(lambda tx: row.read(tx, self._id))
+
+    def wait(self, timeout_s: float | None = None) -> Task:
+        """Wait until it has ended, or rests for a person. Somebody must work meanwhile.
+
+        Raises: WaitTimeout: it goes on.
+        """
+        clock = self._hold._clock
+        end = None if timeout_s is None else clock.monotonic() + timeout_s
+        store = self._hold.store
+        while True:
+            seen = store.changes()
+            state = self._row().state
+            if state in _AT_REST:
+                return self
+            left = 3600.0 if end is None else end - clock.monotonic()
+            if left <= 0:
+                raise WaitTimeout(f"task {self.id} is still {state} after {timeout_s:g} s; it goes on")
+            store.wait(seen, left)
+
+    def raise_for_state(self) -> Task:
+        """Itself if SUCCEEDED. Raises: TaskFailed."""
+        state, failure = self.state, self.failure
+        if state != "SUCCEEDED":
+            why = f": {failure.summary}" if failure is not None else ""
+            raise TaskFailed(f"task {self.id} is {state}{why}")
+        return self
+
+    # --- verbs ----------------------------------------------------------------------------------------------------
+
+    def cancel(self, *, revert: bool = True) -> Task:
+        """Stop at the next safe point and undo what was done; `revert=False` leaves it."""
+        return self._verb(
+            lambda tx, now: control.cancel(tx, self._id, now, actor="library", revert=revert, retention_s=self._keep_s)
+        )
+
+    def abort(self) -> Task:
+        """Stop now and undo nothing."""
+        return self._verb(lambda tx, now: control.abort(tx, self._id, now, actor="library", retention_s=self._keep_s))
+
+    def suspend(self, *, release_claims: bool = False) -> Task:
+        """Stop at the next safe point and hold."""
+        return self._verb(
+            lambda tx, now: control.suspend(tx, self._id, now, actor="library", release_claims=release_claims)
+        )
+
+    def resume(self, answers: Mapping[str, str | tuple[str, Any]] | None = None) -> Task:
+        """Go on. `answers`: step id -> "done", "rerun", "undo" or "skip", or ("done", result).
+
+        Raises: AnswerNeeded: it rests for a reason that needs them; AnswerRefused.
+        """
+        given = {
+            step: (word, None) if isinstance(word, str) else (word[0], self._kept(word[1]))
+            for step, word in (answers or {}).items()
+        }
+        return self._verb(lambda tx, now: control.resume(tx, self._id, now, actor="library", answers=given))
+
+    def rollback(self, *, force: bool = False) -> Task:
+        """Undo: a moving task once it has stopped; an ended one by a new task, which is returned."""
+        return self._verb(
+            lambda tx, now: control.rollback(tx, self._id, now, actor="library", uuid=self._hold._uuid7(), force=force)
+        )
+
+    def retry(self) -> Task:
+        """The same request again, as a new task, which is returned."""
+        return self._verb(lambda tx, now: control.retry(tx, self._id, now, actor="library", uuid=self._hold._uuid7()))
+
+    def force_fail(self, reason: str) -> Task:
+        """An administrator's last word: FAILED now, whatever its steps still do."""
+        return self._verb(
+            lambda tx, now: control.force_fail(
+                tx, self._id, now, actor="library", reason=reason, retention_s=self._keep_s
+            )
+        )
+
+    def deliver(self, event: str, payload: Any = None) -> Task:
+        """Deliver an event that a step waits for, or will (`WaitFor(event)`)."""
+        kept = self._kept(payload)
+        return self._verb(lambda tx, now: control.deliver(tx, self._id, event, kept, now))
+
+    def adopt(self, *, dry_run: bool = False) -> adopting.Adoption:
+        """Let a task that rests as definition_changed take its flow as it is now and go on. dry_run: only say what
+        that would mean. Raises: VerbRefused, FlowNotFound."""
+        plan = compile(find(self._row().reference, self._hold.flows))
+        text = outline(plan)
+        return self._hold._write(
+            lambda tx, now: adopting.adopt(
+                tx, self._id, plan, now, digest=digest(plan), outline=text, actor="library", dry_run=dry_run
+            )
+        )
+
+    @property
+    def _keep_s(self) -> float:
+        return self._hold.settings.retention_s
+
+    def _kept(self, value: Any) -> Any:
+        return None if value is None else Stored.of(value, self._hold._sealer.seal, name="the value")
+
+    def _verb(self, fn: Callable[[Tx, float], control.Answer]) -> Task:
+        answer = self._hold._write(fn)
+        if answer.task.id == self._id:
+            return self
+        return Task(self._hold, answer.task.id, answer.task.uuid, replayed=answer.accepted == control.REPLAYED)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.id} {self.state}>"
+
+
+__all__ = ["Holdfast", "Task", "open"]

@@ -1,0 +1,200 @@
+"""The lease of one worker: its row, its heartbeat, its file lock; and the sweep that finds dead workers.
+
+Theory: a worker may write while its heartbeats succeed. It counts the end of its lease on the boot clock, from before
+the last one that succeeded was sent, and stops its steps itself when that is over; so it stops before anybody else
+may begin. On one host a file lock says more, and at once: the worker and the children of its steps hold it, so when
+nobody holds it nothing of that worker runs any more, and its tasks are taken over without waiting for the lease.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from holdfast.errors import LeaseLost, WorldError
+from holdfast.store.base import Store
+from holdfast.tasks import lease as rows
+
+if TYPE_CHECKING:
+    from holdfast.clock import Clock
+    from holdfast.settings import Settings
+
+Lost = Callable[[Sequence[int] | None], None]
+SWEEP_S = 0.5  # between looks at the locks of this host's workers
+FORGET_S = 86_400.0  # how long the rows of dead workers are kept
+
+
+class Lease:
+    """See the module. `directory`: where the lock file is, beside the database; None: no lock (in memory).
+    `threaded`: heartbeats come from a thread of their own, because a step may keep the worker's thread busy."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        settings: Settings,
+        pool: str,
+        *,
+        lock_prefix: str | None = None,
+        threaded: bool = True,
+        host: str | None = None,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._settings = settings
+        self._pool = pool
+        self._threaded = threaded
+        self._host = host or os.uname().nodename
+        self._boot = _boot_id()
+        self.id = clock.token_hex(16)
+        self._registered = False
+        self._beat_at = 0.0  # boot clock, before the last heartbeat that succeeded was sent
+        self._swept_at = float("-inf")
+        self._on_lost: Lost | None = None
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._mutex = threading.Lock()
+        self.held: Callable[[], Sequence[int]] = lambda: ()
+        self.lock_path: str | None = None
+        self.lock_fd: int | None = None
+        if lock_prefix is not None:
+            self.lock_path = f"{lock_prefix}-worker-{self.id[:16]}"
+            self.lock_fd = os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self.lock_fd, fcntl.LOCK_EX)
+
+    # --- living ---------------------------------------------------------------------------------------------------
+
+    def register(self, now: float) -> None:
+        """Make this worker known, once for each incarnation."""
+        if self._registered:
+            return
+        before = self._clock.monotonic()
+        row = rows.WorkerRow(
+            self.id, self._host, self._boot, os.getpid(), self.lock_path, self._pool, now, now, self._settings.lease_s
+        )
+        self._store.write(lambda tx: rows.register(tx, row))
+        self._beat_at = before
+        self._registered = True
+
+    def start(self, on_lost: Lost) -> None:
+        """Begin to heartbeat. `on_lost` hears of tasks that are no longer ours; None: all of them."""
+        self._on_lost = on_lost
+        if self._threaded and self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="holdfast-heartbeat", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while not self._clock.wait(self._stop, self._settings.heartbeat_s):
+            self.beat()
+
+    def turn(self, now: float) -> bool:
+        """What is due now: a heartbeat where no thread sends it, and a sweep. Whether tasks were set free."""
+        if not self._threaded and self._registered:
+            if self._clock.monotonic() - self._beat_at >= self._settings.heartbeat_s:
+                self.beat()
+        if self._clock.monotonic() - self._swept_at < SWEEP_S:
+            return False
+        self._swept_at = self._clock.monotonic()
+        return self.sweep(now)
+
+    def beat(self) -> None:
+        """Send a heartbeat. If that fails for so long that the lease is over, everything is lost."""
+        with self._mutex:
+            if not self._registered:
+                return
+            before = self._clock.monotonic()
+            lost: Sequence[int] | None = ()
+            try:
+                now = self._clock.time()
+                lost = self._store.write(lambda tx: rows.heartbeat(tx, self.id, now, held=list(self.held())))
+                self._beat_at = before
+            except LeaseLost:
+                lost = None
+                self._renew()
+            except WorldError:
+                if self._clock.monotonic() - self._beat_at >= self._settings.lease_s - self._settings.heartbeat_s:
+                    lost = None
+        if (lost is None or lost) and self._on_lost is not None:
+            self._on_lost(lost)
+
+    def _renew(self) -> None:
+        """Taken for dead: the next task is taken as a new incarnation."""
+        self.id = self._clock.token_hex(16)
+        self._registered = False
+
+    # --- others ---------------------------------------------------------------------------------------------------
+
+    def sweep(self, now: float) -> bool:
+        """Set free the tasks of workers that are dead: on this host whose lock nobody holds, elsewhere whose lease
+        has run out."""
+        others = [worker for worker in self._store.read(rows.alive) if worker.id != self.id]
+        freed = False
+        for worker in others:
+            if worker.heartbeat_at + worker.lease_s <= now:
+                seen: float | None = worker.heartbeat_at
+            elif self._is_gone(worker):
+                seen = None
+            else:
+                continue
+            if self._store.write(lambda tx, worker=worker, seen=seen: rows.mark_dead(tx, worker.id, now, seen=seen)):  # type: ignore[misc]
+                freed = True
+            if worker.lock_path is not None and worker.lock_path != self.lock_path and seen is None:
+                with suppress(OSError):
+                    os.unlink(worker.lock_path)
+        return freed
+
+    def _is_gone(self, worker: rows.WorkerRow) -> bool:
+        """Whether nobody holds the lock of a worker of this host."""
+        if worker.lock_path is None or worker.host != self._host or worker.boot != self._boot:
+            return False
+        if worker.lock_path == self.lock_path:
+            return True  # an earlier incarnation of this very process
+        try:
+            fd = os.open(worker.lock_path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+
+    # --- leaving --------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+            self._thread = None
+
+    def leave(self, now: float) -> None:
+        """Say that this worker is gone: its tasks are anybody's."""
+        try:
+            if self._registered:
+                self._registered = False
+                self._store.write(lambda tx: (rows.mark_dead(tx, self.id, now), rows.forget(tx, before=now - FORGET_S)))
+        finally:
+            self.drop_lock()
+
+    def drop_lock(self) -> None:
+        if self.lock_fd is not None and self.lock_path is not None:
+            with suppress(OSError):
+                os.unlink(self.lock_path)
+            os.close(self.lock_fd)
+            self.lock_fd = None
+
+
+def _boot_id() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,167 @@
+"""From a row of `tasks` to a task that can be driven: find its flow, read its journal once, fold it.
+
+Theory: G9. A task that has not begun takes the plan as it is now. One that has goes on only if everything it
+recorded exists unchanged; else the registered old version is looked for, else it rests as SUSPENDED
+`definition_changed`, for an operator to `adopt`. A rollback's state is the folded state of the task that it rolls
+back, turned round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import bindparam, select
+
+from holdfast.core import events as e
+from holdfast.core.machine import apply, invert
+from holdfast.core.plan import Plan
+from holdfast.core.state import State
+from holdfast.core.states import phase as phase_of
+from holdfast.core.values import decode as decode_value
+from holdfast.errors import FlowNotFound, HoldfastError, TaskGone
+from holdfast.flow.compile import changed, compile, digest
+from holdfast.flow.registry import find
+from holdfast.store.base import JournalRow, Store, Tx
+from holdfast.store.journal import decode
+from holdfast.store.schema import plans
+from holdfast.tasks import row as rows
+from holdfast.tasks.row import TaskRow
+from holdfast.worker.record import Recorder
+
+if TYPE_CHECKING:
+    from holdfast.flow.patterns import Flow
+
+_OUTLINE = select(plans.c.outline).where(plans.c.digest == bindparam("_digest"))
+Unseal = Callable[[str], str]
+
+
+class DefinitionChanged(HoldfastError):
+    """The flow is not the one this task began with: put the old one back, register it, or adopt the new one."""
+
+    code = "task.definition_changed"
+    status = 409
+
+
+class Loaded(NamedTuple):
+    state: State
+    recorder: Recorder
+    seq: int
+
+
+def load(store: Store, task: TaskRow, flows: Sequence[Flow], *, deaths_max: int, unseal: Unseal | None) -> Loaded:
+    """Raises: DefinitionChanged, FlowNotFound, TaskGone (a rollback of a purged task)."""
+    if task.rollback_of is not None:
+        origin = store.read(lambda tx: rows.read(tx, task.rollback_of or 0))
+        if origin.finished_at is None:
+            raise TaskGone(f"task {origin.uuid} has not ended")
+    else:
+        origin = task
+    inputs_text, journal = store.read(lambda tx: (rows.asked_for(tx, origin.id)[0], tx.journal(origin.id)))
+    plan = plan_of(store, origin, flows, journal)
+    state = State(plan, decode_value(inputs_text, unseal), deaths_max=deaths_max)
+    if origin is not task:
+        _fold(state, journal, unseal, None)
+        invert(state)
+        journal = store.journal(task.id)
+    recorder = Recorder(state, task.id)
+    _fold(state, journal, unseal, recorder)
+    recorder.caught_up()
+    return Loaded(state, recorder, journal[-1].seq if journal else 0)
+
+
+def _fold(state: State, journal: Sequence[JournalRow], unseal: Unseal | None, recorder: Recorder | None) -> None:
+    index_of = finder(state)
+    for row in journal:
+        event = decode(row, index_of, unseal)
+        apply(state, event)
+        if recorder is not None:
+            recorder.saw(row.seq, event)
+
+
+def finder(state: State) -> Callable[[str], int]:
+    """Finds a node's row. It says KeyError where there is none."""
+
+    def index_of(node: str) -> int:
+        row = state.row_of(node)
+        if row < 0:
+            raise KeyError(node)
+        return row
+
+    return index_of
+
+
+def fold_verbs(state: State, journal: Sequence[JournalRow], unseal: Unseal | None) -> list[e.Event]:
+    """Rows that others appended, as events, not folded yet."""
+    index_of = finder(state)
+    return [decode(row, index_of, unseal) for row in journal]
+
+
+def plan_of(store: Store, task: TaskRow, flows: Sequence[Flow], journal: Sequence[JournalRow]) -> Plan:
+    """The plan that this task is to go on with.
+
+    Raises: DefinitionChanged, FlowNotFound.
+    """
+    try:
+        plan = compile(find(task.reference, flows))
+    except FlowNotFound:
+        if not journal:
+            raise
+        raise DefinitionChanged(f"the flow {task.reference} is no longer there") from None
+    recorded = {row.node for row in journal if row.node is not None}
+    adopted = _adopted(journal)
+    begun_with = adopted or task.digest
+    if not recorded or begun_with is None or digest(plan) == begun_with:
+        return plan
+    outline = store.read(lambda tx: tx.execute(_OUTLINE, {"_digest": begun_with}).scalar())
+    found = changed(recorded, outline, plan) if outline is not None else []
+    if not found:
+        return plan
+    for flow in flows:  # an older version that is still registered
+        if flow.name == task.flow and digest(compile(flow)) == begun_with:
+            return compile(flow)
+    raise DefinitionChanged("; ".join(found))
+
+
+def _adopted(journal: Sequence[JournalRow]) -> str | None:
+    import json
+
+    for row in reversed(journal):
+        if row.kind == "adopted":
+            return str(json.loads(row.data or "{}")["digest"])
+    return None
+
+
+def rest_changed(store: Store, task: TaskRow, why: str, now: float) -> None:
+    """Let a task rest as `definition_changed`: its journal can't be folded, so the row says where it stood."""
+    from holdfast.core.states import TASK, api_state, hold
+    from holdfast.store.base import Append
+    from holdfast.store.journal import encode
+    from holdfast.tasks import take
+
+    at = phase_of(task.state, task.hold)
+    aborting = at == "ABORTING"
+    phase = "ABORTED" if aborting else TASK.move(at, "rest")
+    columns: dict[str, Any] = {"updated_at": now}
+    if not aborting:
+        columns |= {"state": api_state(phase), "hold": hold(phase), "reason": "definition_changed", "error": _error(why)}
+    event: e.Event = e.Ended("ABORTED", now) if aborting else e.Rested("definition_changed", (), now)
+
+    def then(tx: Tx) -> None:
+        if aborting:
+            from holdfast.tasks import finish
+
+            finish.ended(tx, task.id, "ABORTED", now, retention_s=30 * 86_400.0)
+        else:
+            take.release(tx, task.id, task.token or "", due_at=None, now=now)
+
+    row = encode(event, [])
+    store.append([Append(task.id, task.token or "", task.seq, (), [row], projection=columns, then=then)])
+
+
+def _error(why: str) -> str:
+    import json
+
+    from holdfast.core.failure import Failure
+
+    return json.dumps(Failure(("DefinitionChanged",), why).to_json())

@@ -1,0 +1,291 @@
+"""What one task's drive has to say, as an `Append`: journal rows, step rows and the columns of `tasks`.
+
+Theory: the journal is the truth; `steps` and `tasks` are projections that the same append writes. A step has a row
+from its first start on, numbered in that order. What one event changes is written with it; what an event changes in
+many rows at once (an undo begins, a scope is tried again) is written with the next append.
+
+How an event is a row: store/journal.py. Who makes it durable: worker/loop.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from holdfast.core import events as e
+from holdfast.core.progress import aftermath, final_failure, progress
+from holdfast.core.state import State
+from holdfast.core.states import S_ABORTED, S_RUNNING, S_SUCCEEDED, STEP_STATES, TASK, api_state, hold
+from holdfast.core.values import Stored
+from holdfast.store.base import Append, Appended, StepRow, Tx
+from holdfast.store.journal import encode
+
+_MOVES: dict[type, str] = {e.Began: "begin", e.Waited: "wait", e.Woke: "wake", e.Rested: "rest", e.Turned: "turn"}
+_BULK = frozenset((e.TakenOver, e.Turned, e.ScopeTurned, e.ScopeReset, e.ResumeAsked, e.Abandoned))
+_DONE_STATES = frozenset(("SUCCEEDED", "FAILED", "SKIPPED", "REVERTED", "REVERT_FAILED", "ABORTED", "ABANDONED"))
+
+
+class Recorder:
+    """The projections of one task. `task` is its row's id."""
+
+    def __init__(self, state: State, task: int) -> None:
+        self._state = state
+        self._task = task
+        self._ord: dict[int, int] = {}
+        self._started_at: dict[int, float] = {}
+        self._shown: dict[int, str] = {}
+        self._parked: dict[int, list[int]] = {}  # seqs that a step's next `Parked` will tell anew
+        self._checkpoint: dict[int, int] = {}
+        self._stale = False
+        self._columns: dict[str, Any] = {}
+        self._pending: dict[str, Any] = {}
+
+    # --- reading back ---------------------------------------------------------------------------------------------
+
+    def saw(self, seq: int, event: e.Event) -> None:
+        """An event read from the journal, already folded."""
+        kind = type(event)
+        if kind is e.Started:
+            self._first(event.row, event.at)  # type: ignore[union-attr]
+        elif kind is e.Parked or kind is e.Reentered or kind is e.Checkpointed:
+            self._note(seq, event)
+        elif kind in _BULK:
+            self._stale = True
+
+    def caught_up(self) -> None:
+        """The journal has been read: what the database shows of each step is what the journal says, except where
+        many changed at once."""
+        state = self._state
+        for row in self._ord:
+            self._shown[row] = "" if self._stale else STEP_STATES[state.st[row]]
+
+    def _first(self, row: int, at: float) -> None:
+        if row not in self._ord:
+            self._ord[row] = len(self._ord)
+            self._started_at[row] = at
+
+    # --- writing --------------------------------------------------------------------------------------------------
+
+    def append(
+        self,
+        token: str,
+        seen: int,
+        facts: Sequence[e.Event],
+        decisions: Sequence[e.Event],
+        now: float,
+        then: Callable[[Tx], None] | None,
+    ) -> Append:
+        """One append: the facts are folded, the decisions not yet."""
+        ids = self._state.ids
+        steps_facts = self._steps_of_facts(facts)
+        steps_all = steps_facts + self._steps_of_decisions(decisions)
+        return Append(
+            self._task,
+            token,
+            seen,
+            [encode(event, ids) for event in facts],
+            [encode(event, ids) for event in decisions],
+            steps_facts,
+            steps_all,
+            self._projection(facts, decisions, now),
+            self._superseded(facts),
+            then,
+        )
+
+    def appended(self, answer: Appended, facts: Sequence[e.Event], decisions: Sequence[e.Event]) -> None:
+        """The append was taken, whole or its facts only."""
+        taken = [*facts, *decisions] if answer.accepted else facts
+        first = answer.seq - len(taken) + 1
+        polled: int | None = None
+        for at, event in enumerate(taken):
+            kind = type(event)
+            if kind is e.Parked or kind is e.Reentered or kind is e.Checkpointed:
+                self._note(first + at, event)
+                polled = event.row if kind is e.Parked else polled  # type: ignore[union-attr]
+            elif kind in _BULK:
+                self._stale = True
+            elif kind is e.Waited and polled is not None and self._parked.get(polled):
+                self._parked[polled].append(first + at)  # goes with the poll that the task waits for
+            elif kind is e.Woke and at + 1 < len(taken) and type(taken[at + 1]) is e.Reentered:
+                entered = taken[at + 1].row  # type: ignore[union-attr]
+                if self._parked.get(entered):
+                    self._parked[entered].append(first + at)
+        if answer.accepted:
+            self._columns.update(self._pending)
+        else:
+            self._stale = True
+            self._columns.clear()
+
+    def _note(self, seq: int, event: Any) -> None:
+        if type(event) is e.Checkpointed:
+            self._checkpoint[event.row] = seq
+        elif type(event) is e.Parked:
+            self._parked[event.row] = [seq] if event.event is None else []
+        elif event.row in self._parked and self._parked[event.row]:
+            self._parked[event.row].append(seq)
+
+    def _superseded(self, facts: Sequence[e.Event]) -> list[int]:
+        """Older rows that these facts tell anew: polls and checkpoints fold into one row."""
+        found: list[int] = []
+        for event in facts:
+            kind = type(event)
+            if kind is e.Parked:
+                found += self._parked.pop(event.row, ())  # type: ignore[union-attr]
+            elif kind is e.Checkpointed and event.row in self._checkpoint:  # type: ignore[union-attr]
+                found.append(self._checkpoint.pop(event.row))  # type: ignore[union-attr]
+        return found
+
+    # --- steps ----------------------------------------------------------------------------------------------------
+
+    def _steps_of_facts(self, facts: Sequence[e.Event]) -> list[StepRow]:
+        state = self._state
+        if self._stale or any(type(event) in _BULK for event in facts):
+            self._stale = False
+            return [self._row(row, STEP_STATES[state.st[row]], None) for row in self._ord if self._is_new(row)]
+        found = []
+        for event in facts:
+            row = getattr(event, "row", -1)
+            if row in self._ord:
+                found.append(self._row(row, STEP_STATES[state.st[row]], event.at))
+        return found
+
+    def _is_new(self, row: int) -> bool:
+        return self._shown.get(row) != STEP_STATES[self._state.st[row]]
+
+    def _steps_of_decisions(self, decisions: Sequence[e.Event]) -> list[StepRow]:
+        found: list[StepRow] = []
+        for event in decisions:
+            kind = type(event)
+            if kind is e.Started:
+                self._first(event.row, event.at)  # type: ignore[union-attr]
+                found.append(self._row(event.row, "RUNNING", None, event.attempt))  # type: ignore[union-attr]
+            elif kind is e.Reentered:
+                found.append(self._row(event.row, "RUNNING", None))  # type: ignore[union-attr]
+            elif kind is e.RevertStarted:
+                found.append(self._row(event.row, "REVERTING", None))  # type: ignore[union-attr]
+            elif kind is e.RetryScheduled and event.row in self._ord:  # type: ignore[union-attr]
+                found.append(self._row(event.row, "WAITING", None))  # type: ignore[union-attr]
+            elif kind is e.Ended and event.state == "ABORTED":  # type: ignore[union-attr]
+                found += [
+                    self._row(row, "ABORTED", event.at)
+                    for row in self._ord
+                    if STEP_STATES[self._state.st[row]] not in _DONE_STATES
+                ]
+        return found
+
+    def _row(self, row: int, word: str, ended_at: float | None, attempt: int | None = None) -> StepRow:
+        state = self._state
+        self._shown[row] = word
+        error = None
+        if state.failures or state.revert_errors:
+            failure = state.revert_errors.get(row) if word == "REVERT_FAILED" else state.failures.get(row)
+            error = None if failure is None else json.dumps(failure.to_json())
+        if word not in _DONE_STATES:
+            ended_at = None
+        return StepRow(
+            self._ord[row],
+            state.ids[row],
+            word,
+            state.attempt[row] if attempt is None else attempt,
+            self._started_at[row],
+            ended_at,
+            1.0 if word == "SUCCEEDED" else None,
+            None,
+            error,
+        )
+
+    # --- tasks ----------------------------------------------------------------------------------------------------
+
+    def _projection(self, facts: Sequence[e.Event], decisions: Sequence[e.Event], now: float) -> dict[str, Any]:
+        """The columns that change, beside those that change with every step."""
+        state = self._state
+        columns: dict[str, Any] = {}
+        phase, reason, resting, goal = state.phase, state.reason, (), state.goal
+        past_pivot = bool(state.pivots)
+        step: str | None = None
+        for event in decisions:
+            kind = type(event)
+            if kind is e.Started or kind is e.RevertStarted:
+                step = state.ids[event.row]  # type: ignore[union-attr]
+                past_pivot = past_pivot or bool(getattr(state.steps[event.row], "pivot", False))  # type: ignore[union-attr]
+                continue
+            if kind is e.Began:
+                columns["executed_at"] = now
+            elif kind is e.Rested:
+                reason, resting = event.reason, event.rows  # type: ignore[union-attr,assignment]
+            elif kind is e.Turned:
+                goal = event.goal  # type: ignore[union-attr]
+                if state.inverse:
+                    continue
+            move = _MOVES.get(kind)
+            if move is not None:
+                phase = TASK.move(phase, move)
+        if phase != state.phase or "state" not in self._columns:
+            columns["state"] = api_state(phase)
+            columns["hold"] = hold(phase)
+        elif self._columns["state"] != api_state(phase) or self._columns["hold"] != hold(phase):
+            columns["state"], columns["hold"] = api_state(phase), hold(phase)
+        self._change(columns, "reason", reason if phase.startswith("SUSPENDED") else None)
+        names = json.dumps([state.ids[row] for row in resting]) if resting else None
+        self._change(columns, "resting", names if phase.startswith("SUSPENDED") else None)
+        self._change(columns, "goal", None if state.inverse else goal)
+        self._change(columns, "past_pivot", past_pivot)
+        self._change(columns, "deaths", state.deaths)
+        self._change(columns, "total", progress(state).total if state.inverse else state.total)
+        self._change(columns, "progress_total", float(state.total_weight))
+        self._pending = dict(columns)
+        done = float(state.done_weight)
+        if state.done_extra:
+            done += float(state.done_extra * state.total_weight)
+        columns["progress_done"] = done
+        columns["completed"] = progress(state).completed if state.inverse else state.completed
+        columns["updated_at"] = now
+        if step is not None:
+            columns["progress_step"] = step
+        return columns
+
+    def _change(self, columns: dict[str, Any], name: str, value: Any) -> None:
+        if name not in self._columns or self._columns[name] != value:
+            columns[name] = value
+
+    def forget_columns(self) -> None:
+        """A verb has written the row: tell it all again."""
+        self._columns.clear()
+
+    def end_columns(self, ended: e.Ended, seal: Callable[[Any], str]) -> dict[str, Any]:
+        """What the end of the task adds to its row."""
+        state = self._state
+        columns: dict[str, Any] = {}
+        if ended.state == "SUCCEEDED":
+            columns["result"] = seal(_opened_outputs(state))
+        failure = final_failure(state)
+        if failure is not None:
+            columns["error"] = json.dumps(failure.to_json() | {"step": failed_step(state)})
+        return columns
+
+    def aftermath(self, ended: e.Ended) -> tuple[str, str]:
+        """`effect` and `revert`, of a task that is about to end."""
+        state = self._state
+        before, state.phase = state.phase, ended.state
+        try:
+            left = aftermath(state)
+        finally:
+            state.phase = before
+        return left.effect, left.revert
+
+
+def failed_step(state: State) -> str | None:
+    """The id of the step whose failure `final_failure` is."""
+    failure = final_failure(state)
+    for row, found in (*state.failures.items(), *state.revert_errors.items()):
+        if found is failure:
+            return state.ids[row]
+    return None
+
+
+def _opened_outputs(state: State) -> dict[str, Any]:
+    return {name: value.value if type(value) is Stored else value for name, value in state.outputs().items()}
+
+
+__all__ = ["S_ABORTED", "S_RUNNING", "S_SUCCEEDED", "Recorder", "failed_step"]
