@@ -7,7 +7,7 @@ import pytest
 from holdfast.errors import LeaseLost
 from holdfast.store.base import Append, Row
 from holdfast.store.sqlite import SqliteStore
-from holdfast.tasks import control, lease, retention, rest, take
+from holdfast.tasks import control, lease, rest, retention, take
 from holdfast.tasks.lease import WorkerRow
 from holdfast.tasks.row import TaskRow
 from tests.tasks.desk import Desk
