@@ -73,7 +73,9 @@ def _inspected(function: Callable[..., Any], who: str) -> Signature:
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError) as error:
-        raise FlowError(f"{who}: the parameters of {function!r} can't be read; wrap it in a function of yours") from error
+        raise FlowError(
+            f"{who}: the parameters of {function!r} can't be read; wrap it in a function of yours"
+        ) from error
     called = function if inspect.isroutine(function) or hasattr(function, "func") else type(function).__call__
     kinds = {parameter.kind for parameter in parameters}
     if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
@@ -90,7 +92,9 @@ def _inspected(function: Callable[..., Any], who: str) -> Signature:
 
 def _refuse(who: str, *, variadic: bool = False, generator: bool = False) -> None:
     if generator:
-        raise FlowError(f"{who} is a generator, which does nothing when called: return the value instead of yielding it")
+        raise FlowError(
+            f"{who} is a generator, which does nothing when called: return the value instead of yielding it"
+        )
     what = "*args" if variadic else "positional-only parameters (/)"
     raise FlowError(f"{who} has {what}: arguments are given by name, so name every parameter")
 
@@ -169,7 +173,9 @@ def check_revert(step: Step, place: str) -> None:
             continue
         if name in inputs:
             if name in optional:
-                raise FlowError(f"the revert of {place} requires {name!r}, which the step may go without: give it a default there too")
+                raise FlowError(
+                    f"the revert of {place} requires {name!r}, which the step may go without: give it a default"
+                )
         elif name in provided:
             raise FlowError(
                 f"the revert of {place} requires the step's own output {name!r}, but an interrupted step has none: "

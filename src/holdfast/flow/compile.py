@@ -23,26 +23,23 @@ from typing import Any, Final
 
 from holdfast.core.plan import (
     CLOSE,
-    MAP as MAP_ROW,
     OPEN,
-    Binding,
     FlowOptions,
-    FromInput,
-    FromItem,
     FromRow,
-    FromTry,
-    FromValue,
     MapSpec,
     Plan,
     Scope,
-    Source,
 )
-from holdfast.errors import AmbiguousInput, DuplicateName, FlowError
+from holdfast.core.plan import (
+    MAP as MAP_ROW,
+)
+from holdfast.errors import DuplicateName, FlowError
 from holdfast.flow.arguments import check_revert
+from holdfast.flow.frame import Frame, Special
 from holdfast.flow.links import join
+from holdfast.flow.names import Names
 from holdfast.flow.outline import changed, digest, outline
-from holdfast.flow.patterns import GRAPH, LINEAR, MAP, UNORDERED, Flow, Graph, Map
-from holdfast.flow.frame import Entry, Frame, Special, Wait
+from holdfast.flow.patterns import GRAPH, LINEAR, MAP, Flow, Graph, Map
 from holdfast.flow.step import FunctionStep, Step, check_step, step
 
 __all__ = ["as_flow", "changed", "check_inputs", "compile", "digest", "outline"]
@@ -81,24 +78,15 @@ def check_inputs(plan: Plan, inputs: Mapping[str, Any]) -> None:
         raise fault
 
 
-class Compiler:
+class Compiler(Names):
     """One compilation. `level` counts map bodies outward-in; `plans[level]` is the plan rows are being added to."""
 
-    __slots__ = ("floor", "graph", "inside", "level", "low", "names", "plan", "plans", "root", "stack", "tracking", "trail")
+    __slots__ = ("root", "stack")
 
     def __init__(self, root: Flow | Step) -> None:
+        super().__init__(Plan(root.name, root.version if isinstance(root, Flow) else "1"))
         self.root = root
-        version = root.version if isinstance(root, Flow) else "1"
-        self.plan = Plan(root.name, version)
-        self.plans = [self.plan]
-        self.inside: dict[int, Plan] = {}  # id of a template -> the plan its map is in
-        self.level = 0
         self.stack: list[Frame] = []
-        self.names: dict[str, Entry | None] = {}
-        self.trail: list[tuple[str, Entry | None]] = []
-        self.tracking = 0  # flows around us whose children don't see each other
-        self.graph: Frame | None = None  # the innermost graph around us
-        self.low = 0  # rows of this plan from here on are inside the graph's current member
 
     def run(self) -> Plan:
         plan, stack = self.plan, self.stack
@@ -149,7 +137,9 @@ class Compiler:
 
     def _refuse_options(self, flow: Flow, before: str) -> None:
         option = next(iter(flow.options or ()))
-        raise FlowError(f"{before}{flow.name} has {option}=, which is for the outermost flow: give it to {self.root.name!r}")
+        raise FlowError(
+            f"{before}{flow.name} has {option}=, which is for the outermost flow: give it to {self.root.name!r}"
+        )
 
     def _open(self, flow: Flow, before: str, parent: Frame | None) -> None:
         """Begin a flow, with an OPEN row where it needs one."""
@@ -192,7 +182,7 @@ class Compiler:
 
     def _begin_tries(self, frame: Frame, over: str | Sequence[object], item: str) -> None:
         scopes = self.plan.scopes
-        source = self._over(over, frame.open)
+        source = self.over(over, frame.open)
         scopes[frame.scope] = scopes[frame.scope]._replace(over=source)
         frame.item = (item, self.names.get(item), Special(self.level, frame.open, "try", frame.scope))
         self.provide(item, frame.item[2])
@@ -208,14 +198,14 @@ class Compiler:
         if frame.pattern == LINEAR:
             entry, exit = frame.entry, frame.last
             if close >= 0:
-                self._edge(frame.open, entry if entry >= 0 else close)
+                self.edge(frame.open, entry if entry >= 0 else close)
                 if exit >= 0:
-                    self._edge(exit, close)
+                    self.edge(exit, close)
         else:
             self.tracking -= 1
             if frame.pattern == GRAPH:
                 self.graph = frame.outer
-                self._find_low()
+                self.find_low()
                 join(self, frame, close)
             else:
                 self._fan(frame, close)
@@ -249,14 +239,15 @@ class Compiler:
             for row in frame.ends:
                 succ[row] = to_close
             need[close] = len(frame.ends)
-        for name, found in frame.given.items():
-            self.provide(name, found[0][1] if len(found) == 1 else Special.ambiguous(found[0][1], found[1][1]))
+        for name, (_child, entry) in frame.given.items():
+            several = frame.several.get(name)
+            self.provide(name, Special.ambiguous(entry, several[1][1]) if several else entry)
 
     def _joined(self, parent: Frame, entry: int, exit: int) -> None:
         """A child flow has ended."""
         if parent.pattern == LINEAR:
             if parent.last >= 0:
-                self._edge(parent.last, entry)
+                self.edge(parent.last, entry)
             else:
                 parent.entry = entry
             parent.last = exit
@@ -264,8 +255,8 @@ class Compiler:
         parent.starts.append(entry)
         parent.ends.append(exit)
         if len(self.trail) != parent.mark:
-            for name, found in self._taken_back(parent.mark).items():
-                parent.given.setdefault(name, []).append((parent.at - 1, found))
+            for name, found in self.taken_back(parent.mark).items():
+                parent.give(name, parent.at - 1, found)
 
     # --- maps ----------------------------------------------------------------------------------------------------
 
@@ -274,8 +265,8 @@ class Compiler:
         path = parent.prefix + flow.name
         row = self.row(MAP_ROW, path, parent.scope, flow.weight)
         close = self.row(CLOSE, path + "/(end)", parent.scope)
-        self._edge(row, close)
-        over = self._over(flow.over, row)
+        self.edge(row, close)
+        over = self.over(flow.over, row)
         frame = Frame(flow, MAP, _NONE, "", parent.scope, row)
         frame.open = row
         frame.last = close
@@ -304,17 +295,17 @@ class Compiler:
             found = self.names.get(flow.collect)
             if type(found) is not FromRow or found.up != self.level:
                 if isinstance(found, Special) and found.what == "ambiguous":
-                    self._refuse_ambiguous(found, flow.collect, f"map {template.name}")
+                    self.refuse_ambiguous(found, flow.collect, f"map {template.name}")
                 raise FlowError(f"map {template.name}: collect={flow.collect!r} is provided by no step of its body")
             result = found._replace(up=0)
         elif flow.provides is not None:
             result = FromRow(0, 0, None)
-        self._taken_back(frame.mark)
+        self.taken_back(frame.mark)
         self.tracking -= 1
         self.plans.pop()
         self.plan = plan = self.plans[-1]
         self.level -= 1
-        self._find_low()
+        self.find_low()
         row, close = frame.open, frame.last
         plan.maps[row] = plan.maps[row]._replace(result=result)
         parent = self.stack[-1]
@@ -359,14 +350,14 @@ class Compiler:
         frame.starts += range(first, first + count)
         frame.ends += range(first, first + count)
         if frame.pattern == GRAPH:
-            self.graph = frame
+            frame.runs.append((at, first, count))
         self._bind_apart(frame, steps, first, at)
 
     def _bind_run(self, frame: Frame, steps: Iterable[Step], row: int) -> None:
         """Bind steps of which each sees what those before it provide."""
         add = self.plan.bindings.append
         for child in steps:
-            add(self._bind(child, row) if child.wants else _NONE)
+            add(self.bind(child, row) if child.wants else _NONE)
             if child.revert_wants or child.probe_wants:
                 check_revert(child, self.plan.ids[row])
             if child.provides is not None:
@@ -376,138 +367,20 @@ class Compiler:
             row += 1
 
     def _bind_apart(self, frame: Frame, steps: Iterable[Step], row: int, at: int) -> None:
-        """Bind steps that don't see each other; in a graph their names wait for its end."""
+        """Bind steps that don't see each other; those of a graph are bound at its end."""
         add = self.plan.bindings.append
-        in_graph = frame.pattern == GRAPH
-        level, given = self.level, frame.given
+        later = frame.pattern == GRAPH
+        level = self.level
         for child in steps:
-            if in_graph:
-                frame.member = at
-                frame.floor = (level, row)
-                self.low = row
-            add(self._bind(child, row) if child.wants else _NONE)
+            add(self.bind(child, row) if child.wants and not later else _NONE)
             if child.revert_wants or child.probe_wants:
                 check_revert(child, self.plan.ids[row])
             if child.provides is not None:
                 for name, key in _parts(child.provides):
-                    given.setdefault(name, []).append((at, FromRow(level, row, key)))
+                    frame.give(name, at, FromRow(level, row, key))
                     self.plan.outputs.append((name, row, key))
             row += 1
             at += 1
-
-    def _bind(self, child: Any, row: int) -> tuple[Binding, ...]:
-        names, low, flat = self.names, self.low, not self.level
-        bind, inject = child.bind, child.inject
-        bound: list[Binding] = []
-        for parameter, required in child.wants:
-            source: Source
-            if inject and parameter in inject:
-                source = FromValue(inject[parameter])
-            else:
-                name = bind.get(parameter, parameter) if bind else parameter
-                entry = names.get(name)
-                if flat and type(entry) is FromRow and entry.row >= low:
-                    source = entry
-                else:
-                    source = self.source(Wait(name, self.plan, self.level, row, len(bound), required), entry)
-            bound.append(Binding(parameter, source, required))
-        return tuple(bound)
-
-    # --- names ---------------------------------------------------------------------------------------------------
-
-    def provide(self, name: str, entry: Entry | None) -> None:
-        """From here on the name means this."""
-        if self.tracking:
-            self.trail.append((name, self.names.get(name)))
-        self.names[name] = entry
-
-    def _taken_back(self, mark: int) -> dict[str, Entry]:
-        """Make the names mean what they meant when the trail was that long; return what they came to mean since."""
-        names, trail = self.names, self.trail
-        latest: dict[str, Entry | None] = {}
-        while len(trail) > mark:
-            name, before = trail.pop()
-            latest.setdefault(name, names[name])
-            names[name] = before
-        return {name: found for name, found in latest.items() if found is not None and names[name] is not found}
-
-    def source(self, wait: Wait, entry: Entry | None) -> Source:
-        """What a name means to the binding that asks for it, given what it means here and now."""
-        graph = self.graph
-        if graph is not None and (entry is None or (entry.up, entry.row) < graph.floor):
-            graph.waits.append(wait._replace(member=graph.member))
-            return FromInput(wait.name)  # put right at the end of the graph
-        if entry is None:
-            return self._input(wait)
-        return self.seen(wait, entry)
-
-    def seen(self, wait: Wait, entry: Entry) -> Source:
-        """The source that stands for `entry` in the plan where it is asked for."""
-        up = wait.level - entry.up
-        if type(entry) is FromRow:
-            return entry._replace(up=up)
-        assert isinstance(entry, Special)
-        if entry.what == "item":
-            return FromItem(up)
-        if entry.what == "try":
-            return FromTry(up, entry.scope)
-        self._refuse_ambiguous(entry, wait.name, self.label(wait.plan, wait.row))
-        raise AssertionError
-
-    def _input(self, wait: Wait) -> FromInput:
-        inputs = self.plans[0].inputs
-        known = inputs.get(wait.name)
-        if known is None or (wait.required and not known[0]):
-            inputs[wait.name] = (wait.required, self.label(wait.plan, wait.row))
-        return FromInput(wait.name)
-
-    def _over(self, over: str | Sequence[object], row: int) -> Source:
-        """The list of a map or a retry, which is a binding of `row` too."""
-        source: Source
-        if isinstance(over, str):
-            source = self.source(Wait(over, self.plan, self.level, row, 0, True), self.names.get(over))
-        else:
-            source = FromValue(over)
-        self.plan.bindings[row] = (Binding("over", source, True),)
-        return source
-
-    def _refuse_ambiguous(self, entry: Special, name: str, place: str) -> None:
-        first, second = (self.label(self.plans[found.up], found.row) for found in entry.both())
-        raise AmbiguousInput(
-            f"{place} asks for {name!r}, which both {first} and {second} provide: "
-            f"give one of them another provides=, and say bind={{{name!r}: …}} here"
-        )
-
-    def label(self, plan: Plan, row: int) -> str:
-        """The id of a row as a person reads it, from the outermost flow on."""
-        label = plan.ids[row].removesuffix("/(end)").removesuffix("/(open)")
-        while id(plan) in self.inside:
-            label = f"{plan.name}[]/{label}"
-            plan = self.inside[id(plan)]
-        return label
-
-    # --- rows ----------------------------------------------------------------------------------------------------
-
-    def row(self, kind: int, row_id: str, scope: int, weight: int = 0, asks: Any = None) -> int:
-        """Add one row, and say which."""
-        plan = self.plan
-        plan.ids.append(row_id)
-        plan.kind.append(kind)
-        plan.succ.append(_NONE)
-        plan.need.append(0)
-        plan.steps.append(asks)
-        plan.bindings.append(_NONE)
-        plan.scope.append(scope)
-        plan.weight.append(weight)
-        return len(plan.ids) - 1
-
-    def _edge(self, row: int, target: int) -> None:
-        self.plan.succ[row] = (target,)
-        self.plan.need[target] += 1
-
-    def _find_low(self) -> None:
-        graph = self.graph
-        self.low = graph.floor[1] if graph is not None and graph.floor[0] == self.level else 0
 
 
 def _parts(provides: str | tuple[str, ...] | frozenset[str]) -> Iterable[tuple[str, int | str | None]]:
@@ -523,5 +396,7 @@ def _refuse_duplicate(children: Iterable[Flow | Step], path: str) -> None:
     seen: set[str] = set()
     for child in children:
         if child.name in seen:
-            raise DuplicateName(f"{path} has two members named {child.name!r}: give one another name, as with_options(name=…)")
+            raise DuplicateName(
+                f"{path} has two members named {child.name!r}: give one another name, as with_options(name=…)"
+            )
         seen.add(child.name)

@@ -41,6 +41,7 @@ class Special(NamedTuple):
 
 
 Entry = FromRow | Special
+Given = tuple[int, Entry]  # which child, what
 
 
 class Wait(NamedTuple):
@@ -60,7 +61,7 @@ class Frame:
 
     __slots__ = (
         "at", "children", "cut", "ends", "entry", "floor", "flow", "given", "item", "last", "mark", "member", "open",
-        "outer", "pattern", "prefix", "scope", "starts", "waits",
+        "outer", "pattern", "prefix", "runs", "scope", "several", "starts", "waits",
     )  # fmt: skip
 
     def __init__(
@@ -78,10 +79,21 @@ class Frame:
         self.last = -1
         self.starts: list[int] = []  # unordered and graph: a child each
         self.ends: list[int] = []
-        self.given: dict[str, list[tuple[int, Entry]]] = {}  # name -> which children provide it
+        self.given: dict[str, Given] = {}  # name -> the first child that provides it
+        self.several: dict[str, list[Given]] = {}  # … and all of them where there are more
         self.mark = 0  # the trail's length when the current child began
-        self.item: tuple[str, Entry | None, Entry] | None = None  # of a retry over values: name, meaning before, and in it
-        self.waits: list[Wait] = []  # graph: names that no one inside the asking member provides
+        self.item: tuple[str, Entry | None, Entry] | None = (
+            None  # of a retry over values: name, meaning before, and in it
+        )
+        self.runs: list[tuple[int, int, int]] = []  # graph: the steps among its children: (child, row, how many)
+        self.waits: list[Wait] = []  # graph: names asked for in a member flow and provided by no one in it
         self.member = -1  # graph: the current child …
         self.floor = (0, first)  # … and where its rows begin
         self.outer: Frame | None = None  # the graph around
+
+    def give(self, name: str, child: int, entry: Entry) -> None:
+        """Note that the child provides the name."""
+        if name in self.given:
+            self.several.setdefault(name, [self.given[name]]).append((child, entry))
+        else:
+            self.given[name] = (child, entry)

@@ -12,11 +12,12 @@ The rest of the compiler: flow/compile.py. What skipping means: core/ready.py.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from holdfast.core.plan import GATE, MAP, OPEN, Binding, FromInput, Source
+from holdfast.core.plan import GATE, MAP, OPEN, Binding, FromInput, FromRow, FromValue, Source
 from holdfast.errors import Cycle
-from holdfast.flow.frame import Entry, Frame, Special, Wait
+from holdfast.flow.frame import Frame, Given, Special, Wait
 from holdfast.flow.patterns import Graph
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 def join(compiler: Compiler, frame: Frame, close: int) -> None:
     """Draw the edges of a graph whose members have all been laid down. `close` is its CLOSE row or -1."""
     edges = Edges(compiler, frame)
+    edges.bind_steps()
     for wait in frame.waits:
-        edges.satisfy(wait)
+        _put_right(wait, edges.find(wait))
     edges.check_order()
     edges.draw(close)
     edges.provide()
@@ -76,26 +78,55 @@ class Edges:
 
     # --- data ----------------------------------------------------------------------------------------------------
 
-    def satisfy(self, wait: Wait) -> None:
-        """Find who provides what a binding waits for, here or outside, and put the binding right."""
+    def bind_steps(self) -> None:
+        """Bind the steps among the members."""
+        plan = self.compiler.plan
+        for member, first, count in self.frame.runs:
+            for row in range(first, first + count):
+                step: Any = plan.steps[row]
+                if step.wants:
+                    plan.bindings[row] = self._bind(step, member, row)
+                member += 1
+
+    def _bind(self, step: Any, member: int, row: int) -> tuple[Binding, ...]:
+        compiler, given, several = self.compiler, self.frame.given, self.frame.several
+        bind, inject = step.bind, step.inject
+        flat = not compiler.level
+        bound: list[Binding] = []
+        for parameter, required in step.wants:
+            source: Source
+            if inject and parameter in inject:
+                bound.append(Binding(parameter, FromValue(inject[parameter]), required))
+                continue
+            name = bind.get(parameter, parameter) if bind else parameter
+            found = given.get(name)
+            if flat and found is not None and found[0] != member and name not in several and type(found[1]) is FromRow:
+                source = found[1]
+                self._data_edge(found[0], member)
+            else:
+                source = self.find(Wait(name, compiler.plan, compiler.level, row, len(bound), required, member))
+            bound.append(Binding(parameter, source, required))
+        return tuple(bound)
+
+    def find(self, wait: Wait) -> Source:
+        """Who provides what a binding asks for, here or outside."""
         found = self._provider(wait)
         compiler = self.compiler
         if found is None:
-            source = compiler.source(wait, compiler.names.get(wait.name))
-        else:
-            member, entry = found
-            source = compiler.seen(wait, entry)
-            if (member, wait.member) not in self.gated:
-                self.out[member].setdefault(wait.member, False)
-        _put_right(wait, source)
+            return compiler.source(wait, compiler.names.get(wait.name))
+        self._data_edge(found[0], wait.member)
+        return compiler.seen(wait, found[1])
 
-    def _provider(self, wait: Wait) -> tuple[int, Entry] | None:
+    def _data_edge(self, source: int, target: int) -> None:
+        if (source, target) not in self.gated:
+            self.out[source].setdefault(target, False)
+
+    def _provider(self, wait: Wait) -> Given | None:
         found = self.frame.given.get(wait.name)
-        if found is None:
-            return None
-        if len(found) == 1:
-            return found[0] if found[0][0] != wait.member else None
-        others = [one for one in found if one[0] != wait.member]
+        several = self.frame.several.get(wait.name)
+        if several is None:
+            return found if found is not None and found[0] != wait.member else None
+        others = [one for one in several if one[0] != wait.member]
         if len(others) < 2:
             return others[0] if others else None
         asked = self.asker.get(wait.member)
@@ -104,7 +135,7 @@ class Edges:
                 return one
         above = self._above(wait.member)
         nearest = self._last([one for one in others if one[0] in above])
-        return nearest or (wait.member, Special.ambiguous(others[0][1], others[1][1]))
+        return nearest or (others[0][0], Special.ambiguous(others[0][1], others[1][1]))
 
     def _above(self, node: int) -> set[int]:
         """Every node from which explicit links lead to this one."""
@@ -117,7 +148,7 @@ class Edges:
                     ahead.append(source)
         return above
 
-    def _last(self, found: list[tuple[int, Entry]]) -> tuple[int, Entry] | None:
+    def _last(self, found: list[Given]) -> Given | None:
         """The one that all the others lead to, if there is such a one."""
         if len(found) < 2:
             return found[0] if found else None
@@ -133,7 +164,7 @@ class Edges:
 
     def check_order(self) -> None:
         """Raise Cycle where the members can't be put in an order."""
-        done = _sorted([list(targets) for targets in self.out])
+        done = _sorted(self.out)
         if len(done) == len(self.out):
             return
         left = set(range(len(self.out))).difference(done)
@@ -160,9 +191,11 @@ class Edges:
             if not targets:
                 continue
             row = ends[node]
-            succ[row] = tuple([starts[target] for target in targets])
-            for target in succ[row]:
+            succ[row] = rows = tuple([starts[target] for target in targets])
+            for target in rows:
                 need[target] += 1
+            if not self.before:
+                continue
             explicit = frozenset(starts[target] for target, explicit in targets.items() if explicit)
             if explicit:
                 plan.links[row] = explicit
@@ -181,12 +214,16 @@ class Edges:
 
     def provide(self) -> None:
         """Let what follows the graph see what its members provide."""
-        for name, found in self.frame.given.items():
-            nearest = self._last(found)
-            self.compiler.provide(name, nearest[1] if nearest else Special.ambiguous(found[0][1], found[1][1]))
+        several = self.frame.several
+        for name, (_member, entry) in self.frame.given.items():
+            if name in several:
+                found = several[name]
+                nearest = self._last(found)
+                entry = nearest[1] if nearest else Special.ambiguous(found[0][1], found[1][1])
+            self.compiler.provide(name, entry)
 
 
-def _sorted(out: list[list[int]]) -> list[int]:
+def _sorted(out: Sequence[Iterable[int]]) -> list[int]:
     """The nodes in an order in which every edge leads forward; those on or behind a circle are missing."""
     need = [0] * len(out)
     for targets in out:

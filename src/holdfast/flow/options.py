@@ -107,7 +107,9 @@ def check_weight(value: object, who: str) -> int:
 
 def _pool(value: object, who: str) -> str | None:
     if value is not None and not (isinstance(value, str) and value):
-        raise FlowError(f"{who}: pool={value!r} must be the name of a pool; call an attribute of your own something else")
+        raise FlowError(
+            f"{who}: pool={value!r} must be the name of a pool; call an attribute of your own something else"
+        )
     return value
 
 

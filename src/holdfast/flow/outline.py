@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from holdfast.core.plan import CLOSE, MAP, OPEN, FromInput, FromItem, FromRow, FromTry, Plan, Source
+from holdfast.core.plan import CLOSE, OPEN, FromInput, FromItem, FromRow, FromTry, Plan, Source
 from holdfast.errors import FlowError, MissingInput, UnknownInput
 
 _KINDS: Final = ("step", "open", "close", "map", "gate")
@@ -75,7 +75,7 @@ def changed(recorded_ids: Iterable[str], old_outline: str, new_plan: Plan) -> li
     """Why a task that has begun under the old outline can't go on under the new plan; nothing where it can.
 
     `recorded_ids` are the ids the journal names, as "build/volumes[0]/make". Each must exist unchanged: kind, bindings
-    and the order among the recorded ones. Rows that user code never sees (OPEN, CLOSE) count as the edges they stand for.
+    and the order among the recorded ones. OPEN and CLOSE rows count as the edges they stand for.
     """
     import json
 
@@ -106,7 +106,9 @@ def changed(recorded_ids: Iterable[str], old_outline: str, new_plan: Plan) -> li
         if key not in same:
             same[key] = before == after
         if not same[key]:
-            faults.append(f"{label} no longer comes right after the same steps: {_names(before)} then, {_names(after)} now")
+            faults.append(
+                f"{label} no longer comes right after the same steps: {_names(before)} then, {_names(after)} now"
+            )
     return faults
 
 
@@ -200,7 +202,10 @@ def input_fault(plan: Plan, inputs: Mapping[str, Any]) -> FlowError | UnknownInp
     """What is wrong with a flow's inputs, or None."""
     for name, (required, step_id) in plan.inputs.items():
         if required and name not in inputs:
-            return MissingInput(f"{plan.name} needs an input {name!r}: {step_id} requires it and no step before it provides it. {_takes(plan)}")
+            return MissingInput(
+                f"{plan.name} needs an input {name!r}: {step_id} requires it and nothing before it provides it. "
+                + _takes(plan)
+            )
     for name in inputs:
         if name not in plan.inputs:
             return UnknownInput(f"{plan.name} takes no input {name!r}. {_takes(plan)}")

@@ -11,7 +11,8 @@ What becomes of a flow: flow/compile.py. How it is found again after a restart: 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias, TypedDict, Unpack
 
 from holdfast.core.retry import Retry
@@ -59,7 +60,9 @@ class Flow:
     made_in: str  # the module that called `linear` …
     _plan: Any
 
-    def __init__(self, name: str, pattern: int, children: tuple[Any, ...], keywords: FlowKeywords, made_in: str) -> None:
+    def __init__(
+        self, name: str, pattern: int, children: tuple[Any, ...], keywords: FlowKeywords, made_in: str
+    ) -> None:
         self.name = check_name(name, f"flow {name!r}")
         self.pattern = pattern
         self.made_in = made_in
@@ -94,13 +97,15 @@ class When:
     isolation = "inline"
     pivot = has_revert = has_probe = wants_ctx = False
     weight = 0
-    bind: dict[str, str] = {}
-    inject: dict[str, Any] = {}
+    bind: Mapping[str, str] = MappingProxyType({})
+    inject: Mapping[str, Any] = bind
 
     def __init__(self, name: str, function: Callable[..., Any], place: str) -> None:
         read = signature(function, f"{place}: when")
         if read.coroutine:
-            raise FlowError(f"{place}: when= is an async def, but it is only asked, never awaited: make it a plain function")
+            raise FlowError(
+                f"{place}: when= is an async def, but it is only asked, never awaited: make it a plain function"
+            )
         if any(parameter == "ctx" for parameter, _required in read.wants):
             raise FlowError(f"{place}: when= gets no ctx; it only says yes or no from what steps provide")
         self.name = name
@@ -135,7 +140,9 @@ class Graph(Flow):
         link into it said no or came from a skipped one. Returns the graph, so that links can be chained.
         """
         if self._frozen:
-            raise FlowFrozen(f"graph {self.name!r} has been used and can't be changed: add its links first, or make a new one")
+            raise FlowFrozen(
+                f"graph {self.name!r} has been used and can't be changed: add its links first, or make a new one"
+            )
         ends = (self._index(source), self._index(target))
         place = f"{self.name}/{self.children[ends[0]].name}->{self.children[ends[1]].name}"
         if ends[0] == ends[1]:

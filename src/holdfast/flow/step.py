@@ -187,8 +187,8 @@ class FunctionStep(Step, Generic[P, R]):
     """A step made of a function. Called directly it is the function."""
 
     __slots__ = (
-        "name", "provides", "retry", "revert_retry", "timeout_s", "revert_timeout_s", "grace_s", "on_interrupt", "pivot",
-        "isolation", "weight", "pool", "bind", "inject", "wants", "wants_ctx", "revert_wants", "probe_wants",
+        "name", "provides", "retry", "revert_retry", "timeout_s", "revert_timeout_s", "grace_s", "on_interrupt",
+        "pivot", "isolation", "weight", "pool", "bind", "inject", "wants", "wants_ctx", "revert_wants", "probe_wants",
         "revert_isolation", "probe_isolation", "has_revert", "has_probe", "execute", "undo", "probing", "_base",
         "_plan", "_copied",
     )  # fmt: skip
@@ -280,9 +280,9 @@ class FunctionStep(Step, Generic[P, R]):
         """Make another step of this one, with other options. `bind` and `inject` take the place of the old ones."""
         made: FunctionStep[P, R] = _new(FunctionStep)
         (
-            made.name, made.provides, made.retry, made.revert_retry, made.timeout_s, made.revert_timeout_s, made.grace_s,
-            made.on_interrupt, made.pivot, made.isolation, made.weight, made.pool, made.bind, made.inject, made.wants,
-            made.wants_ctx, made.revert_wants, made.probe_wants, made.revert_isolation, made.probe_isolation,
+            made.name, made.provides, made.retry, made.revert_retry, made.timeout_s, made.revert_timeout_s,
+            made.grace_s, made.on_interrupt, made.pivot, made.isolation, made.weight, made.pool, made.bind,
+            made.inject, made.wants, made.wants_ctx, made.revert_wants, made.probe_wants, made.revert_isolation, made.probe_isolation,
             made.has_revert, made.has_probe, made.execute, made.undo, made.probing, made._base,
         ) = _shared(self)  # fmt: skip
         made._plan = None
@@ -373,4 +373,3 @@ def step(function: Any = None, /, **options: Unpack[StepOptions]) -> Any:
         hint = "derive it from hf.Step and use an instance" if isinstance(function, type) else "give it a function"
         raise FlowError(f"{function!r} can't be a step: {hint}")
     return FunctionStep(function, options)
-
