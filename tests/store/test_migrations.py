@@ -93,7 +93,7 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_looking_makes_no_file(tmp_path: Path) -> None:
-    with pytest.raises(DatabaseUrlInvalid, match="no database"):
+    with pytest.raises(DatabaseUrlInvalid, match="no Holdfast database"):
         migrations.check(f"sqlite:///{tmp_path}/none.db")
     assert list(tmp_path.iterdir()) == []
 

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from holdfast.errors import DatabaseUrlInvalid
+from holdfast.errors import DatabaseUrlInvalid, StoreUnwritable
 from holdfast.store.gate import FileGate
 from holdfast.store.migrations import HEAD, judge
 from holdfast.store.schema import metadata
@@ -46,7 +46,7 @@ def prepare(connection: Any, path: str, gate: FileGate | None, *, create: bool) 
         gate.enter()
     try:
         if gate is not None:
-            cursor.execute("PRAGMA journal_mode=WAL")
+            _log_ahead(cursor, path)
         cursor.execute("BEGIN IMMEDIATE")
         try:
             _make(cursor, path, create=create)
@@ -61,6 +61,12 @@ def prepare(connection: Any, path: str, gate: FileGate | None, *, create: bool) 
             gate.leave()
         cursor.close()
     return generation_now
+
+
+def _log_ahead(cursor: Any, path: str) -> None:
+    (mode,) = cursor.execute("PRAGMA journal_mode=WAL").fetchone()
+    if mode != "wal":
+        raise StoreUnwritable(f"{path} can't have a write-ahead log ({mode}): put it on a disk of this machine")
 
 
 def _make(cursor: Any, path: str, *, create: bool) -> None:

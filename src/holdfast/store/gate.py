@@ -12,10 +12,19 @@ from __future__ import annotations
 
 import fcntl
 import os
+import struct
 import threading
 from typing import Final
 
 from holdfast.errors import StoreBusy, StoreUnwritable
+
+# struct flock of fcntl(2): type, whence, start, length, pid. Open file description locks, because those of a process
+# (lockf) are dropped when any other descriptor of the file is closed in it.
+_FLOCK: Final = "hhqqi0q"
+_NEXT, _HOLD = (  # (lock, unlock) of the first and of the second byte
+    tuple(struct.pack(_FLOCK, kind, os.SEEK_SET, byte, 1, 0) for kind in (fcntl.F_WRLCK, fcntl.F_UNLCK))
+    for byte in (0, 1)
+)
 
 PAUSE_MIN_S: Final = 0.00005
 PAUSE_MAX_S: Final = 0.002
@@ -24,54 +33,45 @@ PAUSE_MAX_S: Final = 0.002
 class FileGate:
     """Entered and left by one thread at a time."""
 
-    __slots__ = ("_hold", "_next", "_path", "_pause", "_timeout_s")
+    __slots__ = ("_file", "_path", "_pause", "_timeout_s")
 
     def __init__(self, path: str, timeout_s: float) -> None:
         self._path = path
         self._timeout_s = timeout_s
         self._pause = threading.Event()
-        self._hold = -1
-        self._next = -1
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         try:
-            # Two descriptions of one file: flock belongs to the description, so one file carries only one lock.
-            self._hold = os.open(path, flags, 0o666)
-            self._next = os.open(path + "-next", flags, 0o666)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
-            self.close()
-            raise StoreUnwritable(
-                f"{path} can't be made: check that its directory exists and may be written"
-            ) from error
+            told = f"{path} can't be made: check that its directory exists and may be written"
+            raise StoreUnwritable(told) from error
 
     def enter(self) -> None:
         """Raises StoreBusy, with nothing held."""
-        left_s = self._acquire(self._next, self._timeout_s)
+        left_s = self._acquire(_NEXT[0], self._timeout_s)
         try:
-            self._acquire(self._hold, left_s)
+            self._acquire(_HOLD[0], left_s)
         finally:
-            fcntl.flock(self._next, fcntl.LOCK_UN)
+            fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, _NEXT[1])
 
     def leave(self) -> None:
-        fcntl.flock(self._hold, fcntl.LOCK_UN)
+        fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, _HOLD[1])
 
     def close(self) -> None:
-        for descriptor in (self._hold, self._next):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._hold = self._next = -1
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
-    def _acquire(self, descriptor: int, left_s: float) -> float:
-        """What is left of the time. Polls, because flock can't be told to give up."""
+    def _acquire(self, lock: bytes, left_s: float) -> float:
+        """What is left of the time. Polls, because a blocking lock can't be told to give up."""
         pause_s = PAUSE_MIN_S
         while True:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, lock)
                 return left_s
             except BlockingIOError:
                 if left_s <= 0:
-                    raise StoreBusy(
-                        f"{self._path} is held by another process: try again, or see `holdfast doctor`"
-                    ) from None
+                    told = f"{self._path} is held by another process: try again, or see `holdfast doctor`"
+                    raise StoreBusy(told) from None
             self._pause.wait(pause_s)
             left_s -= pause_s
             pause_s = min(PAUSE_MAX_S, pause_s * 2)

@@ -7,6 +7,7 @@ and one sync. How the file comes to have its tables: store/creation.py.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections import deque
@@ -16,7 +17,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from sqlalchemy.dialects.sqlite import dialect, insert
 
-from holdfast.errors import HoldfastClosed, LeaseLost, WorldError
+from holdfast.errors import DatabaseUrlInvalid, HoldfastClosed, LeaseLost, WorldError
 from holdfast.store import faults
 from holdfast.store.appends import Hot
 from holdfast.store.base import Append, Appended, JournalRow, Tx
@@ -182,6 +183,8 @@ class SqliteStore:
         self._closed = False
         self._watch: Reader | None = None
         self._watching = threading.Lock()
+        if not create and not self._memory and not os.path.exists(path):
+            raise DatabaseUrlInvalid(f"there is no Holdfast database at {path}: check the URL")
         gate = None if self._memory else FileGate(f"{path}-gate", busy_timeout_s)
         try:
             connection = self._open(synchronous)

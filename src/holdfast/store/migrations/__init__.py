@@ -37,7 +37,7 @@ def check(url: str) -> None:
     if path == ":memory:":
         return
     if not os.path.isfile(path):
-        raise DatabaseUrlInvalid(f"there is no database at {path}: check the URL")
+        raise DatabaseUrlInvalid(f"there is no Holdfast database at {path}: check the URL")
     connection = sqlite3.connect(path)  # not mode=ro: a log left by a crash has to be read first
     try:
         found = revision(connection, path)
