@@ -131,7 +131,7 @@ def render(shown: list[dict[str, Any]]) -> str:
     lines = [head]
     for row in shown:
         sign = ">=" if row["at_least"] else "<="
-        bar = f"{sign} {number(row['bar'])}" + (" x" if row["peer_name"] else f" {row['unit']}")
+        bar = f"{sign} {row['bar']:,g}" + (" x" if row["peer_name"] else f" {row['unit']}")
         ours = "-" if row["ours"] is None else f"{number(row['ours'])} {row['unit']}"
         peer = "" if row["peer_name"] is None else row["peer_name"]
         if row["peer"] is not None:
