@@ -70,7 +70,7 @@ _UNDRAWN: Final = (
     .where(
         _unbegun,
         tasks.c.start_after <= bindparam("_now"),
-        tasks.c.state == literal(PENDING),
+        tasks.c.state != literal(claims.SUSPENDED),
         tasks.c.ready == false(),
         ~exists().where(tickets.c.task == tasks.c.id),
     )

@@ -18,12 +18,21 @@ from holdfast.store.schema import tasks
 from holdfast.tasks import row, submit
 from holdfast.tasks.row import TaskRow
 
-_free = (tasks.c.pool == bindparam("_pool")) & (tasks.c.ready == true()) & tasks.c.worker_id.is_(null())
+_untaken = (tasks.c.ready == true()) & tasks.c.worker_id.is_(null())
+_free = (tasks.c.pool == bindparam("_pool")) & _untaken
+# The sum keeps the database from seeking by time and sorting the whole backlog: ix_tasks_take has it in order.
 _NEXT: Final = (
     select(tasks.c.id)
-    .where(_free, tasks.c.due_at <= bindparam("_now"))
+    .where(_free, tasks.c.due_at.is_not(null()), tasks.c.due_at + 0.0 <= bindparam("_now"))
     .order_by(tasks.c.priority.desc(), tasks.c.id)
     .limit(bindparam("_limit"))
+    .with_for_update(skip_locked=True)
+)
+#: For who works for certain tasks only.
+_SOME: Final = (
+    select(tasks.c.id)
+    .where(tasks.c.id.in_(bindparam("_only", expanding=True)), _untaken, tasks.c.due_at <= bindparam("_now"))
+    .order_by(tasks.c.id)
     .with_for_update(skip_locked=True)
 )
 _TAKE: Final = (
@@ -66,9 +75,11 @@ class Call(NamedTuple):
     seq: int
 
 
-def take(tx: Tx, worker: str, *, generation: str, nonce: str, now: float, limit: int, pool: str) -> list[TaskRow]:
+def take(
+    tx: Tx, worker: str, *, generation: str, nonce: str, now: float, limit: int, pool: str, only: Collection[int] | None = None
+) -> list[TaskRow]:
     """Take up to `limit` tasks that are due, the highest priority first, then the oldest. Their rows, with the new
-    tokens. Tasks whose `start_after` has come enter their queues first."""
+    tokens. Tasks whose `start_after` has come enter their queues first. `only`: these alone, whatever their pool."""
     submit.draw_due(tx, now)
     found = tx.execute(_NEXT, {"_pool": pool, "_now": now, "_limit": limit}).scalars()
     values = {"_worker": worker, "_before": f"{generation}.", "_after": f".{nonce}"}
