@@ -96,6 +96,6 @@ class End(NamedTuple):
 
 
 Command = (
-    Begin | Start | Reenter | Expire | Revert | Probe | Decide | Expand | Ask | Schedule | FailScope | TurnScope | ResetScope
-    | Turn | Wait | Wake | Rest | End
+    Begin | Start | Reenter | Expire | Revert | Probe | Decide | Expand | Ask | Schedule | FailScope | TurnScope
+    | ResetScope | Turn | Wait | Wake | Rest | End
 )  # fmt: skip

@@ -146,7 +146,7 @@ def _second_chance(state: State, row: int) -> c.Command | None:
             return c.Schedule(row, retry.delay_s(state.attempt[row]), retry.jitter)
     for scope in state.scopes_above(row):
         spec = state.scopes[scope]
-        if spec.retry is None or spec.open_row == row and state.kind[row] == OPEN:
+        if spec.retry is None or (spec.open_row == row and state.kind[row] == OPEN):
             continue
         if any(state.within(pivot, scope) for pivot in state.pivots):
             return None

@@ -3,13 +3,15 @@ at every step."""
 
 from __future__ import annotations
 
-from fractions import Fraction
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core.failure import Failure
 from holdfast.core.plan import STEP
 from holdfast.core.state import State
 from holdfast.core.states import S_FAILED, S_REVERT_FAILED
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 
 class Progress(NamedTuple):
@@ -29,6 +31,8 @@ class Aftermath(NamedTuple):
 
 def progress(state: State) -> Progress:
     """Forward: weights done. Of a rollback: reverts done."""
+    from fractions import Fraction
+
     if state.inverse:
         left = state.undo_left.get(0, 0)
         total = state.reverted + left

@@ -10,11 +10,17 @@ came from one (DESIGN.md §5); a skipped OPEN skips its whole scope at once.
 
 from __future__ import annotations
 
-from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from holdfast.core.plan import GATE, MAP, OPEN, STEP, FromRow
 from holdfast.core.state import Frame, State
 from holdfast.core.states import S_PENDING, S_SKIPPED, S_SUCCEEDED
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+
+_ASKED_FOR = frozenset((STEP, GATE, MAP))
 
 
 def enter(state: State) -> None:
@@ -52,7 +58,7 @@ def arrive(state: State, row: int, ended: list[int]) -> None:
         _skip(state, row, ended)
         return
     kind = state.kind[row]
-    if kind == STEP or kind == GATE or kind == MAP:
+    if kind in _ASKED_FOR:
         state.ready.append(row)
     elif kind == OPEN and state.scopes[state.scope[row]].retry is not None:
         _open_try(state, row, ended)
@@ -187,10 +193,11 @@ def expand(state: State, row: int, length: int) -> None:
     entries = [local for local, need in enumerate(spec.template.need) if not need]
     exits = sum(1 for targets in spec.template.succ if not targets)
     weight = sum(spec.template.weight)
+    share = _share(state, frame, row)
     live: list[int] = []
     for element in elements[:length]:
         element.exits_left = exits
-        element.unit = frame.unit * state.weight[row] / (length * weight) if weight else Fraction(0)
+        element.unit = share / (length * weight) if weight else 0
         live.extend(element.base + local for local in entries)
     state.left += length * len(spec.template)
     state.total += length * spec.template.kind.count(STEP)
@@ -205,6 +212,15 @@ def expand(state: State, row: int, length: int) -> None:
     for _ in range(min(length, spec.at_once or length)):
         _next_element(state, row, ended)
     release(state, ended)
+
+
+def _share(state: State, frame: Frame, row: int) -> Fraction:
+    """A map's share of the weight of the whole task, exactly."""
+    from fractions import Fraction
+
+    if frame.parent is None:
+        return Fraction(state.weight[row], state.total_weight or 1)
+    return Fraction(frame.unit * state.weight[row])
 
 
 def frame_succ(frame: Frame, row: int) -> tuple[int, ...]:

@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.core.failure import Failure
-from holdfast.core.plan import Binding, FromInput, FromItem, FromRow, FromTry, Plan, Scope, Source, StepSpec
+from holdfast.core.plan import Binding, FromInput, FromItem, FromRow, FromTry, FromValue, Plan, Scope, Source, StepSpec
 from holdfast.core.states import S_SKIPPED, S_SUCCEEDED
 from holdfast.core.values import Stored
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 
 class Frame:
@@ -35,7 +37,7 @@ class Frame:
         self.map_row = map_row
         self.index = index
         self.exits_left = 0
-        self.unit = Fraction(0)  # the share of the whole task's weight that one unit of this frame's weight has
+        self.unit: Fraction | int = 0  # the share of the whole task's weight that one unit of this frame's weight has
 
 
 class State:
@@ -130,12 +132,10 @@ class State:
         self.reverted = 0
         # progress: weights of the plan's rows are whole, the shares of map elements exact fractions
         self.done_weight = 0
-        self.done_extra = Fraction(0)
+        self.done_extra: Fraction | int = 0
         self.total_weight = sum(plan.weight)
         self.completed = 0
         self.total = plan.kind.count(0)
-        if self.total_weight:
-            self.frames[0].unit = Fraction(1, self.total_weight)
 
     def row_of(self, step_id: str) -> int:
         """The row with that id, or -1."""
@@ -209,7 +209,8 @@ class State:
             assert over is not None
             values = opened(self.value_of(self.scopes[scope].open_row, over))
             return values[self.tries[scope] - 1]
-        return source.value  # FromValue
+        assert type(source) is FromValue
+        return source.value
 
     def _result(self, row: int) -> Any:
         if row not in self.closes:

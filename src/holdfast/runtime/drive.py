@@ -209,9 +209,9 @@ class Drive:
     def _drain(self, now: float) -> None:
         inbox = self.inbox
         while inbox:
-            item = inbox.popleft()
+            item: Any = inbox.popleft()
             if type(item) is tuple:
-                self._note_checkpoint(*item, now)
+                self._note_checkpoint(*item, now=now)
                 continue
             row = item.row
             if self.calls.get(row) is not item:
@@ -228,7 +228,7 @@ class Drive:
                 self.facts.append(fact)
 
     def _note_checkpoint(
-        self, call: Call, value: Any, done: Callable[[BaseException | None], None], now: float
+        self, call: Call, value: Any, done: Callable[[BaseException | None], None], *, now: float
     ) -> None:
         if self.calls.get(call.row) is not call:
             done(HoldfastError("the step is no longer this worker's"))

@@ -74,7 +74,7 @@ def _parked(call: Call, value: Again | WaitFor, state: State, now: float, keep: 
     row = call.row
     before = state.parked.get(row)
     entries = 1 if before is None else before.entries + 1
-    checkpoint = value.checkpoint
+    checkpoint = value.checkpoint if isinstance(value, Again) else None
     if checkpoint is None:
         checkpoint = state.checkpoints.get(row)  # each entry tells all, so that older ones may be dropped
     elif keep is not None:

@@ -13,10 +13,11 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from holdfast.errors import LeaseLost, WorldError
-from holdfast.store.base import Store
+from holdfast.store.base import Store, Tx
 from holdfast.tasks import lease as rows
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class Lease:
                 seen = None
             else:
                 continue
-            if self._store.write(lambda tx, worker=worker, seen=seen: rows.mark_dead(tx, worker.id, now, seen=seen)):  # type: ignore[misc]
+            if self._store.write(partial(_bury, worker.id, now, seen)):
                 freed = True
             if worker.lock_path is not None and worker.lock_path != self.lock_path and seen is None:
                 with suppress(OSError):
@@ -190,6 +191,10 @@ class Lease:
                 os.unlink(self.lock_path)
             os.close(self.lock_fd)
             self.lock_fd = None
+
+
+def _bury(worker: str, now: float, seen: float | None, tx: Tx) -> list[int]:
+    return rows.mark_dead(tx, worker, now, seen=seen)
 
 
 def _boot_id() -> str:

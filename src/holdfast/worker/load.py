@@ -144,7 +144,12 @@ def rest_changed(store: Store, task: TaskRow, why: str, now: float) -> None:
     phase = "ABORTED" if aborting else TASK.move(at, "rest")
     columns: dict[str, Any] = {"updated_at": now}
     if not aborting:
-        columns |= {"state": api_state(phase), "hold": hold(phase), "reason": "definition_changed", "error": _error(why)}
+        columns |= {
+            "state": api_state(phase),
+            "hold": hold(phase),
+            "reason": "definition_changed",
+            "error": _error(why),
+        }
     event: e.Event = e.Ended("ABORTED", now) if aborting else e.Rested("definition_changed", (), now)
 
     def then(tx: Tx) -> None:

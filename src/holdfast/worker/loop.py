@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core import events as e
@@ -22,6 +23,7 @@ from holdfast.store.base import Append, Appended, Store, Tx
 from holdfast.tasks import finish, rest, take
 from holdfast.tasks.row import TaskRow
 from holdfast.tasks.row import lock as lock_row
+from holdfast.worker import report
 from holdfast.worker.lease import Lease
 from holdfast.worker.load import DefinitionChanged, fold_verbs, load, rest_changed
 from holdfast.worker.record import Recorder
@@ -136,6 +138,7 @@ class Worker:
             self._poked = True
         if self._poked or now - self._looked_at >= self._settings.poll_s or now < self._looked_at:
             did = self._look(now)
+        self._flush_progress(now)
         batch = self._advance(now)
         if not batch:
             self._give_back(now)
@@ -183,7 +186,7 @@ class Worker:
             heard.append(job)
             self._dirty[task] = None
         if heard:
-            self._store.write(lambda tx: [take.heard(tx, job.task.id, job.token, job.seen) for job in heard])
+            self._store.write(lambda tx: _note_heard(tx, heard))
         return bool(heard)
 
     def _fold_new(self, job: Job) -> None:
@@ -198,8 +201,8 @@ class Worker:
         if self.draining or room <= 0:
             return False
         self.lease.register(now)
-        found: list[TaskRow] = self._store.read(lambda tx: take.peek(tx, now=now, limit=1, pool=self._pool))
-        if found:
+        found: list[TaskRow] = []
+        if self._store.read(lambda tx: take.peek(tx, now=now, limit=1, pool=self._pool)):
             found = self._store.write(
                 lambda tx: take.take(
                     tx,
@@ -218,9 +221,7 @@ class Worker:
 
     def _start(self, row: TaskRow, now: float) -> None:
         try:
-            loaded = load(
-                self._store, row, self._flows, deaths_max=self._settings.deaths_max, unseal=self._unseal
-            )
+            loaded = load(self._store, row, self._flows, deaths_max=self._settings.deaths_max, unseal=self._unseal)
         except (DefinitionChanged, FlowNotFound, TaskGone) as error:
             rest_changed(self._store, row, str(error), now)
             return
@@ -265,10 +266,7 @@ class Worker:
             if at is not None and at <= now:
                 self._dirty[job.task.id] = None
         batch = []
-        for task in list(self._dirty):
-            job = self.jobs.get(task)
-            if job is None:
-                continue
+        for job in [self.jobs[task] for task in self._dirty if task in self.jobs]:
             facts, decisions = job.drive.advance(now)
             if facts or decisions:
                 job.batch = (facts, decisions)
@@ -313,7 +311,7 @@ class Worker:
 
     def _append(self, batch: list[tuple[Job, Append]], now: float) -> None:
         answers = self._store.append([append for _, append in batch])
-        for (job, append), answer in zip(batch, answers, strict=True):
+        for (job, _), answer in zip(batch, answers, strict=True):
             facts, decisions = job.batch or ([], [])
             job.batch = None
             if isinstance(answer, LeaseLost):
@@ -375,21 +373,18 @@ class Worker:
                 continue
             if not (state.phase == "WAITING" or state.phase.startswith(_RESTING_PREFIX) or at is not None):
                 continue
-            self._store.write(
-                lambda tx, job=job, at=at: take.release(  # type: ignore[misc]
-                    tx, job.task.id, job.token, due_at=at, now=now, seen=job.seen
-                )
-            )
+            self._store.write(partial(_release, job, at, now))
             self._forget(job)
             self._poked = True
 
-    def flush_progress(self, now: float) -> None:
+    def _flush_progress(self, now: float) -> None:
         """Write the latest progress of running steps, at most every `progress_interval_s` for a task."""
         for job in self.jobs.values():
             if job.drive.progress_is_new and now - job.flushed_at >= self._settings.progress_interval_s:
                 job.flushed_at = now
                 job.drive.progress_is_new = False
-                self._store.write(job.recorder.progress_writer(job.token, dict(job.drive.progress_of), now))
+                said = [report.of(job.recorder, row, *told) for row, told in list(job.drive.progress_of.items())]
+                self._store.write(partial(report.write, job.task.id, job.token, job.recorder.done(), said, now))
 
     def _forget(self, job: Job) -> None:
         self.jobs.pop(job.task.id, None)
@@ -408,3 +403,12 @@ class Worker:
                 job.drive.stop_steps()
                 self._ended.add(task)
         self._woken.set()
+
+
+def _note_heard(tx: Tx, jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        take.heard(tx, job.task.id, job.token, job.seen)
+
+
+def _release(job: Job, due_at: float | None, now: float, tx: Tx) -> None:
+    take.release(tx, job.task.id, job.token, due_at=due_at, now=now, seen=job.seen)

@@ -16,7 +16,7 @@ from typing import Any
 from holdfast.core import events as e
 from holdfast.core.progress import aftermath, final_failure, progress
 from holdfast.core.state import State
-from holdfast.core.states import S_ABORTED, S_RUNNING, S_SUCCEEDED, STEP_STATES, TASK, api_state, hold
+from holdfast.core.states import STEP_STATES, TASK, api_state, hold
 from holdfast.core.values import Stored
 from holdfast.store.base import Append, Appended, StepRow, Tx
 from holdfast.store.journal import encode
@@ -122,7 +122,7 @@ class Recorder:
             self._checkpoint[event.row] = seq
         elif type(event) is e.Parked:
             self._parked[event.row] = [seq] if event.event is None else []
-        elif event.row in self._parked and self._parked[event.row]:
+        elif self._parked.get(event.row):
             self._parked[event.row].append(seq)
 
     def _superseded(self, facts: Sequence[e.Event]) -> list[int]:
@@ -235,10 +235,7 @@ class Recorder:
         self._change(columns, "total", progress(state).total if state.inverse else state.total)
         self._change(columns, "progress_total", float(state.total_weight))
         self._pending = dict(columns)
-        done = float(state.done_weight)
-        if state.done_extra:
-            done += float(state.done_extra * state.total_weight)
-        columns["progress_done"] = done
+        columns["progress_done"] = self.done()
         columns["completed"] = progress(state).completed if state.inverse else state.completed
         columns["updated_at"] = now
         if step is not None:
@@ -248,6 +245,24 @@ class Recorder:
     def _change(self, columns: dict[str, Any], name: str, value: Any) -> None:
         if name not in self._columns or self._columns[name] != value:
             columns[name] = value
+
+    def done(self) -> float:
+        """The weight of what is done, out of `progress_total`."""
+        state = self._state
+        return state.done_weight + (float(state.done_extra * state.total_weight) if state.done_extra else 0.0)
+
+    def ord_of(self, row: int) -> int:
+        return self._ord[row]
+
+    def id_of(self, row: int) -> str:
+        return self._state.ids[row]
+
+    def weight_of(self, row: int) -> float:
+        """A step's share of `progress_total`."""
+        state = self._state
+        if row < state.static:
+            return float(state.weight[row])
+        return float(state.weight[row] * state.frame_of(row).unit * state.total_weight)
 
     def forget_columns(self) -> None:
         """A verb has written the row: tell it all again."""
@@ -286,6 +301,3 @@ def failed_step(state: State) -> str | None:
 
 def _opened_outputs(state: State) -> dict[str, Any]:
     return {name: value.value if type(value) is Stored else value for name, value in state.outputs().items()}
-
-
-__all__ = ["S_ABORTED", "S_RUNNING", "S_SUCCEEDED", "Recorder", "failed_step"]
