@@ -175,8 +175,9 @@ class Holdfast:
             self._workers.remove(worker)
             worker.close()
 
-    def worker(self, runtime: str | Executor = "threads") -> Worker:
-        """A worker on this database, not running yet."""
+    def worker(self, runtime: str | Executor = "threads", *, only: Task | None = None) -> Worker:
+        """A worker on this database, not running yet. `only`: it does this task and leaves all others alone, so
+        nobody else counts on it."""
         from holdfast.runtime.choice import Runtimes
         from holdfast.worker.lease import Lease
         from holdfast.worker.loop import Worker
@@ -185,14 +186,15 @@ class Holdfast:
             raise HoldfastClosed
         path = sqlite_path(self.url)
         lease = Lease(
-            self.store, self._clock, self.settings, self.settings.pool,
+            self.store, self._clock, self.settings, self.settings.pool if only is None else f"task {only.id}",
             lock_prefix=None if path == ":memory:" else path,
         )  # fmt: skip
         inherit = () if lease.lock_fd is None else (lease.lock_fd,)
         runtimes = Runtimes(runtime, workers_max=self.settings.workers_max, inherit=inherit)
         worker = Worker(
             self.store, runtimes, clock=self._clock, settings=self.settings, flows=self.flows,
-            pool=self.settings.pool, seal=self._sealer.seal, unseal=self._sealer.unseal, lease=lease,
+            pool=self.settings.pool, only=None if only is None else (only._id,), seal=self._sealer.seal,
+            unseal=self._sealer.unseal, lease=lease,
         )  # fmt: skip
         self._workers.append(worker)
         return worker

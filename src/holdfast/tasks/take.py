@@ -9,6 +9,7 @@ Whose lease has ended: tasks/lease.py. What makes a task ready: tasks/claims.py.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final, NamedTuple
 
 from sqlalchemy import Text, bindparam, case, cast, func, null, select, true, update
@@ -47,6 +48,9 @@ _TAKE: Final = (
     .returning(tasks)
 )
 _DUE: Final = select(func.min(tasks.c.due_at)).where(_free, tasks.c.due_at > bindparam("_now"))
+_DUE_SOME: Final = select(func.min(tasks.c.due_at)).where(
+    tasks.c.id.in_(bindparam("_only", expanding=True)), _untaken, tasks.c.due_at > bindparam("_now")
+)
 _CALLED: Final = select(tasks.c.id, tasks.c.seq).where(
     tasks.c.worker_id == bindparam("_worker"), tasks.c.due_at.is_not(null())
 )
@@ -81,25 +85,29 @@ def take(
     """Take up to `limit` tasks that are due, the highest priority first, then the oldest. Their rows, with the new
     tokens. Tasks whose `start_after` has come enter their queues first. `only`: these alone, whatever their pool."""
     submit.draw_due(tx, now)
-    found = tx.execute(_NEXT, {"_pool": pool, "_now": now, "_limit": limit}).scalars()
+    found = _due(tx, now, limit, pool, only)
     values = {"_worker": worker, "_before": f"{generation}.", "_after": f".{nonce}"}
     return [row.of(tx.execute(_TAKE, {**values, "_task": task}).one()) for task in found]
 
 
-def peek(tx: Tx, *, now: float, limit: int, pool: str) -> list[int]:
+def peek(tx: Tx, *, now: float, limit: int, pool: str, only: Collection[int] | None = None) -> list[int]:
     """The ids of what `take` would take or look at, without a write."""
-    found = tx.execute(_NEXT, {"_pool": pool, "_now": now, "_limit": limit}).scalars()
-    return found or submit.undrawn(tx, now, limit=limit)
+    return _due(tx, now, limit, pool, only) or submit.undrawn(tx, now, limit=limit)
 
 
-def next_due(tx: Tx, now: float, *, pool: str) -> float | None:
+def _due(tx: Tx, now: float, limit: int, pool: str, only: Collection[int] | None) -> list[int]:
+    if only is None:
+        return tx.execute(_NEXT, {"_pool": pool, "_now": now, "_limit": limit}).scalars()
+    return tx.execute(_SOME, {"_only": list(only), "_now": now}).scalars()[:limit]
+
+
+def next_due(tx: Tx, now: float, *, pool: str, only: Collection[int] | None = None) -> float | None:
     """When, after now, the next task becomes due by time alone: taken by nobody, and it has its claims."""
-    earliest: list[float] = [
-        at
-        for at in (tx.execute(_DUE, {"_pool": pool, "_now": now}).scalar(), submit.next_start(tx, now))
-        if at is not None
-    ]
-    return min(earliest, default=None)
+    if only is None:
+        at = tx.execute(_DUE, {"_pool": pool, "_now": now}).scalar()
+    else:
+        at = tx.execute(_DUE_SOME, {"_only": list(only), "_now": now}).scalar()
+    return min((each for each in (at, submit.next_start(tx, now)) if each is not None), default=None)
 
 
 def called(tx: Tx, worker: str) -> list[Call]:

@@ -11,7 +11,7 @@ How a task is loaded: worker/load.py. How the lease is kept: worker/lease.py.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,8 @@ class Job:
 
 
 class Worker:
-    """See the module. `flows` are asked first for the flows of tasks; `seal` makes text of secrets."""
+    """See the module. `flows` are asked first for the flows of tasks; `seal` makes text of secrets. `only`: the ids of
+    the tasks that it takes; it leaves all others alone."""
 
     def __init__(
         self,
@@ -65,6 +66,7 @@ class Worker:
         settings: Settings,
         flows: Sequence[Flow] = (),
         pool: str = "default",
+        only: Collection[int] | None = None,
         tasks_max: int = 256,
         seal: Any = None,
         unseal: Any = None,
@@ -76,6 +78,7 @@ class Worker:
         self._settings = settings
         self._flows = flows
         self._pool = pool
+        self._only = only
         self._tasks_max = tasks_max
         self._seal = seal
         self._unseal = unseal
@@ -202,7 +205,7 @@ class Worker:
             return False
         self.lease.register(now)
         found: list[TaskRow] = []
-        if self._store.read(lambda tx: take.peek(tx, now=now, limit=1, pool=self._pool)):
+        if self._store.read(lambda tx: take.peek(tx, now=now, limit=1, pool=self._pool, only=self._only)):
             found = self._store.write(
                 lambda tx: take.take(
                     tx,
@@ -212,11 +215,12 @@ class Worker:
                     now=now,
                     limit=room,
                     pool=self._pool,
+                    only=self._only,
                 )
             )
         for row in found:
             self._start(row, now)
-        self._next_due = self._store.read(lambda tx: take.next_due(tx, now, pool=self._pool))
+        self._next_due = self._store.read(lambda tx: take.next_due(tx, now, pool=self._pool, only=self._only))
         return bool(found)
 
     def _start(self, row: TaskRow, now: float) -> None:
