@@ -98,7 +98,6 @@ class Result(Protocol):
     """What a statement gave. Rows are named tuples, keyed by column name or label."""
 
     rowcount: int
-    lastrowid: int | None
 
     def all(self) -> list[Any]: ...
     def first(self) -> Any: ...

@@ -36,12 +36,11 @@ DRAW_SEQ = (
 class Rows:
     """What a statement gave, read to its end."""
 
-    __slots__ = ("_rows", "lastrowid", "rowcount")
+    __slots__ = ("_rows", "rowcount")
 
-    def __init__(self, rows: list[Any], rowcount: int, lastrowid: int | None) -> None:
+    def __init__(self, rows: list[Any], rowcount: int) -> None:
         self._rows = rows
         self.rowcount = rowcount
-        self.lastrowid = lastrowid
 
     def all(self) -> list[Any]:
         return self._rows
@@ -76,7 +75,7 @@ class Transaction:
         cursor = self.cursor
         cursor.execute(*prepared.bind(parameters))
         rows = prepared.rows(cursor.fetchall()) if cursor.description is not None else []
-        return Rows(rows, cursor.rowcount, cursor.lastrowid)
+        return Rows(rows, cursor.rowcount)
 
     def executemany(self, statement: Executable, parameters: Sequence[Mapping[str, Any]]) -> int:
         if not parameters:

@@ -43,30 +43,30 @@ class Session(Savepoints, Protocol):
     def in_transaction(self) -> bool: ...
 
 
-class Job:
+class Entry:
     """A function on its way into a transaction, and what became of it."""
 
     __slots__ = ("error", "gate", "leads", "result")
 
     def __init__(self) -> None:
-        self.gate: Any = None  # a lock, held until the job is done or leads
+        self.gate: Any = None  # a lock, held until the entry is done or leads
         self.leads = False
         self.result: Any = None
         self.error: BaseException | None = None
 
     def run(self, tx: Transaction, points: Savepoints) -> Any:
-        raise AssertionError("a job is one of the two below")
+        raise AssertionError("an entry is one of the two below")
 
-    def parts(self) -> Sequence[Job]:
-        """Smaller jobs that come to the same, for a disk with room for some of them only."""
+    def parts(self) -> Sequence[Entry]:
+        """Smaller entries that come to the same, for a disk with room for some of them only."""
         return (self,)
 
-    def join(self, parts: Sequence[Job]) -> None:
+    def join(self, parts: Sequence[Entry]) -> None:
         """Take the parts' ends for its own."""
         self.result, self.error = parts[0].result, parts[0].error
 
 
-class Call(Job):
+class Call(Entry):
     __slots__ = ("_fn",)
 
     def __init__(self, fn: Callable[[Tx], Any]) -> None:
@@ -77,7 +77,7 @@ class Call(Job):
         return self._fn(tx)
 
 
-class AppendOne(Job):
+class AppendOne(Entry):
     __slots__ = ("_one",)
 
     def __init__(self, one: Append) -> None:
@@ -88,7 +88,7 @@ class AppendOne(Job):
         return tx.append(self._one)
 
 
-class AppendMany(Job):
+class AppendMany(Entry):
     __slots__ = ("_batch",)
 
     def __init__(self, batch: Sequence[Append]) -> None:
@@ -98,10 +98,10 @@ class AppendMany(Job):
     def run(self, tx: Transaction, points: Savepoints) -> list[Appended | LeaseLost | Exception]:
         return append_all(tx, self._batch, points)
 
-    def parts(self) -> Sequence[Job]:
+    def parts(self) -> Sequence[Entry]:
         return [AppendOne(one) for one in self._batch]
 
-    def join(self, parts: Sequence[Job]) -> None:
+    def join(self, parts: Sequence[Entry]) -> None:
         self.result = [part.result if part.error is None else part.error for part in parts]
         if all(isinstance(part.error, WorldError) for part in parts):
             self.error = parts[0].error
@@ -115,14 +115,14 @@ class Writer:
         self._committed = committed
         self._batch_max = batch_max
         self._mutex = threading.Lock()
-        self._queue: deque[Job] = deque()
+        self._queue: deque[Entry] = deque()
         self._leader: int | None = None  # the thread that leads
         self._closed = False
         self._idle: Any = None  # a lock, held until the last leader is done
         self._poison: WorldError | None = None
 
-    def run(self, job: Job) -> Any:
-        """What the job returns, once durable; what it raises, once undone."""
+    def run(self, entry: Entry) -> Any:
+        """What the entry returns, once durable; what it raises, once undone."""
         me = threading.get_ident()
         with self._mutex:
             if self._closed:
@@ -133,17 +133,17 @@ class Writer:
             else:
                 if self._leader == me:
                     raise UsageError("a write inside a write would wait for itself: use the transaction it was given")
-                job.gate = threading.Lock()
-                job.gate.acquire()
-                self._queue.append(job)
+                entry.gate = threading.Lock()
+                entry.gate.acquire()
+                self._queue.append(entry)
                 leads = False
         if not leads:
-            self._wait(job)
-        if leads or job.leads:
-            self._lead(job, me, fresh=leads)
-        if job.error is not None:
-            raise job.error
-        return job.result
+            self._wait(entry)
+        if leads or entry.leads:
+            self._lead(entry, me, fresh=leads)
+        if entry.error is not None:
+            raise entry.error
+        return entry.result
 
     def refuse_inside(self, what: str) -> None:
         """Raises UsageError on a thread that is inside a write, HoldfastClosed after the end."""
@@ -165,37 +165,37 @@ class Writer:
             self._idle.acquire()
         self._session.close()
 
-    def _wait(self, job: Job) -> None:
+    def _wait(self, entry: Entry) -> None:
         try:
-            job.gate.acquire()
-        except BaseException:  # a Ctrl-C: the job must neither lead nor be left in the queue
+            entry.gate.acquire()
+        except BaseException:  # a Ctrl-C: the entry must neither lead nor be left in the queue
             with self._mutex:
-                if job in self._queue:
-                    self._queue.remove(job)
-                leads = job.leads
+                if entry in self._queue:
+                    self._queue.remove(entry)
+                leads = entry.leads
             if leads:
                 self._hand_over()
             raise
 
-    def _lead(self, job: Job, me: int, *, fresh: bool) -> None:
-        jobs = [job]
+    def _lead(self, entry: Entry, me: int, *, fresh: bool) -> None:
+        entries = [entry]
         if not fresh:
             with self._mutex:
                 self._leader = me
-                while self._queue and len(jobs) < self._batch_max:
-                    jobs.append(self._queue.popleft())
+                while self._queue and len(entries) < self._batch_max:
+                    entries.append(self._queue.popleft())
         commits: list[set[int]] = []  # the tasks that each touched
         try:
-            self._commit(jobs, commits)
+            self._commit(entries, commits)
         except BaseException as error:
             # Interrupted (a Ctrl-C on this thread). What the others gave is not lost: the next leader runs it.
             with self._mutex:
-                self._queue.extendleft(reversed(jobs[1:]))
-                jobs = [job]
-            job.error = error
+                self._queue.extendleft(reversed(entries[1:]))
+                entries = [entry]
+            entry.error = error
         finally:
             self._hand_over()
-            for other in jobs[1:]:
+            for other in entries[1:]:
                 other.gate.release()
         if commits:
             self._committed(commits[0] if len(commits) == 1 else set().union(*commits))
@@ -212,38 +212,37 @@ class Writer:
                 if self._idle is not None:
                     self._idle.release()
 
-    def _commit(self, jobs: Sequence[Job], commits: list[set[int]]) -> None:
+    def _commit(self, entries: Sequence[Entry], commits: list[set[int]]) -> None:
         """One transaction; on a full disk one for each part, so that one large value hurts nobody else."""
-        error = self._poison or self._transact(jobs, commits)
+        error = self._poison or self._transact(entries, commits)
         if isinstance(error, StoreFull) and self._poison is None:
-            for job in jobs:
-                parts = job.parts()
-                if len(jobs) == len(parts) == 1:
-                    job.error = error
+            for entry in entries:
+                parts = entry.parts()
+                if len(entries) == len(parts) == 1:
+                    entry.error = error
                     return
                 for part in parts:
-                    part.result = part.error = None
                     part.error = self._transact([part], commits) or part.error
-                job.join(parts)
+                entry.join(parts)
         elif error is not None:
-            for job in jobs:
-                job.error = type(error)(str(error), **error.details)  # each thread raises one of its own
-                job.error.__cause__ = error.__cause__
+            for entry in entries:
+                entry.error = type(error)(str(error), **error.details)  # each thread raises one of its own
+                entry.error.__cause__ = error.__cause__
 
-    def _transact(self, jobs: Sequence[Job], commits: list[set[int]]) -> WorldError | None:
-        """The error that the whole transaction died of; what a job itself raised is in the job."""
+    def _transact(self, entries: Sequence[Entry], commits: list[set[int]]) -> WorldError | None:
+        """The error that the whole transaction died of; what an entry itself raised is in the entry."""
         session = self._session
         tx = session.tx
         tx.tasks = set()
         committing = False
         try:
             session.begin()
-            if len(jobs) == 1:
-                if not self._alone(jobs[0]):
+            if len(entries) == 1:
+                if not self._alone(entries[0]):
                     return None
             else:
-                for job in jobs:
-                    self._in_savepoint(job)
+                for entry in entries:
+                    self._in_savepoint(entry)
             committing = True
             session.commit()
         except WorldError as error:
@@ -255,38 +254,40 @@ class Writer:
             if not committing or session.in_transaction:
                 session.rollback()
                 raise
-            jobs[0].error = interrupt  # it came after COMMIT had returned: the others are done, and are told so
+            entries[0].error = interrupt  # it came after COMMIT had returned: the others are done, and are told so
         commits.append(tx.tasks)
         return None
 
-    def _alone(self, job: Job) -> bool:
-        """A job that has the transaction to itself needs no savepoint. False: it was rolled back."""
+    def _alone(self, entry: Entry) -> bool:
+        """An entry that has the transaction to itself needs no savepoint. False: it was rolled back."""
         session = self._session
+        entry.error = None
         try:
-            job.result = job.run(session.tx, session)
+            entry.result = entry.run(session.tx, session)
         except Exception as error:
             told = session.translate(error)
             if isinstance(told, WorldError):
                 raise told  # noqa: B904 - translate has chained them
             session.rollback()
-            job.error = told
+            entry.error = told
             return False
         return True
 
-    def _in_savepoint(self, job: Job) -> None:
+    def _in_savepoint(self, entry: Entry) -> None:
         session = self._session
         before = session.tx.tasks
         session.tx.tasks = set()
+        entry.error = None  # it may have been run before, in a transaction that was interrupted
         session.savepoint()
         try:
-            job.result = job.run(session.tx, session)
+            entry.result = entry.run(session.tx, session)
         except Exception as error:
             told = session.translate(error)
             if isinstance(told, WorldError):
                 raise told  # noqa: B904
             session.rollback_to()
             session.release()
-            job.error = told
+            entry.error = told
             session.tx.tasks = before
         else:
             session.release()

@@ -23,7 +23,7 @@ from holdfast.errors import HoldfastClosed, LeaseLost, TaskNotFound, UsageError
 from holdfast.store.base import Append, Appended, Conflict, Row, StepRow, Store, Tx
 from holdfast.store.schema import journal, plans, steps, tasks
 
-_ADD: Final = insert(tasks)
+_ADD: Final = insert(tasks).returning(tasks.c.id)
 _STEPS: Final = select(steps.c.ord, steps.c.node, steps.c.state, steps.c.ended_at).where(
     steps.c.task == bindparam("_task")
 )
@@ -41,9 +41,7 @@ def add_task(tx: Tx, **columns: Any) -> int:
         "created_at": 1.0,
         "updated_at": 1.0,
     }
-    added = tx.execute(_ADD, values | columns).lastrowid
-    assert added is not None
-    return added
+    return int(tx.execute(_ADD, values | columns).scalar())
 
 
 def task_row(store: Store, task: int) -> Any:
