@@ -106,6 +106,14 @@ def floods(ctx: Context, times: int) -> None:
 
 
 @step
+def writes_to_every_socket() -> None:
+    for name in os.listdir("/proc/self/fd"):
+        link = f"/proc/self/fd/{name}"
+        if os.path.lexists(link) and os.readlink(link).startswith("socket:"):
+            os.write(int(name), b"\0\0\0\4junk")
+
+
+@step
 def make(name: str) -> str:
     return f"made {name}"
 
@@ -117,5 +125,6 @@ def drop(name: str) -> str:
 
 flow = linear(
     "steps", leaves, crashes, hangs_in_c, hangs_with_a_child, stores, stores_an_object, session, looks_for_file, same,
-    returns_an_object, returns_much, sees, floods, map_("volumes", linear("body", make), over=["a"], item="name"),
+    returns_an_object, returns_much, sees, floods, writes_to_every_socket,
+    map_("volumes", linear("body", make), over=["a"], item="name"),
 )  # fmt: skip

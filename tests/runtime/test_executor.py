@@ -63,7 +63,7 @@ def test_elsewhere_progress_goes_nowhere() -> None:
 
 def test_a_step_that_can_not_be_found_elsewhere_is_a_failure() -> None:
     host = Recorder()
-    call = call_of(host, steps.returns, value=1)
+    call = call_of(host, lambda: 1)
     call.reference = None
     ExecutorRuntime(Here()).start(call)
     assert call.outcome is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -125,6 +126,29 @@ def test_an_outcome_that_was_sent_beats_a_kill_that_came_too_late(runtime: Proce
     assert len(host.ends) == 1
 
 
+def test_one_that_writes_to_a_socket_that_is_not_its_own_is_ended(runtime: ProcessRuntime, host: Recorder) -> None:
+    other = call_of(host, "hangs_in_c")
+    runtime.start(other)
+    pid_told(host)
+    assert outcome(runtime, host, "writes_to_every_socket")[0] == "died"
+    assert outcome(runtime, host, "same", value=1) == ("returned", 1)
+    assert other.outcome is None
+
+
+def test_without_descriptors_a_start_is_a_failure_of_the_step(runtime: ProcessRuntime, host: Recorder) -> None:
+    assert outcome(runtime, host, "same", value=1) == ("returned", 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        call = call_of(host, "same", value=2)
+        runtime.start(call)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert call.outcome is not None
+    assert isinstance(call.outcome[1], OSError)
+    assert outcome(runtime, host, "same", value=3) == ("returned", 3)
+
+
 def test_a_step_leads_a_session_of_its_own(runtime: ProcessRuntime, host: Recorder) -> None:
     word, (pid, session, group) = outcome(runtime, host, "session")
     assert word == "returned"
@@ -224,7 +248,7 @@ def test_a_flow_that_can_not_be_found_is_a_sentence(runtime: ProcessRuntime, hos
     end = outcome(runtime, host, "leaves", code=0, reference=None)
     assert end[0] == "raised"
     assert isinstance(end[1], FlowNotFound)
-    assert "give the flow a place" in str(end[1])
+    assert "put the flow in a variable of a module" in str(end[1])
     assert raised(outcome(runtime, host, "leaves", code=0, reference="tests.runtime.process_steps:nothing")).message
     call = call_of(host, "leaves", code=0)
     call.step_id = "steps/nowhere"
@@ -232,6 +256,22 @@ def test_a_flow_that_can_not_be_found_is_a_sentence(runtime: ProcessRuntime, hos
     assert host.until(lambda: call in host.ends)
     assert "no execute of a step steps/nowhere" in raised(call.outcome).message
     assert not call.began
+
+
+@pytest.mark.parametrize("reference", [None, "steps@1"], ids=["nowhere", "registered with the worker only"])
+def test_without_its_flow_a_modules_own_function_is_found(
+    runtime: ProcessRuntime, host: Recorder, reference: str | None
+) -> None:
+    for what, function, said in (
+        ("execute", process_steps.make.execute, "made a"),
+        ("revert", process_steps.drop, "dropped a"),
+    ):
+        call = call_of(host, "make", reference=reference, what=what, name="a")
+        call.function = function
+        host.ends.clear()
+        runtime.start(call)
+        assert host.until(lambda: host.ends)
+        assert call.outcome == ("returned", said)
 
 
 def test_a_step_in_a_map_and_its_revert_are_found(runtime: ProcessRuntime, host: Recorder) -> None:

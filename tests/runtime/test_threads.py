@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -141,3 +142,21 @@ def test_nothing_can_kill_a_thread(pool: ThreadRuntime, host: Recorder) -> None:
 def test_a_pool_of_no_threads_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one thread"):
         ThreadRuntime(max_workers=0)
+
+
+def test_without_threads_a_start_is_a_failure_of_the_step(host: Recorder) -> None:
+    # A stack that no address space holds: the system refuses the thread, as it does where too many run.
+    pool = ThreadRuntime()
+    call = call_of(host, lambda: None)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    threading.stack_size(1 << 40)
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 40, before[1]))
+    try:
+        pool.start(call)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+        threading.stack_size(0)
+    assert call.outcome is not None
+    assert isinstance(call.outcome[1], OSError)
+    assert run(pool, host, lambda: "now there is one") == "now there is one"
+    pool.close()

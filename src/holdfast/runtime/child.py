@@ -44,11 +44,11 @@ def run(conn: socket.socket, order_fd: int) -> None:
 
 
 def _call_of(order: dict[str, Any], host: _Worker) -> Call:
-    step, function = function_of(order["reference"], order["step_id"], order["what"])
+    function = function_of(order["reference"], order["place"], order["step_id"], order["what"])
     arguments = {name: read_value(text) for name, text in order["arguments"].items()}
     coroutine = is_async(function)
     call = Call(
-        host, order["row"], order["step_id"], step, order["what"], function, arguments, "process", order["reference"],
+        host, order["row"], order["step_id"], None, order["what"], function, arguments, "process", order["reference"],
         order["deadline_at"],
     )  # fmt: skip
     seen = order["context"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+from holdfast.clock import WAIT_S_MAX
 from holdfast.errors import LeaseLost, Stopping
 
 if TYPE_CHECKING:
@@ -131,8 +132,10 @@ class Context(_Shared):
         assert isinstance(event, threading.Event)
         # Who asks writes the reason and then looks for the event; here the event is shown first and the reason looked
         # for after. So one of the two sees the other.
-        if self._call.stop_reason is None:
-            self._clock.wait(event, seconds)
+        while self._call.stop_reason is None and not self._clock.wait(event, min(seconds, WAIT_S_MAX)):
+            seconds -= WAIT_S_MAX
+            if seconds <= 0:
+                break
         self._woken(is_last)
 
     def checkpoint(self, value: Any) -> None:
@@ -169,14 +172,7 @@ class AsyncContext(_Shared):
         if event is None:
             event = self._stop_event = asyncio.Event()
         assert isinstance(event, asyncio.Event)
-        if self._clock.real:
-            try:
-                async with asyncio.timeout(seconds):
-                    await event.wait()
-            except TimeoutError:
-                pass
-        else:
-            await _sleep_by(self._clock, event, seconds)
+        await self._clock.wait_async(event, seconds)
         self._woken(is_last)
 
     async def checkpoint(self, value: Any) -> None:
@@ -195,19 +191,6 @@ class AsyncContext(_Shared):
 
         self._call.host.checkpoint(self._call, value, done)
         self._recorded(value, await waiter)
-
-
-async def _sleep_by(clock: Clock, event: asyncio.Event, seconds: float) -> None:
-    """Sleep by a clock of a test, which knows no event loop and blocks whoever waits for it: so another thread does."""
-    import asyncio
-
-    over = threading.Event()
-    watching = asyncio.ensure_future(event.wait())
-    watching.add_done_callback(lambda _: over.set())
-    try:
-        await asyncio.get_running_loop().run_in_executor(None, clock.wait, over, seconds)
-    finally:
-        watching.cancel()  # which lets the thread go, too, where this is cancelled
 
 
 def _settle(waiter: asyncio.Future[Any], value: Any) -> None:

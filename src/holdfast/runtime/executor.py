@@ -17,8 +17,9 @@ from contextvars import copy_context
 from typing import Any
 
 from holdfast.core.failure import Failure
-from holdfast.errors import FlowNotFound, HoldfastClosed, UsageError
+from holdfast.errors import HoldfastClosed, UsageError
 from holdfast.runtime.base import Call, Outcome, RemoteError, enter
+from holdfast.runtime.locate import function_of, is_async, place_elsewhere
 
 
 class ExecutorRuntime:
@@ -90,14 +91,10 @@ class ExecutorRuntime:
 
 def order_of(call: Call) -> dict[str, Any]:
     """The call as data that pickle can carry. Raises: FlowNotFound."""
-    if call.reference is None:
-        raise FlowNotFound(
-            f"{call.step_id} runs elsewhere, where its flow can't be found: give the flow a place (a variable of a "
-            "module)"
-        )
     context = call.context
     return {
         "reference": call.reference,
+        "place": place_elsewhere(call.reference, call.step_id, call.function),
         "row": call.row,
         "step_id": call.step_id,
         "what": call.what,
@@ -135,12 +132,11 @@ def run_elsewhere(order: dict[str, Any]) -> Outcome:
 def _call_of(order: dict[str, Any]) -> Call:
     from holdfast.clock import Clock
     from holdfast.runtime.context import AsyncContext, Context
-    from holdfast.runtime.locate import function_of, is_async
 
-    step, function = function_of(order["reference"], order["step_id"], order["what"])
+    function = function_of(order["reference"], order["place"], order["step_id"], order["what"])
     isolation = "async" if is_async(function) else "thread"
     call = Call(
-        _Nobody(), order["row"], order["step_id"], step, order["what"], function, order["arguments"], isolation,
+        _Nobody(), order["row"], order["step_id"], None, order["what"], function, order["arguments"], isolation,
         order["reference"], order["deadline_at"],
     )  # fmt: skip
     if order["context"] is not None:

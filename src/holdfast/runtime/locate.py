@@ -1,33 +1,68 @@
-"""How another process finds the code of a step: the flow by its reference, the step by its path in the flow."""
+"""How another process finds the code of a step.
+
+Theory: by the flow's reference and the step's path in the flow, as after a restart. The flows that were only registered
+with this worker aren't there; of those a step is found if its function is a module's own, by the function's place.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from holdfast.errors import FlowNotFound
 from holdfast.flow.patterns import Flow
 from holdfast.flow.registry import find
-from holdfast.flow.step import Step
+from holdfast.flow.step import FunctionStep, Step
+
+_ATTRIBUTE = {"execute": "execute", "revert": "undo", "probe": "probing"}
 
 
-def function_of(reference: str, step_id: str, what: str) -> tuple[Step, Callable[..., Any]]:
-    """The step and its function for `what`. Raises: FlowNotFound: the code here is not that of the worker."""
-    step = step_at(find(reference), step_id)
+def place_elsewhere(reference: str | None, step_id: str, function: Callable[..., Any]) -> str | None:
+    """Where the function itself is ("module:name"), or None: the flow's reference is enough.
+
+    Raises: FlowNotFound: no other process can find it.
+    """
+    if reference is not None and ":" in reference:
+        return None
+    module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
+    found = _at(module, name) if module in sys.modules and module not in ("__main__", "__mp_main__") else None
+    if found is function or (isinstance(found, FunctionStep) and found.execute is function):
+        return f"{module}:{name}"
+    raise FlowNotFound(
+        f"{step_id} runs in another process, which can't find its code: put the flow in a variable of a module, "
+        "or write the step as a function of a module, or run it in a thread"
+    )
+
+
+def function_of(reference: str | None, place: str | None, step_id: str, what: str) -> Callable[..., Any]:
+    """The step's function for `what`. Raises: FlowNotFound: the code here is not that of the worker."""
     function: Any = None
-    if step is not None:
-        function = getattr(step, {"execute": "execute", "revert": "undo", "probe": "probing"}[what])
-    if step is None or function is None:
+    if place is not None:
+        import importlib
+
+        module, _, name = place.partition(":")
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise FlowNotFound(f"{module} can't be imported in this process: {error}") from error
+        found = _at(module, name)
+        function = found.execute if isinstance(found, FunctionStep) else found
+    elif reference is not None:
+        step = step_at(find(reference), step_id)
+        function = None if step is None else getattr(step, _ATTRIBUTE[what])
+    if function is None:
         raise FlowNotFound(
-            f"{reference} has no {what} of a step {step_id} in this process: it finds other code than the worker has"
+            f"{place or reference} has no {what} of a step {step_id} in this process: it finds other code than the "
+            "worker has"
         )
-    return step, function
+    return function  # type: ignore[no-any-return]
 
 
 def step_at(flow: Flow | Step, step_id: str) -> Step | None:
     """The step of that path; the index of a map's element says nothing about its code."""
     names = [name.partition("[")[0] for name in step_id.split("/")]
-    return _below(flow, names[1:]) or (flow if isinstance(flow, Step) else None)
+    return _below(flow, names[1:])
 
 
 def _below(node: Flow | Step, names: list[str]) -> Step | None:
@@ -35,10 +70,15 @@ def _below(node: Flow | Step, names: list[str]) -> Step | None:
         return None if names else node
     for child in node.children:
         if names and child.name == names[0]:
-            found = _below(child, names[1:])
-            if found is not None:
-                return found
+            return _below(child, names[1:])
     return None
+
+
+def _at(module: str, qualname: str) -> Any:
+    found: Any = sys.modules[module]
+    for name in qualname.split("."):
+        found = getattr(found, name, None)
+    return found
 
 
 def is_async(function: Callable[..., Any]) -> bool:

@@ -8,6 +8,7 @@ from outside: a step that ignores every request is left behind by `abandon`, and
 
 from __future__ import annotations
 
+import errno
 import threading
 from contextvars import copy_context
 from queue import SimpleQueue
@@ -39,16 +40,20 @@ class ThreadRuntime:
         self._empty = threading.Event()
 
     def start(self, call: Call) -> None:
+        starved = False
         with self._lock:
             if self._closed:
                 raise HoldfastClosed
             if self._idle:
                 self._idle -= 1
-            elif len(self._threads) < self._max:
-                self._grow()
-            else:
-                self._backlog += 1
-        self._queue.put(call)
+            elif len(self._threads) >= self._max or not self._grow():
+                starved = not self._threads
+                self._backlog += not starved
+        if starved:
+            call.outcome = ("raised", OSError(errno.EAGAIN, "the system has no thread left for this step"))
+            call.host.ended(call)
+        else:
+            self._queue.put(call)
 
     def ask(self, call: Call, reason: str) -> None:
         call.stop_reason = reason
@@ -67,9 +72,8 @@ class ThreadRuntime:
             if thread is None:
                 return False
             self._threads.discard(thread)
-            if self._backlog:
+            if self._backlog and self._grow():
                 self._backlog -= 1
-                self._grow()
             elif self._closed and not self._threads:
                 self._empty.set()
             return True
@@ -88,12 +92,16 @@ class ThreadRuntime:
             for thread in threads:
                 thread.join()  # each has said its last word
 
-    def _grow(self) -> None:
-        """Make a thread for one call. The lock is held."""
+    def _grow(self) -> bool:
+        """Make a thread for one call. The lock is held. False: the system has none left; others will have to do."""
         self._made += 1
         thread = threading.Thread(target=self._work, name=f"{self._name}-{self._made}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return False
         self._threads.add(thread)
-        thread.start()
+        return True
 
     def _work(self) -> None:
         me = threading.current_thread()

@@ -19,6 +19,7 @@ from holdfast.core.values import decode, encode, register
 from holdfast.errors import LeaseLost
 from holdfast.flow.step import Again, Done, NotDone, Unknown, WaitFor
 from holdfast.runtime.base import Call, Outcome, RemoteError
+from holdfast.runtime.locate import place_elsewhere
 
 # What a step may return besides a value of its own, and what a revert is told of others' failures.
 for _answer in (Again, WaitFor, Done, NotDone, Unknown, Failure):
@@ -59,12 +60,13 @@ def _as_is(text: str) -> str:
 
 
 def order_of(call: Call, value_bytes_max: int | None = None) -> bytes:
-    """The call as data. Raises: ValueRefused: an argument can't cross."""
+    """The call as data. Raises: FlowNotFound; ValueRefused: an argument can't cross."""
     context = call.context
     return json.dumps(
         {
             "path": sys.path,
             "reference": call.reference,
+            "place": place_elsewhere(call.reference, call.step_id, call.function),
             "row": call.row,
             "step_id": call.step_id,
             "what": call.what,
