@@ -74,6 +74,7 @@ def test_a_deadline_is_met_at_a_checkpoint_too_and_after_it_is_stored() -> None:
     assert ctx.last_checkpoint == {"at": 7}
 
 
+@pytest.mark.requirement("G6")
 def test_a_stop_arrives_while_nobody_moves_the_clock() -> None:
     clock = FakeClock(threads=None)
     host, runtime = Recorder(), ThreadRuntime()

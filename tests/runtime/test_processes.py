@@ -87,6 +87,7 @@ def test_a_process_that_crashes_has_died_of_its_signal(runtime: ProcessRuntime, 
     assert outcome(runtime, host, "crashes") == ("died", f"signal {int(signal.SIGSEGV)}")
 
 
+@pytest.mark.requirement("G10")
 def test_one_that_others_killed_has_died_and_not_been_killed(runtime: ProcessRuntime, host: Recorder) -> None:
     call = call_of(host, "hangs_in_c")
     runtime.start(call)
@@ -126,6 +127,7 @@ def test_an_outcome_that_was_sent_beats_a_kill_that_came_too_late(runtime: Proce
     assert len(host.ends) == 1
 
 
+@pytest.mark.requirement("G10")
 def test_one_that_writes_to_a_socket_that_is_not_its_own_is_ended(runtime: ProcessRuntime, host: Recorder) -> None:
     other = call_of(host, "hangs_in_c")
     runtime.start(other)
@@ -187,6 +189,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.requirement("NOVA-14")
 @pytest.mark.parametrize(
     "more", ["", "if os.fork() == 0: sys.stdin.read(); os._exit(0)"], ids=["alone", "a fork of the worker lives on"]
 )
@@ -239,6 +242,33 @@ def test_close_leaves_no_process(host: Recorder) -> None:
     assert server.returncode == 0
     with pytest.raises(HoldfastClosed):
         runtime.start(call_of(host, "leaves", code=0))
+
+
+SCRIPT = """
+import holdfast as hf
+
+@hf.step(isolation="process")
+def here(witness: str) -> None:
+    with open(witness, "a") as file:
+        file.write("here\\n")
+
+flow = hf.linear("script", here)
+outcome = hf.run(flow, {{"witness": {witness!r}}})
+print(outcome.state, outcome.failure.message if outcome.failure else "")
+"""
+
+
+def test_a_script_that_runs_flows_when_it_is_loaded_is_told_so(tmp_path: Path) -> None:
+    # Each process of a step would load the script, run the flow, and start a process of the step …
+    script, witness = tmp_path / "script.py", tmp_path / "witness"
+    script.write_text(SCRIPT.format(witness=str(witness)))
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=True, timeout=PATIENCE_S,
+        env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
+    )  # fmt: skip
+    assert done.stdout.startswith("FAILED ")
+    assert 'put that below `if __name__ == "__main__":`' in done.stdout
+    assert not witness.exists()
 
 
 # --- what crosses ------------------------------------------------------------------------------------------------
@@ -325,6 +355,7 @@ def test_a_result_that_can_not_cross_is_a_failure_of_the_step(runtime: ProcessRu
     assert "steps/returns_an_object's result" in failure.message
 
 
+@pytest.mark.requirement("G10")
 def test_a_result_that_is_too_large_fails_where_it_was_made(host: Recorder) -> None:
     runtime = ProcessRuntime(value_bytes_max=1000)
     try:
@@ -355,6 +386,7 @@ def test_a_checkpoint_that_can_not_cross_is_raised_in_the_step(runtime: ProcessR
     assert host.told == []
 
 
+@pytest.mark.requirement("G10")
 def test_a_flood_of_progress_comes_as_a_trickle_that_ends_with_the_last(
     runtime: ProcessRuntime, host: Recorder
 ) -> None:

@@ -71,6 +71,7 @@ def test_there_are_never_more_threads_than_allowed(pool: ThreadRuntime, host: Re
     assert len([thread for thread in threading.enumerate() if thread.name.startswith("holdfast-step")]) == 2
 
 
+@pytest.mark.requirement("G10")
 @pytest.mark.parametrize("waiting", [False, True], ids=["then it is needed", "somebody waits for it"])
 def test_an_abandoned_threads_place_is_filled(host: Recorder, waiting: bool) -> None:
     pool = ThreadRuntime(max_workers=1)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 
 from holdfast.errors import HoldfastClosed, Stopping
-from holdfast.runtime.base import Call, without_own_frame
+from holdfast.runtime.base import Call, refuse_while_loading, without_own_frame
 
 #: How long `close` waits for a coroutine that it has cancelled.
 CANCEL_S = 1.0
@@ -29,6 +29,7 @@ class AsyncRuntime:
     killable = True
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        refuse_while_loading()
         self._given = loop is not None
         self._loop = loop
         self._thread: threading.Thread | None = None

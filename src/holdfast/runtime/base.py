@@ -7,10 +7,11 @@ is in context.py; a test of these promises that fits every runtime is testing/co
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from holdfast.errors import Stopping
+from holdfast.errors import Stopping, UsageError
 
 if TYPE_CHECKING:
     from holdfast.core.failure import Failure
@@ -121,6 +122,28 @@ class RemoteError(Exception):
     def __init__(self, failure: Failure) -> None:
         self.failure = failure
         super().__init__(f"{failure.types[0] if failure.types else 'Exception'}: {failure.message}")
+
+
+_loading: list[str] = []
+
+
+@contextmanager
+def loading(place: str) -> Iterator[None]:
+    """While this is entered the code of a flow is being loaded, and `refuse_while_loading` refuses."""
+    _loading.append(place)
+    try:
+        yield
+    finally:
+        _loading.pop()
+
+
+def refuse_while_loading() -> None:
+    """Called by whoever is about to run flows. A script that does so when it is only loaded, to find one of its steps
+    in another process, would do all its work again, in every process without end."""
+    if _loading:
+        raise UsageError(
+            f'{_loading[-1]} runs a flow while it is only being loaded: put that below `if __name__ == "__main__":`'
+        )
 
 
 def enter(call: Call) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from holdfast.core.failure import Failure
 from holdfast.errors import HoldfastClosed, UsageError
-from holdfast.runtime.base import Call, Outcome, RemoteError, enter
+from holdfast.runtime.base import Call, Outcome, RemoteError, enter, refuse_while_loading
 from holdfast.runtime.locate import function_of, is_async, place_elsewhere
 
 
@@ -29,6 +29,7 @@ class ExecutorRuntime:
     killable = False
 
     def __init__(self, executor: Executor, *, shared: bool | None = None) -> None:
+        refuse_while_loading()
         self._executor = executor
         self._shared = isinstance(executor, ThreadPoolExecutor) if shared is None else shared
         self._context = copy_context()

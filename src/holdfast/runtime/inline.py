@@ -6,7 +6,7 @@ from __future__ import annotations
 from contextvars import copy_context
 
 from holdfast.errors import HoldfastClosed
-from holdfast.runtime.base import Call, enter
+from holdfast.runtime.base import Call, enter, refuse_while_loading
 
 
 class InlineRuntime:
@@ -17,6 +17,7 @@ class InlineRuntime:
     __slots__ = ("_closed",)
 
     def __init__(self) -> None:
+        refuse_while_loading()
         self._closed = False
 
     def start(self, call: Call) -> None:

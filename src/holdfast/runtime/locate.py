@@ -14,6 +14,7 @@ from holdfast.errors import FlowNotFound
 from holdfast.flow.patterns import Flow
 from holdfast.flow.registry import find
 from holdfast.flow.step import FunctionStep, Step
+from holdfast.runtime.base import loading
 
 _ATTRIBUTE = {"execute": "execute", "revert": "undo", "probe": "probing"}
 
@@ -35,6 +36,15 @@ def place_elsewhere(reference: str | None, step_id: str, function: Callable[...,
     )
 
 
+def can_run_elsewhere(reference: str | None, step_id: str, function: Callable[..., Any]) -> bool:
+    """Whether another process could find the function."""
+    try:
+        place_elsewhere(reference, step_id, function)
+    except FlowNotFound:
+        return False
+    return True
+
+
 def function_of(reference: str | None, place: str | None, step_id: str, what: str) -> Callable[..., Any]:
     """The step's function for `what`. Raises: FlowNotFound: the code here is not that of the worker."""
     function: Any = None
@@ -43,13 +53,15 @@ def function_of(reference: str | None, place: str | None, step_id: str, what: st
 
         module, _, name = place.partition(":")
         try:
-            importlib.import_module(module)
+            with loading(module):
+                importlib.import_module(module)
         except ImportError as error:
             raise FlowNotFound(f"{module} can't be imported in this process: {error}") from error
         found = _at(module, name)
         function = found.execute if isinstance(found, FunctionStep) else found
     elif reference is not None:
-        step = step_at(find(reference), step_id)
+        with loading(reference.rpartition(":")[0]):
+            step = step_at(find(reference), step_id)
         function = None if step is None else getattr(step, _ATTRIBUTE[what])
     if function is None:
         raise FlowNotFound(

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from holdfast.errors import HoldfastClosed
-from holdfast.runtime.base import Call, Outcome
+from holdfast.runtime.base import Call, Outcome, refuse_while_loading
 from holdfast.runtime.children import Child, Server
 from holdfast.runtime.wire import frame, order_of, read_outcome, read_value, write_error
 
@@ -31,6 +31,7 @@ class ProcessRuntime:
     killable = True
 
     def __init__(self, *, inherit: Iterable[int] = (), value_bytes_max: int | None = None) -> None:
+        refuse_while_loading()
         self._inherit = tuple(inherit)
         self._value_bytes_max = value_bytes_max
         self._lock = threading.Lock()

@@ -14,7 +14,7 @@ from contextvars import copy_context
 from queue import SimpleQueue
 
 from holdfast.errors import HoldfastClosed
-from holdfast.runtime.base import Call, enter
+from holdfast.runtime.base import Call, enter, refuse_while_loading
 
 
 class ThreadRuntime:
@@ -24,6 +24,7 @@ class ThreadRuntime:
     killable = False
 
     def __init__(self, max_workers: int = 32, name: str = "holdfast-step") -> None:
+        refuse_while_loading()
         if max_workers < 1:
             raise ValueError(f"max_workers={max_workers}: a pool has at least one thread")
         self._max = max_workers
