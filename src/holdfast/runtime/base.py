@@ -7,8 +7,7 @@ is in context.py; a test of these promises that fits every runtime is testing/co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from holdfast.errors import Stopping, UsageError
@@ -127,13 +126,18 @@ class RemoteError(Exception):
 _loading: list[str] = []
 
 
-@contextmanager
-def loading(place: str) -> Iterator[None]:
-    """While this is entered the code of a flow is being loaded, and `refuse_while_loading` refuses."""
-    _loading.append(place)
-    try:
-        yield
-    finally:
+class Loading:
+    """While this is entered the code of a flow is being loaded from `place`, and `refuse_while_loading` refuses."""
+
+    __slots__ = ("_place",)
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    def __enter__(self) -> None:
+        _loading.append(self._place)
+
+    def __exit__(self, *_: object) -> None:
         _loading.pop()
 
 

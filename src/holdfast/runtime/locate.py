@@ -14,7 +14,7 @@ from holdfast.errors import FlowNotFound
 from holdfast.flow.patterns import Flow
 from holdfast.flow.registry import find
 from holdfast.flow.step import FunctionStep, Step
-from holdfast.runtime.base import loading
+from holdfast.runtime.base import Loading
 
 _ATTRIBUTE = {"execute": "execute", "revert": "undo", "probe": "probing"}
 
@@ -53,14 +53,14 @@ def function_of(reference: str | None, place: str | None, step_id: str, what: st
 
         module, _, name = place.partition(":")
         try:
-            with loading(module):
+            with Loading(module):
                 importlib.import_module(module)
         except ImportError as error:
             raise FlowNotFound(f"{module} can't be imported in this process: {error}") from error
         found = _at(module, name)
         function = found.execute if isinstance(found, FunctionStep) else found
     elif reference is not None:
-        with loading(reference.rpartition(":")[0]):
+        with Loading(reference.rpartition(":")[0]):
             step = step_at(find(reference), step_id)
         function = None if step is None else getattr(step, _ATTRIBUTE[what])
     if function is None:
