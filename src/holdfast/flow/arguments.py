@@ -1,16 +1,16 @@
-"""What a callable wants: its parameters, read once, and the arguments a revert or a probe is called with.
+"""What a callable wants: its parameters, read once, and whether a revert or a probe can have what it wants.
 
 Theory: everything is called with keyword arguments. A parameter without a default is required; one named `ctx` gets
 the context and requires nothing. `*args` and positional-only parameters can't be given by name, so they are refused;
 `**rest` is given nothing but what `bind=` and `inject=` name. A plain function is read from its code object, because
 `inspect` costs milliseconds to load and 20 microseconds a function.
 
-Which value a parameter gets: flow/compile.py (`Plan.bindings`). Who calls: runtime/drive.py.
+Which value a parameter gets: flow/compile.py (`Plan.bindings`). Who calls: runtime/bind.py, runtime/drive.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -97,70 +97,6 @@ def _refuse(who: str, *, variadic: bool = False, generator: bool = False) -> Non
         )
     what = "*args" if variadic else "positional-only parameters (/)"
     raise FlowError(f"{who} has {what}: arguments are given by name, so name every parameter")
-
-
-def outputs_of(step: Step, result: Any) -> dict[str, Any]:
-    """What `step` provides, by name, taken from its result. The result has passed `result_fault`."""
-    provides = step.provides
-    if provides is None:
-        return {}
-    if isinstance(provides, str):
-        return {provides: result}
-    if isinstance(provides, tuple):
-        return dict(zip(provides, result, strict=True))
-    return {name: result[name] for name in provides}
-
-
-def result_fault(step: Step, result: Any) -> str | None:
-    """Why `result` does not have the shape that `provides=` promises, or None where it has."""
-    provides = step.provides
-    if provides is None or isinstance(provides, str):
-        return None
-    if isinstance(provides, tuple):
-        if isinstance(result, (tuple, list)) and len(result) == len(provides):
-            return None
-        return f"step {step.name!r} provides {provides}: return a tuple of {len(provides)}, not {_shape(result)}"
-    if not isinstance(result, Mapping):
-        return f"step {step.name!r} provides {sorted(provides)}: return a dict with these keys, not {_shape(result)}"
-    missing = sorted(provides - result.keys())
-    return f"step {step.name!r} returned a dict without {missing}, which it provides" if missing else None
-
-
-def _shape(result: Any) -> str:
-    return f"a {type(result).__name__} of {len(result)}" if isinstance(result, (tuple, list)) else type(result).__name__
-
-
-def revert_arguments(
-    step: Step, inputs: Mapping[str, Any], *, done: bool, result: Any, failures: Any, context: Any
-) -> dict[str, Any]:
-    """The keyword arguments of the step's revert.
-
-    `inputs` is what execute was given (without `ctx`). `done`: there is a result to take outputs from; if not, `result`
-    is None and outputs are left to their defaults. An input wins over an output of the same name, so that a step that
-    changes a value can put the old one back.
-    """
-    outputs = outputs_of(step, result) if done else {}
-    arguments: dict[str, Any] = {}
-    for name, _required in step.revert_wants:
-        if name == "ctx":
-            arguments[name] = context
-        elif name == "result":
-            arguments[name] = result if done else None
-        elif name == "failures":
-            arguments[name] = failures
-        elif name in inputs:
-            arguments[name] = inputs[name]
-        elif name in outputs:
-            arguments[name] = outputs[name]
-    return arguments
-
-
-def probe_arguments(step: Step, inputs: Mapping[str, Any], *, context: Any) -> dict[str, Any]:
-    """The keyword arguments of the step's probe: what execute was given, and the context."""
-    arguments = {name: inputs[name] for name, _required in step.probe_wants if name in inputs}
-    if any(name == "ctx" for name, _required in step.probe_wants):
-        arguments["ctx"] = context
-    return arguments
 
 
 def check_revert(step: Step, place: str) -> None:

@@ -36,9 +36,9 @@ from holdfast.core.plan import (
 from holdfast.errors import DuplicateName, FlowError
 from holdfast.flow.arguments import check_revert
 from holdfast.flow.frame import Frame, Special
-from holdfast.flow.links import join
+from holdfast.flow.links import Edges
 from holdfast.flow.names import Names
-from holdfast.flow.outline import changed, digest, outline
+from holdfast.flow.outline import changed, digest, input_fault, outline
 from holdfast.flow.patterns import GRAPH, LINEAR, MAP, Flow, Graph, Map
 from holdfast.flow.step import FunctionStep, Step, check_step, step
 
@@ -71,10 +71,7 @@ def compile(flow: Flow | Step | Callable[..., Any]) -> Plan:
 
 def check_inputs(plan: Plan, inputs: Mapping[str, Any]) -> None:
     """Raise MissingInput or UnknownInput where `inputs` are not what the plan takes."""
-    from holdfast.flow.outline import input_fault
-
-    fault = input_fault(plan, inputs)
-    if fault is not None:
+    if (fault := input_fault(plan, inputs)) is not None:
         raise fault
 
 
@@ -194,6 +191,7 @@ class Compiler(Names):
         if frame.pattern == MAP:
             self._leave_map(frame)
             return
+        edges = Edges(self, frame) if frame.pattern == GRAPH else None  # its conditions are rows before the CLOSE
         close = self.row(CLOSE, self._path(frame) + "/(close)", frame.scope) if frame.open >= 0 else -1
         if frame.pattern == LINEAR:
             entry, exit = frame.entry, frame.last
@@ -203,10 +201,10 @@ class Compiler(Names):
                     self.edge(exit, close)
         else:
             self.tracking -= 1
-            if frame.pattern == GRAPH:
+            if edges is not None:
                 self.graph = frame.outer
                 self.find_low()
-                join(self, frame, close)
+                edges.join(close)
             else:
                 self._fan(frame, close)
         if close >= 0:

@@ -24,17 +24,6 @@ if TYPE_CHECKING:
     from holdfast.flow.compile import Compiler
 
 
-def join(compiler: Compiler, frame: Frame, close: int) -> None:
-    """Draw the edges of a graph whose members have all been laid down. `close` is its CLOSE row or -1."""
-    edges = Edges(compiler, frame)
-    edges.bind_steps()
-    for wait in frame.waits:
-        _put_right(wait, edges.find(wait))
-    edges.check_order()
-    edges.draw(close)
-    edges.provide()
-
-
 class Edges:
     """The graph's nodes are its members and, behind them, its conditions; `out[node]` maps each target to whether an
     explicit link leads there."""
@@ -76,9 +65,18 @@ class Edges:
         self.out[source][target] = True
         self.before.setdefault(target, []).append(source)
 
+    def join(self, close: int) -> None:
+        """Draw the edges, once the members have all been laid down. `close` is the graph's CLOSE row or -1."""
+        self._bind_steps()
+        for wait in self.frame.waits:
+            _put_right(wait, self._find(wait))
+        self._check_order()
+        self._draw(close)
+        self._provide()
+
     # --- data ----------------------------------------------------------------------------------------------------
 
-    def bind_steps(self) -> None:
+    def _bind_steps(self) -> None:
         """Bind the steps among the members."""
         plan = self.compiler.plan
         for member, first, count in self.frame.runs:
@@ -104,11 +102,11 @@ class Edges:
                 source = found[1]
                 self._data_edge(found[0], member)
             else:
-                source = self.find(Wait(name, compiler.plan, compiler.level, row, len(bound), required, member))
+                source = self._find(Wait(name, compiler.plan, compiler.level, row, len(bound), required, member))
             bound.append(Binding(parameter, source, required))
         return tuple(bound)
 
-    def find(self, wait: Wait) -> Source:
+    def _find(self, wait: Wait) -> Source:
         """Who provides what a binding asks for, here or outside."""
         found = self._provider(wait)
         compiler = self.compiler
@@ -162,7 +160,7 @@ class Edges:
 
     # --- edges ---------------------------------------------------------------------------------------------------
 
-    def check_order(self) -> None:
+    def _check_order(self) -> None:
         """Raise Cycle where the members can't be put in an order."""
         done = _sorted(self.out)
         if len(done) == len(self.out):
@@ -184,7 +182,7 @@ class Edges:
             f"Drop a link, or rename what one of them provides"
         )
 
-    def draw(self, close: int) -> None:
+    def _draw(self, close: int) -> None:
         plan, starts, ends = self.compiler.plan, self.frame.starts, self.frame.ends
         succ, need = plan.succ, plan.need
         for node, targets in enumerate(self.out):
@@ -212,7 +210,7 @@ class Edges:
             succ[row] = (close,)
         need[close] = len(last)
 
-    def provide(self) -> None:
+    def _provide(self) -> None:
         """Let what follows the graph see what its members provide."""
         several = self.frame.several
         for name, (_member, entry) in self.frame.given.items():

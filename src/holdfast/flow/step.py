@@ -282,8 +282,9 @@ class FunctionStep(Step, Generic[P, R]):
         (
             made.name, made.provides, made.retry, made.revert_retry, made.timeout_s, made.revert_timeout_s,
             made.grace_s, made.on_interrupt, made.pivot, made.isolation, made.weight, made.pool, made.bind,
-            made.inject, made.wants, made.wants_ctx, made.revert_wants, made.probe_wants, made.revert_isolation, made.probe_isolation,
-            made.has_revert, made.has_probe, made.execute, made.undo, made.probing, made._base,
+            made.inject, made.wants, made.wants_ctx, made.revert_wants, made.probe_wants, made.revert_isolation,
+            made.probe_isolation, made.has_revert, made.has_probe, made.execute, made.undo, made.probing,
+            made._base,
         ) = _shared(self)  # fmt: skip
         made._plan = None
         made._copied = False
