@@ -67,8 +67,12 @@ def check(story: Story, edges: list[tuple[str, str]], name: str) -> None:
             other = next((k for k in story.keys[after] if k.rpartition(":")[2] == incarnation), None)
             if other is None or ("begin", other) not in story.first:
                 continue
-            assert story.last[("begin", key)] < story.first[("begin", other)], f"{name}: {before} ran again after {after}"
-            assert story.last[("end", key)] < story.first[("begin", other)], f"{name}: {after} began before {before} ended"
+            assert story.last[("begin", key)] < story.first[("begin", other)], (
+                f"{name}: {before} ran again after {after}"
+            )
+            assert story.last[("end", key)] < story.first[("begin", other)], (
+                f"{name}: {after} began before {before} ended"
+            )
             if ("unbegin", key) in story.first:
                 assert ("unend", other) in story.last, f"{name}: {before} was undone and {after} was not"
                 assert story.last[("unend", other)] < story.first[("unbegin", key)], f"{name}: undone out of order"

@@ -18,7 +18,7 @@ from holdfast.core.failure import Failure
 from holdfast.core.plan import GATE, OPEN, STEP
 from holdfast.core.retry import Retry
 from holdfast.core.state import State
-from holdfast.core.states import S_REVERT_FAILED, S_REVERTING, S_WAITING
+from holdfast.core.states import S_FAILED, S_REVERT_FAILED, S_REVERTING, S_WAITING
 
 
 def decide(state: State, now: float, slots: int) -> list[c.Command]:
@@ -75,9 +75,13 @@ def _forward(state: State, now: float, slots: int) -> list[c.Command]:
         return _woken(state, found)
     if not state.left:
         return [c.End("SUCCEEDED")]
-    if not state.running and not state.ready and state.phase == "RUNNING":
-        return [c.Wait()]
-    return []
+    if state.running or state.ready:
+        return []
+    stuck = undo.stuck_rows(state) if state.failing else ()
+    if stuck:
+        may_turn = state.plan.options.on_revert_failure == "fail" and not state.pivots
+        return [c.Turn("FAILED") if may_turn else c.Rest("revert_failed", stuck)]
+    return [c.Wait()] if state.phase == "RUNNING" else []
 
 
 def _woken(state: State, found: list[c.Command]) -> list[c.Command]:
@@ -121,7 +125,7 @@ def _trouble(state: State, now: float, slots: int, found: list[c.Command]) -> li
         answer = None if state.asked_undo else _second_chance(state, row)
         if answer is None:
             doomed = True
-        else:
+        elif answer not in found:
             found.append(answer)
     if doomed:
         return _doomed(state)
@@ -137,7 +141,7 @@ def _trouble(state: State, now: float, slots: int, found: list[c.Command]) -> li
 def _second_chance(state: State, row: int) -> c.Command | None:
     """The retry that answers for a failed row: its own, or the nearest enclosing flow's that will."""
     failure = state.failures[row]
-    if state.kind[row] == STEP:
+    if state.kind[row] == STEP and state.st[row] == S_FAILED:  # interrupted, it is to be undone and not repeated
         step = state.steps[row]
         assert step is not None
         retry = step.retry
@@ -207,8 +211,6 @@ def _failing_scope(state: State, scope: int, turned: bool, now: float, slots: in
     mine = [row for row in undo.pop_reverts(state, slots) if state.undo_of.get(row) == scope]
     yield from (c.Revert(row, row in state.suspects) for row in mine)
     yield from _revert_again(state, now, scope)
-    if not mine and undo.is_stuck(state, scope) and not state.running:
-        yield c.Rest("revert_failed", undo.stuck_rows(state))
 
 
 # --- back --------------------------------------------------------------------------------------------------------

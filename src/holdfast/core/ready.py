@@ -52,7 +52,7 @@ def release(state: State, ended: list[int]) -> None:
 
 def arrive(state: State, row: int, ended: list[int]) -> None:
     """Everything before the row is settled: it becomes ready, or ends at once."""
-    if state.st[row] != S_PENDING:
+    if state.st[row] != S_PENDING or (state.failing and state.in_failing(row)):
         return
     if state.skips and _is_skipped(state, row):
         _skip(state, row, ended)

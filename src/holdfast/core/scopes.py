@@ -23,6 +23,8 @@ def retry_scheduled(state: State, event: e.RetryScheduled) -> None:
 
 def scope_failing(state: State, event: e.ScopeFailing) -> None:
     scope = state.scope[event.row]
+    if any(outer in state.failing for outer in state.scopes_above(event.row)):
+        return  # it failed in the same moment as one around it, which is tried again as a whole
     state.failing[scope] = False
     for row in [row for row in state.failed if state.within(row, scope)]:
         del state.failed[row]

@@ -78,13 +78,16 @@ def _may_revert(state: State, row: int, undone: list[int]) -> None:
 
 
 def again(state: State, row: int) -> None:
-    """The revert is to be entered (again)."""
-    heappush(state.undo_heap, (-state.began[row], row))
+    """The revert is to be entered (again), unless a wider undo has taken the row over and not begun yet."""
+    item = (-state.began[row], row)
+    if row in state.undo_of and item not in state.undo_heap:
+        heappush(state.undo_heap, item)
 
 
 def undone(state: State, row: int) -> None:
     """The row is undone or passed over: those it depends on come nearer."""
-    _lower(state, [row])
+    if row in state.undo_of:  # else a wider undo has taken it over, and will see for itself
+        _lower(state, [row])
 
 
 def _lower(state: State, rows: list[int]) -> None:
@@ -100,15 +103,8 @@ def _lower(state: State, rows: list[int]) -> None:
         del need[row]
 
 
-def is_stuck(state: State, scope: int) -> bool:
-    """Whether a scope's undo waits for a revert that failed for good."""
-    return any(
-        of == scope and row not in state.wake_at and state.st[row] == S_REVERT_FAILED
-        for row, of in state.undo_of.items()
-    )
-
-
 def stuck_rows(state: State) -> tuple[int, ...]:
+    """The reverts that failed for good, and hold up the undo of what they depend on."""
     return tuple(row for row in state.undo_of if state.st[row] == S_REVERT_FAILED and row not in state.wake_at)
 
 
