@@ -30,9 +30,9 @@ def make(name: str, how: str, steps: int) -> Any:
     return hf.linear(name, *(step.with_options(name=f"step{number}") for number in range(steps)))
 
 
-def work(hold: hf.Holdfast, flow: Any, flows: int) -> None:
+def work(hold: hf.Holdfast, flow: Any, flows: int, how: str) -> None:
     tasks = [hold.submit(flow) for _ in range(flows)]
-    hold.work(until_idle=True)
+    hold.work(until_idle=True, runtime="inline" if how == "inline" else "threads")
     assert all(task.state == "SUCCEEDED" for task in tasks), [task.state for task in tasks]
 
 
@@ -46,7 +46,7 @@ if __name__ == "__main__":
     flow = make("measured", options.how, options.steps)
     warm = make("warm", options.how, 10)
     with hf.open(f"sqlite:///{options.directory / 'holdfast.db'}", flows=[flow, warm]) as hold:
-        work(hold, warm, 1)  # loads what is loaded late
+        work(hold, warm, 1, options.how)  # loads what is loaded late
         with Stopwatch() as watch:
-            work(hold, flow, options.flows)
+            work(hold, flow, options.flows, options.how)
     report(steps=options.flows * options.steps, wall_s=watch.wall_s, cpu_s=watch.cpu_s)

@@ -18,9 +18,7 @@ if __name__ == "__main__":
     connection.execute("PRAGMA synchronous=FULL")
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
-    connection.execute(
-        "CREATE TABLE steps (task INTEGER, seq INTEGER, data TEXT, PRIMARY KEY (task, seq)) WITHOUT ROWID"
-    )
+    connection.execute("CREATE TABLE steps (seq INTEGER PRIMARY KEY, data TEXT)")
     row = '{"state": "SUCCEEDED", "result": null}'
     with Stopwatch() as watch:
         for number in range(options.steps):

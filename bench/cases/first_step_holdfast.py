@@ -26,8 +26,7 @@ if __name__ == "__main__":
     options = parser.parse_args()
     flow = hf.linear("one", step)
     waited = []
-    with hf.open(f"sqlite:///{options.directory / 'holdfast.db'}", flows=[flow]) as hold:
-        hold.start()
+    with hf.open(f"sqlite:///{options.directory / 'holdfast.db'}", flows=[flow]) as hold, hold.working():
         for _ in range(20):  # loads what is loaded late
             hold.submit(flow).wait(timeout_s=10)
         for _ in range(options.tasks):

@@ -1,15 +1,14 @@
 """Holdfast: resume of a half-done linear task from its SQLite file, to its first step.
 
-`--prepare` submits and works on the task until the step at the middle kills the process. Without it a fresh process
-builds the flow, opens the database, takes the task over, compiles the flow, reads the journal and goes on, and the
-clock stops at the entry of the first step. What is imported late is loaded beforehand, on another database.
+`--prepare` submits the task and works on it; the step at the middle suspends it, as in TaskFlow's case. Without it a
+fresh process builds the flow, opens the database, resumes the task, takes it, compiles the flow, reads the journal
+and goes on, and the clock stops at the entry of the first step. What is imported late is loaded beforehand, on another
+database.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,16 @@ import holdfast as hf
 from bench.cases.report import report
 
 at_entry: list[float] = []
-die_at: int | None = None
+suspend_at: int | None = None
+task: hf.Task
 
 
 @hf.step
 def step(number: int) -> None:
     if not at_entry:
         at_entry.append(time.perf_counter())
-    if number == die_at:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if number == suspend_at:
+        task.suspend()
 
 
 def make(name: str, steps: int) -> Any:
@@ -36,34 +36,29 @@ def make(name: str, steps: int) -> Any:
 
 
 def begin(path: Path, steps: int) -> None:
-    """Work on a new task to the end, or to the death of this process."""
+    """Work on a new task until the step at its middle has suspended it."""
+    global suspend_at, task
+    suspend_at = steps // 2
     flow = make("linear", steps)
     with hf.open(f"sqlite:///{path}", flows=[flow]) as hold:
-        hold.submit(flow)
-        hold.work(until_idle=True)
+        task = hold.submit(flow)
+        hold.work(until_idle=True, runtime="inline")
+        assert task.state == "SUSPENDED", task.state
 
 
 def go_on(path: Path, steps: int) -> float:
     """Seconds from nothing to the entry of the first step."""
+    global suspend_at
+    suspend_at = None
     at_entry.clear()
     began = time.perf_counter()
     with hf.open(f"sqlite:///{path}", flows=[make("linear", steps)]) as hold:
-        hold.work(until_idle=True)
-        left_over = [task.state for task in hold.tasks() if task.state != "SUCCEEDED"]
-    assert not left_over, left_over
+        (resumed,) = hold.tasks()
+        resumed.resume()
+        hold.work(until_idle=True, runtime="inline")
+        assert resumed.state == "SUCCEEDED", resumed.state
+        assert len(resumed.steps) == steps, len(resumed.steps)
     return at_entry[0] - began
-
-
-def prepare(path: Path, steps: int) -> None:
-    """Leave a half-done task behind, by a child that kills itself."""
-    global die_at
-    child = os.fork()
-    if child == 0:
-        die_at = steps // 2
-        begin(path, steps)
-        os._exit(1)
-    status = os.waitpid(child, 0)[1]
-    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
 
 
 if __name__ == "__main__":
@@ -74,9 +69,9 @@ if __name__ == "__main__":
     options = parser.parse_args()
     database = options.directory / "holdfast.db"
     if options.prepare:
-        prepare(database, options.steps)
+        begin(database, options.steps)
         report(steps=options.steps)
     else:
-        prepare(options.directory / "warm.db", 10)
+        begin(options.directory / "warm.db", 10)
         go_on(options.directory / "warm.db", 10)
         report(steps=options.steps, to_first_step_s=go_on(database, options.steps))

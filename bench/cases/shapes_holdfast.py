@@ -7,6 +7,7 @@ which small sizes need, being shorter than a scheduler's slice.
 from __future__ import annotations
 
 import argparse
+import functools
 import random
 import statistics
 
@@ -62,19 +63,26 @@ def unordered(steps: int) -> None:
     expect(hf.run(flow), "SUCCEEDED")
 
 
+@functools.cache
+def edges(steps: int) -> list[tuple[int, int]]:
+    """Two earlier steps for each, drawn from a seed; the first two have too few, and theirs are not used."""
+    chance = random.Random(20)
+    drawn = [(0, 0), (0, 0)]
+    for number in range(2, steps):
+        a, b = chance.sample(range(number), 2)
+        drawn.append((a, b))
+    return drawn
+
+
 def graph(steps: int) -> None:
     """A random graph, the same at every run: each step takes what two earlier ones gave."""
-    chance = random.Random(20)
-    members = []
-    for number in range(steps):
-        options = {"name": f"step{number}", "provides": f"v{number}"}
-        if number == 0:
-            members.append(source.with_options(**options))
-        elif number == 1:
-            members.append(chain.with_options(bind={"a": "v0"}, **options))
-        else:
-            a, b = chance.sample(range(number), 2)
-            members.append(join.with_options(bind={"a": f"v{a}", "b": f"v{b}"}, **options))
+    members: list[hf.Step] = [
+        source.with_options(name="step0", provides="v0"),
+        chain.with_options(name="step1", provides="v1", bind={"a": "v0"}),
+    ]
+    for number, (a, b) in enumerate(edges(steps)[2:], 2):
+        bind = {"a": f"v{a}", "b": f"v{b}"}
+        members.append(join.with_options(name=f"step{number}", provides=f"v{number}", bind=bind))
     outcome = hf.run(hf.graph("graph", *members))
     expect(outcome, "SUCCEEDED")
     assert outcome.results[f"v{steps - 1}"] in (0, 1)
@@ -112,6 +120,7 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=int, default=1)
     options = parser.parse_args()
     run = SHAPES[options.shape]
+    edges(options.steps)
     run(10)  # loads what is loaded late
     wall_s, cpu_s = [], []
     for _ in range(options.runs):

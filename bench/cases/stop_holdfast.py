@@ -72,7 +72,8 @@ def once(hold: hf.Holdfast, how: str, verb: str, other: subprocess.Popen[str] | 
         asked = float(other.stdout.readline())
     left = ended(pid) if how == "hung" else float(seen(witness / "left"))
     if verb == "suspend":
-        task.wait(timeout_s=PATIENCE_S, until="SUSPENDED")
+        task.wait(timeout_s=PATIENCE_S)
+        assert task.state == "SUSPENDED", task.state
         task.cancel()
     task.wait(timeout_s=PATIENCE_S)
     assert task.state == "CANCELLED", task.state
@@ -91,8 +92,7 @@ if __name__ == "__main__":
     if options.asked_from == "the other process":
         outside(database, options.verb)
         sys.exit()
-    with hf.open(database) as hold:
-        hold.start()
+    with hf.open(database) as hold, hold.working():
         other = None
         if options.asked_from == "outside":
             command = [sys.executable, "-m", "bench.cases.stop_holdfast", "--how", options.how, "--verb", options.verb]
