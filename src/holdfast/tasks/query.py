@@ -35,6 +35,12 @@ _TOMB: Final = select(tags.c.expires_at).where(
 )
 _UUIDS: Final = select(tasks.c.id, tasks.c.uuid).where(tasks.c.id.in_(bindparam("_ids", expanding=True)))
 _STEPS: Final = select(*steps.c[1:]).where(steps.c.task == bindparam("_task")).order_by(steps.c.ord)
+_LATEST: Final = (
+    select(*steps.c[1:])
+    .where(steps.c.task == bindparam("_task"))
+    .order_by(steps.c.ord.desc())
+    .limit(bindparam("_limit"))
+)
 _OUTLINE: Final = select(plans.c.outline).where(plans.c.digest == bindparam("_digest"))
 
 
@@ -118,6 +124,11 @@ def uuids(tx: Tx, ids: list[int]) -> dict[int, str]:
 def steps_of(tx: Tx, task: int) -> list[StepRow]:
     """The steps that ever began, in the order in which they first did."""
     return [StepRow._make(found) for found in tx.execute(_STEPS, {"_task": task}).all()]
+
+
+def latest_steps(tx: Tx, task: int, limit: int) -> list[StepRow]:
+    """The steps that began last, the latest first."""
+    return [StepRow._make(found) for found in tx.execute(_LATEST, {"_task": task, "_limit": limit}).all()]
 
 
 def outline_of(tx: Tx, task: TaskRow) -> str | None:

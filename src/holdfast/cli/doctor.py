@@ -1,0 +1,33 @@
+"""`holdfast doctor`: look at a database and its surroundings, and say what is wrong and what to do."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from holdfast.cli import exits, show
+from holdfast.cli.options import DatabaseOption, FlowsOption, OutputOption
+
+
+def doctor(
+    database: DatabaseOption = None,
+    new_key: Annotated[bool, typer.Option("--new-key", help="Print a new key for HOLDFAST_SECRET_KEY.")] = False,
+    flows: FlowsOption = None,
+    output: OutputOption = "table",
+) -> int:
+    """Examine the database and what is around it: a line for each thing, with what to do. Exit 1 if one is wrong."""
+    if new_key:
+        from holdfast.seal import new_key as make
+
+        print(make())
+        return exits.OK
+    from holdfast.cli.findings import examine
+
+    findings = list(examine(database, flows or ()))
+    if output == "json":
+        show.print_json([finding._asdict() for finding in findings])
+    else:
+        for finding in findings:
+            print(f"{'ok   ' if finding.good else 'WRONG'}  {finding.text}")
+    return exits.OK if all(finding.good for finding in findings) else exits.FAILED

@@ -1,0 +1,117 @@
+"""The way in: the commands put together, and what becomes of every error: one sentence on stderr and an exit code.
+
+What an error's code is: exits.py. The commands: one file per noun.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from holdfast.cli import db, doctor, exits, machine, run, task, worker
+from holdfast.errors import HoldfastError
+
+app = typer.Typer(
+    name="holdfast",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # rich would lay the examples out anew, and costs 40 ms
+    pretty_exceptions_enable=False,
+    epilog=exits.LEGEND.replace("\n", " "),
+)
+app.command(name="run", no_args_is_help=True)(run.run)
+app.add_typer(task.app, name="task")
+app.command(name="worker")(worker.worker)
+app.add_typer(machine.app, name="machine")
+app.command(name="doctor")(doctor.doctor)
+app.add_typer(db.app, name="db")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import holdfast
+
+        print(f"holdfast {holdfast.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def holdfast(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show where an error came from. Anywhere in the line.")
+    ] = False,
+) -> None:
+    """Run tasks that can be watched, stopped, resumed and undone, and that survive the machine they run on.
+
+    \b
+    holdfast run flows.py:build disk=vda size:=20 --tag order-17   do it; the same line again goes on
+    holdfast task list --state running,suspended                   what is there
+    holdfast task cancel order-17                                  stop it and undo what was done
+    holdfast doctor                                                what is wrong, and what to do
+
+    A database is named by --database, else by HOLDFAST_DATABASE, else it is sqlite:///holdfast.db.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; its exit code. Nothing it raises gets out."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    traceback = "--traceback" in words
+    words = [word for word in words if word != "--traceback"]
+    try:
+        code = app(words, prog_name="holdfast", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else exits.OK
+    except BrokenPipeError:
+        # Whoever read has had enough. What Python still flushes at its end must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return exits.OK
+    except (Exception, KeyboardInterrupt) as error:
+        if traceback:
+            import traceback as tracing
+
+            tracing.print_exc()
+        return _told(error, traceback)
+
+
+def _told(error: BaseException, traceback: bool) -> int:
+    """Say what is wrong; the exit code."""
+    spoken: Any = getattr(error, "format_message", None)  # click's own errors, whoever ships click
+    if spoken is not None:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(spoken(), file=sys.stderr)
+        else:
+            _say(spoken() + _where(error))
+        return exits.USAGE
+    if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
+        _say("interrupted")
+        return exits.INTERRUPTED
+    if isinstance(error, HoldfastError):
+        _say(str(error))
+    else:
+        hint = "" if traceback else " (--traceback shows where)"
+        _say(f"a fault in Holdfast or in what it loaded: {type(error).__name__}: {error}{hint}")
+    return exits.of_error(error)
+
+
+def _where(error: BaseException) -> str:
+    context: Any = getattr(error, "ctx", None)
+    return f" (see `{context.command_path} --help`)" if context is not None else ""
+
+
+def _say(text: str) -> None:
+    """One line, whatever the text has."""
+    try:
+        print("holdfast:", " ".join(text.split()), file=sys.stderr, flush=True)
+    except OSError:
+        pass  # nobody listens; the exit code is left
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""`holdfast run`: submit a flow, do it, show it. Following it: follow.py."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from holdfast.cli import exits, options, show
+from holdfast.cli.options import DatabaseOption, OutputOption, RuntimeOption, TimeoutOption, WaitOption
+
+
+def run(
+    flow: Annotated[
+        str, typer.Argument(metavar="MODULE_OR_FILE:FLOW", help="The flow, or a function as its one step.")
+    ],
+    inputs: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=TEXT | KEY:=JSON]...", help="Its inputs.", show_default=False)
+    ] = None,
+    database: DatabaseOption = None,
+    tag: Annotated[
+        str | None, typer.Option("--tag", metavar="TAG", help="Names this request: asked again, it is the same task.")
+    ] = None,
+    claim: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--claim", metavar="RESOURCE", help="Nobody else may use it meanwhile; RESOURCE:shared: others may."
+        ),
+    ] = None,
+    runtime: RuntimeOption = "threads",
+    wait: WaitOption = True,
+    timeout: TimeoutOption = None,
+    output: OutputOption = "table",
+) -> int:
+    """Submit a flow, do it, and show what happens until it has ended or rests for a person.
+
+    \b
+    holdfast run flows.py:build disk=vda size:=20
+    holdfast run cloud.flows:build network=public --tag order-17 --claim network/public
+    holdfast run flows.py:build --no-wait        only ask for it: a `holdfast worker` does it
+
+    After a crash or a Ctrl-C the same line with the same --tag goes on where it was; if another process is at it,
+    it looks on. Ctrl-C suspends the task; a second one leaves at once, and nothing is lost either.
+    """
+    from holdfast.cli.follow import AT_REST, follow
+    from holdfast.flow.registry import load
+
+    given = options.inputs(inputs or ())
+    made = load(flow)
+    with options.opened(database, create=True) as hold:
+        task = hold.submit(made, given, tag=tag, claims=options.claims(claim or ()))
+        state = task.state
+        if task.replayed and state == "SUSPENDED" and task.reason in ("asked", "definition_changed"):
+            task.resume()  # whoever types the same line wants it to go on
+        known = "was accepted before and is" if task.replayed else "is"
+        hello = f"task {task.id} {known} {state}" + (f", tag {tag}" if tag else "")
+        if not wait:
+            if output == "json":
+                show.print_json(show.document(task))
+            else:
+                print(hello)
+            return exits.OK
+        return follow(
+            hold, task, database=database, output=output, work=task.state not in AT_REST, runtime=runtime,
+            timeout_s=timeout, hello=hello,
+        )  # fmt: skip

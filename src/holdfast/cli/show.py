@@ -1,0 +1,287 @@
+"""What people and programs are shown: a task's story as lines, how it ended and what to do next, tables, JSON.
+
+The tree on a terminal: live.py. What a task says of itself: tasks/show.py. Who looks and how often: follow.py.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from holdfast.cli.options import typed
+from holdfast.core import events as e
+from holdfast.core import states
+from holdfast.core.trace import line_of
+
+if TYPE_CHECKING:
+    from holdfast.clock import Clock
+    from holdfast.local import Holdfast, Task
+    from holdfast.store.base import JournalRow, StepRow, Tx
+
+PAST_LINES: Final = 60  # of what had happened before somebody began to look
+STEPS_SEEN: Final = 200
+PROGRESS_S: Final = 1.0  # between two lines about the progress of one step
+
+#: Why a task rests, and what a person can do about it.
+REASONS: Final = {
+    "asked": "it was asked to hold",
+    "on_failure": "a step failed, and its flow wants a person to look",
+    "outcome_unknown": "nobody knows whether the step that was interrupted took effect: look, then say",
+    "definition_changed": "its flow is not the one it began with: put the old one back and resume it, or let it take"
+    " the new one",
+    "revert_failed": "an undo failed: look, then say",
+    "step_unresponsive": "a step ignored every request to stop and may still run: look, then say",
+    "past_pivot": "it failed past its point of no return: mend it, then say",
+    "poison": "it took its worker down too often: look, then say",
+}
+_UNDONE: Final = {
+    "done": "what was done is undone",
+    "partial": "what was done is undone in part",
+    "failed": "nothing could be undone",
+}
+
+
+class Look(NamedTuple):
+    """A task at one moment. `steps`: those that began last. `news`: seconds since it was accepted, and what
+    happened, since the look before."""
+
+    view: dict[str, Any]
+    steps: list[StepRow]
+    news: list[tuple[float, str]]
+
+
+class Story:
+    """Looks at a task again and again, and reads each row of its journal once; those up to `after` not at all."""
+
+    def __init__(self, hold: Holdfast, task: Task, after: int = 0) -> None:
+        from holdfast.tasks import query
+
+        self._hold = hold
+        self._task = hold.store.read(lambda tx: query.get(tx, task.id)).id
+        self._seq = after
+        self._ids: list[str] = []
+        self._rows: dict[str, int] = {}
+        self._polling: set[int] = set()
+
+    def look(self) -> Look:
+        from holdfast.tasks import query, row, show
+
+        def read(tx: Tx) -> tuple[float, dict[str, Any], list[StepRow], list[JournalRow]]:
+            at = row.read(tx, self._task)
+            steps = query.latest_steps(tx, self._task, STEPS_SEEN)
+            return at.created_at, show.task(tx, at), steps, tx.journal(self._task, self._seq)
+
+        since, view, steps, journal = self._hold.store.read(read)
+        news = [(entry.at - since, line) for entry in journal if (line := self._line(entry)) is not None]
+        if journal:
+            self._seq = journal[-1].seq
+        return Look(view, steps, news)
+
+    def _line(self, entry: JournalRow) -> str | None:
+        from holdfast.store.journal import decode
+
+        event = decode(entry, self._number)
+        place = getattr(event, "row", -1)
+        if isinstance(event, (e.Parked, e.Reentered)):
+            if place in self._polling:
+                return None  # it looks again and again; its progress says what it sees
+            if isinstance(event, e.Parked):
+                self._polling.add(place)
+        else:
+            self._polling.discard(place)
+        return line_of(event, self._ids)
+
+    def _number(self, node: str) -> int:
+        if node not in self._rows:
+            self._rows[node] = len(self._ids)
+            self._ids.append(node)
+        return self._rows[node]
+
+
+class Screen(Protocol):
+    """Where a task is followed on."""
+
+    def say(self, text: str) -> None:
+        """Something about the command itself."""
+
+    def update(self, look: Look) -> None: ...
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+class Silent:
+    """For programs: they get the end only."""
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def update(self, look: Look) -> None: ...
+    def close(self) -> None: ...
+
+
+class Lines:
+    """For a pipe: a line for each event, no colours. A reader that goes away stops no task."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._shown: dict[int, tuple[float | None, str | None]] = {}
+        self._said_at: dict[int, float] = {}
+        self._first = True
+        self._deaf = False
+
+    def say(self, text: str) -> None:
+        self._print(text)
+
+    def update(self, look: Look) -> None:
+        news = look.news
+        if self._first and len(news) > PAST_LINES:
+            self._print(f"… {len(news) - PAST_LINES} earlier events")
+            news = news[-PAST_LINES:]
+        self._first = False
+        for at, line in news:
+            self._print(f"{at:9.3f} s  {line}")
+        for step in look.steps:
+            self._progress(step)
+
+    def _progress(self, step: StepRow) -> None:
+        told = (step.progress, step.message)
+        if self._shown.get(step.ord, (None, None)) == told:
+            return
+        now = self._clock.monotonic()
+        if step.ended_at is not None or now - self._said_at.get(step.ord, -PROGRESS_S) < PROGRESS_S:
+            return
+        self._shown[step.ord], self._said_at[step.ord] = told, now
+        self._print(f"             {step.node} {progress_of(step)}")
+
+    def _print(self, text: str) -> None:
+        if self._deaf:
+            return
+        try:
+            print(text, flush=True)
+        except BrokenPipeError:
+            self._deaf = True
+
+    def close(self) -> None: ...
+
+
+def screen(output: str, clock: Clock) -> Screen:
+    """The one that fits where the output goes."""
+    if output == "json":
+        return Silent()
+    if sys.stdout.isatty():
+        from holdfast.cli.live import Tree
+
+        return Tree()
+    return Lines(clock)
+
+
+def progress_of(step: StepRow) -> str:
+    percent = "" if step.progress is None else f"{step.progress:.0%}"
+    return ": ".join(part for part in (percent, step.message or "") if part)
+
+
+# --- how it ended ------------------------------------------------------------------------------------------------
+
+
+def ending(view: dict[str, Any], database: str | None) -> list[str]:
+    """What became of the task and, where it rests, why and how to go on. A line each."""
+    state, error = view["state"], view["error"]
+    head = f"task {view['uuid']} {state}"
+    if state == states.SUCCEEDED:
+        result = view["result"] or {}
+        return [head, *(f"  {name} = {json.dumps(value, ensure_ascii=False)}" for name, value in result.items())]
+    why = "" if error is None else f": {failure(error)}"
+    if state in states.FINAL:
+        undone = _UNDONE.get(view["revert"])
+        return [head + why + (f"; {undone}" if undone else "")]
+    if state != "SUSPENDED":
+        return [head]
+    reason = view["reason"] or "asked"
+    return [
+        f"{head} ({reason}): {REASONS[reason]}",
+        *([f"  {failure(error)}"] if error is not None else ()),
+        *(f"  {rest['step']} is {', '.join(rest['answers'])}?" for rest in view["resting"]),
+        f"go on with: {go_on(view, database)}",
+    ]
+
+
+def failure(error: dict[str, Any]) -> str:
+    place = f"{error['step']}: " if error.get("step") else ""
+    return f"{place}{error['title']}: {error['detail']}"
+
+
+def go_on(view: dict[str, Any], database: str | None) -> str:
+    """The command that lets a resting task go on."""
+    reason = view["reason"]
+    if reason == "definition_changed":
+        return typed("task", "adopt", view["uuid"], database=database)
+    said: list[str] = []
+    if reason in states.REASONS and states.REASONS[reason].needs_answer:
+        for rest in view["resting"]:
+            said += ["--answer", f"{rest['step']}={'rerun' if 'rerun' in rest['answers'] else rest['answers'][0]}"]
+    return typed("task", "resume", view["uuid"], *said, database=database)
+
+
+# --- documents and tables ----------------------------------------------------------------------------------------
+
+
+def document(task: Task) -> dict[str, Any]:
+    """All there is to show of a task, its steps included."""
+    from holdfast.tasks import show
+
+    return task.view() | {"steps": [show.step(each) for each in task.steps]}
+
+
+def page(document: dict[str, Any], trace: Sequence[str]) -> list[str]:
+    """A task for a person to read: its facts, its steps, what happened."""
+    facts = {
+        "task": f"{document['uuid']}  {document['task']} (version {document['version']})",
+        "state": document["state"] + (f" ({document['reason']})" if document["reason"] else ""),
+        "tag": document["tag"],
+        "done": f"{document['progress']['percent']} %, {document['progress']['completed']} of"
+        f" {document['progress']['total']} steps",
+        "accepted": moment(document["created_at"]),
+        "ended": moment(document["finish_time"]),
+        "claims": ", ".join(f"{claim['resource']} ({claim['mode']})" for claim in document["claims"]),
+        "waits behind": ", ".join(document["blocked_by"]),
+        "retry of": document["retry_of"],
+        "rollback of": document["rollback_of"],
+        "inputs": _values(document["params"]),
+        "results": _values(document["result"]),
+        "error": None if document["error"] is None else failure(document["error"]),
+        "undo": _UNDONE.get(document["revert"]),
+        "verbs": ", ".join(document["supported_verbs"]),
+    }
+    lines = [f"{name:<13} {text}" for name, text in facts.items() if text]
+    if document["steps"]:
+        lines.append("steps")
+        for step in document["steps"]:
+            tries = f", try {step['attempt']}" if step["attempt"] > 1 else ""
+            why = f": {failure(step['error'])}" if step["error"] else ""
+            lines.append(f"  {step['id']} {step['state']}{tries}{why}")
+    if trace:
+        lines += ["trace", *(f"  {line}" for line in trace)]
+    return lines
+
+
+def _values(values: dict[str, Any] | None) -> str:
+    return ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in (values or {}).items())
+
+
+def print_json(data: Any) -> None:
+    print(json.dumps(data, indent=2, ensure_ascii=False), flush=True)
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Aligned columns, with colour for states on a terminal."""
+    lines = [list(head), *(list(row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def moment(text: str | None) -> str:
+    """A stored time, to the second."""
+    return "" if text is None else text[:19].replace("T", " ")
