@@ -3,7 +3,7 @@
 `--check` only compares, and exits 1 where a page is out of date.
 
 Each page has one function, named after it, which gets the module that the page is made from: errors and settings
-below, states in states_page.py. How pages are written is in pages.py.
+below, states in states_page.py, cli in cli_page.py. How pages are written is in pages.py.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from tools import pages
+from tools.cli_page import cli
 from tools.states_page import states
 
 ERRORS = """
@@ -87,6 +88,7 @@ def bounds(setting: Any) -> str:
 
 
 PAGES = {
+    "cli": ("holdfast.cli.main", cli),
     "errors": ("holdfast.errors", errors),
     "settings": ("holdfast.settings", settings),
     "states": ("holdfast.core.states", states),
