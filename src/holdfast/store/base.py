@@ -154,7 +154,7 @@ class Store(Protocol):
         """A number that differs from the last one if anything was committed since, by whatever process. Cheap."""
 
     def wait(self, seen: int, timeout_s: float) -> int:
-        """`changes()`, as soon as it differs from `seen` or the time is up."""
+        """`changes()`, as soon as it differs from `seen` or the time is up. Raises HoldfastClosed."""
 
     def subscribe(self, callback: Callable[[frozenset[int]], None]) -> Callable[[], None]:
         """Call back after each commit of this process with the tasks touched, on the thread that committed; it must

@@ -34,7 +34,7 @@ Synchronous = Literal["full", "normal"]
 
 MEMORY: Final = ":memory:"
 CHECKPOINT_PAGES: Final = 4000  # 16 MiB of log before it is copied into the file
-CACHE_KIB: Final = 65_536
+CACHE_KIB: Final = 16_384
 
 
 def connect_file(path: str) -> sqlite3.Connection:
@@ -238,6 +238,8 @@ class SqliteStore:
     # --- wake-ups -------------------------------------------------------------------------------------------------
 
     def changes(self) -> int:
+        if self._closed:
+            raise HoldfastClosed
         if self._memory:
             return self._wakeups.commits
         with self._watching:

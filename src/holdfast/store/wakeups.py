@@ -48,7 +48,7 @@ class Wakeups:
         return self._commits
 
     def wait(self, seen: int, timeout_s: float) -> int:
-        """`changes()` as soon as it differs from `seen`, the time is up or the store is closed."""
+        """`changes()` as soon as it differs from `seen` or the time is up."""
         left_s = timeout_s
         while True:
             commits = self._commits
@@ -57,12 +57,11 @@ class Wakeups:
                 return now
             pause_s = min(left_s, self._look_s)
             with self._condition:
-                if self._closed:
-                    return now
-                if self._commits == commits and not self._condition.wait(pause_s):
+                if not self._closed and self._commits == commits and not self._condition.wait(pause_s):
                     left_s -= pause_s
 
     def close(self) -> None:
+        """Wake who waits; `changes` tells them."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()

@@ -159,6 +159,23 @@ class StoreThreads(StoreBase):
 
         together(2, work)
 
+    def test_closing_wakes_who_waits(self, store: Store) -> None:
+        waiting = threading.Event()
+
+        def work(number: int) -> None:
+            if number:
+                assert waiting.wait(PATIENCE_S)
+                store.close()
+                return
+            seen = store.changes()
+            waiting.set()
+            with pytest.raises(HoldfastClosed):
+                store.wait(seen, PATIENCE_S)
+
+        together(2, work)
+        with pytest.raises(HoldfastClosed):
+            store.changes()
+
     def test_closing_waits_for_what_is_being_written(self, store: Store, task: int) -> None:
         inside, ended = threading.Event(), threading.Event()
         order: list[str] = []
