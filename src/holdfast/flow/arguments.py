@@ -38,7 +38,7 @@ class Signature(NamedTuple):
 _NOTHING: Final = Signature((), False, False)
 
 
-def signature(function: Callable[..., Any], who: str) -> Signature:
+def signature(function: Callable[..., Any], who: object) -> Signature:
     """What `function` wants. `who` names it in errors, as in "step 'boot'"."""
     plain = function.__func__ if type(function) is MethodType else function
     if type(plain) is not FunctionType or plain.__dict__:
@@ -66,7 +66,7 @@ def signature(function: Callable[..., Any], who: str) -> Signature:
     return Signature(tuple(wants), bool(flags & _REST), bool(flags & _COROUTINE))
 
 
-def _inspected(function: Callable[..., Any], who: str) -> Signature:
+def _inspected(function: Callable[..., Any], who: object) -> Signature:
     """The slow way, for partials, callable objects and wrapped functions."""
     import inspect
 
@@ -90,7 +90,7 @@ def _inspected(function: Callable[..., Any], who: str) -> Signature:
     return Signature(wants, inspect.Parameter.VAR_KEYWORD in kinds, inspect.iscoroutinefunction(called))
 
 
-def _refuse(who: str, *, variadic: bool = False, generator: bool = False) -> None:
+def _refuse(who: object, *, variadic: bool = False, generator: bool = False) -> None:
     if generator:
         raise FlowError(
             f"{who} is a generator, which does nothing when called: return the value instead of yielding it"

@@ -1,5 +1,5 @@
 """The options of a step as one table: name, check. A check returns the value as it is kept, or raises a FlowError
-that says what to do.
+that says what to do; `who` is written out only then, as making a text of it costs more than the check.
 
 What the options mean: flow/step.py (`step`).
 """
@@ -34,7 +34,7 @@ class StepOptions(TypedDict, total=False):
     inject: Mapping[str, Any]
 
 
-def check_name(name: object, who: str) -> str:
+def check_name(name: object, who: object) -> str:
     """A name as ids and references can carry it."""
     if not isinstance(name, str) or not name or not name.isprintable():
         raise FlowError(f"{who}: the name must be printable text, not {name!r}")
@@ -43,11 +43,7 @@ def check_name(name: object, who: str) -> str:
     return name
 
 
-def _name(value: object, who: str) -> str:
-    return check_name(value, who if value is None else f"step {value!r}")
-
-
-def _provides(value: object, who: str) -> str | tuple[str, ...] | frozenset[str] | None:
+def _provides(value: object, who: object) -> str | tuple[str, ...] | frozenset[str] | None:
     if value is None:
         return None
     names = (value,) if isinstance(value, str) else value
@@ -66,7 +62,7 @@ def _provides(value: object, who: str) -> str | tuple[str, ...] | frozenset[str]
     return value if isinstance(value, str) else kept
 
 
-def _retry(value: object, who: str) -> Retry | None:
+def _retry(value: object, who: object) -> Retry | None:
     if value is None:
         return None
     if not isinstance(value, Retry):
@@ -76,36 +72,36 @@ def _retry(value: object, who: str) -> Retry | None:
     return value
 
 
-def _seconds(value: object, who: str) -> float | None:
+def _seconds(value: object, who: object) -> float | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e9):
         raise FlowError(f"{who}: a time of {value!r} must be a number of seconds above 0, or None for no bound")
     return value
 
 
-def _grace(value: object, who: str) -> float | None:
+def _grace(value: object, who: object) -> float | None:
     return 0.0 if value == 0 and not isinstance(value, bool) else _seconds(value, who)
 
 
-def _on_interrupt(value: object, who: str) -> str:
+def _on_interrupt(value: object, who: object) -> str:
     if value not in ("rerun", "undo", "suspend"):
         raise FlowError(f'{who}: on_interrupt={value!r} is not one of "rerun", "undo", "suspend"')
     return str(value)
 
 
-def _pivot(value: object, who: str) -> bool:
+def _pivot(value: object, who: object) -> bool:
     if not isinstance(value, bool):
         raise FlowError(f"{who}: pivot={value!r} must be True or False")
     return value
 
 
-def check_weight(value: object, who: str) -> int:
+def check_weight(value: object, who: object) -> int:
     """A weight as progress can count it exactly."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
         raise FlowError(f"{who}: weight={value!r} must be a whole number, 0 or more")
     return value
 
 
-def _pool(value: object, who: str) -> str | None:
+def _pool(value: object, who: object) -> str | None:
     if value is not None and not (isinstance(value, str) and value):
         raise FlowError(
             f"{who}: pool={value!r} must be the name of a pool; call an attribute of your own something else"
@@ -113,24 +109,24 @@ def _pool(value: object, who: str) -> str | None:
     return value
 
 
-def _bind(value: object, who: str) -> Mapping[str, str]:
+def _bind(value: object, who: object) -> Mapping[str, str]:
     if not isinstance(value, Mapping) or not all(isinstance(part, str) for pair in value.items() for part in pair):
         raise FlowError(f"{who}: bind={value!r} must be a dict of parameter: name")
     return value
 
 
-def _inject(value: object, who: str) -> Mapping[str, Any]:
+def _inject(value: object, who: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
         raise FlowError(f"{who}: inject={value!r} must be a dict of parameter: value")
     return value
 
 
-def _isolation(value: object, who: str) -> object:
+def _isolation(value: object, who: object) -> object:
     return value  # checked against the function: flow/step.py
 
 
-CHECKS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
-    "name": _name,
+CHECKS: Final[Mapping[str, Callable[[Any, object], Any]]] = {
+    "name": check_name,
     "provides": _provides,
     "retry": _retry,
     "revert_retry": _retry,

@@ -124,6 +124,9 @@ class Step:
     def __repr__(self) -> str:
         return f"<step {self.name}>"
 
+    def __str__(self) -> str:
+        return f"step {self.name!r}"
+
 
 def _read_class(cls: type[Step]) -> None:
     """Take from a class's methods what its instances are asked for."""
@@ -198,8 +201,8 @@ class FunctionStep(Step, Generic[P, R]):
     probing: Callable[..., Any] | None
 
     def __init__(self, function: Callable[P, R], options: StepOptions) -> None:
-        name = getattr(function, "__name__", "") if "name" not in options else ""
-        read = signature(function, f"step {name or options.get('name')!r}")
+        self.name = options["name"] if "name" in options else getattr(function, "__name__", "")
+        read = signature(function, self)
         wants = read.wants
         self.wants_ctx = False
         for parameter, _required in wants:
@@ -208,7 +211,6 @@ class FunctionStep(Step, Generic[P, R]):
                 wants = tuple(want for want in wants if want[0] != "ctx")
                 break
         self.execute = function
-        self.name = name
         self.provides = self.retry = self.revert_retry = self.timeout_s = self.revert_timeout_s = self.grace_s = None
         self.on_interrupt = "rerun"
         self.pivot = self.has_revert = self.has_probe = False
@@ -223,10 +225,10 @@ class FunctionStep(Step, Generic[P, R]):
         self._copied = False
         if options:
             _set_options(self, options)
-        if name:
-            check_name(name, f"step {name!r}")
-        elif not self.name:
-            raise FlowError(f"{function!r} has no name of its own: say hf.step(…, name=…)")
+        if "name" not in options:
+            if not self.name:
+                raise FlowError(f"{function!r} has no name of its own: say hf.step(…, name=…)")
+            check_name(self.name, self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.execute(*args, **kwargs)
@@ -303,17 +305,17 @@ def _set_options(step: Any, options: Mapping[str, Any]) -> None:
     for option, value in options.items():
         check = CHECKS.get(option)
         if check is None:
-            raise FlowError(f"step {step.name!r} takes no option {option!r}: it takes {', '.join(CHECKS)}")
-        setattr(step, option, check(value, f"step {step.name!r}"))
+            raise FlowError(f"{step} takes no option {option!r}: it takes {', '.join(CHECKS)}")
+        setattr(step, option, check(value, step))
     if "isolation" in options:
         coroutine = step._base[2] if isinstance(step, FunctionStep) else type(step).isolation == "async"
-        step.isolation = _isolation(options["isolation"], coroutine, f"step {step.name!r}")
+        step.isolation = _isolation(options["isolation"], coroutine, str(step))
         if step.revert_isolation != "async":
             step.revert_isolation = _beside(step.isolation, False)
         if step.probe_isolation != "async":
             step.probe_isolation = _beside(step.isolation, False)
     if "bind" in options or "inject" in options:
-        step.wants = _extended(step, f"step {step.name!r}")
+        step.wants = _extended(step, str(step))
 
 
 def _extended(step: Step | type[Step], who: str) -> Wants:
