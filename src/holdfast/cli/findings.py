@@ -1,1 +1,201 @@
-"""stub"""
+"""What `holdfast doctor` looks at, and what it says. Each look is a finding: good or not, in one sentence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from holdfast.cli import options
+from holdfast.errors import HoldfastError
+
+if TYPE_CHECKING:
+    from holdfast.local import Holdfast
+    from holdfast.settings import Settings
+    from holdfast.store.base import Tx
+    from holdfast.tasks.lease import WorkerRow
+    from holdfast.tasks.row import TaskRow
+
+SPACE_BYTES_LEAST: Final = 100 << 20
+SYNCHRONOUS: Final = {0: "off", 1: "normal", 2: "full", 3: "extra"}
+
+
+class Finding(NamedTuple):
+    """`text` names the thing and, where it is not good, what to do."""
+
+    good: bool
+    text: str
+
+
+def examine(database: str | None, flows: Sequence[str]) -> Iterator[Finding]:
+    """Everything, the surroundings first. What can't be looked at is a finding too."""
+    from holdfast.settings import Settings, unknown_variables
+
+    for name in unknown_variables(os.environ):
+        yield Finding(False, f"{name} is no setting of Holdfast: unset it, or see docs/reference/settings.md")
+    try:
+        settings = Settings.load()
+    except HoldfastError as error:
+        yield Finding(False, str(error))
+        return
+    yield _secret_key(settings)
+    url = database or settings.database
+    try:
+        with options.opened(database, flows=flows) as hold:
+            yield Finding(True, f"{url} can be written and has this Holdfast's schema")
+            yield from _store(hold)
+            yield from _workers(hold)
+            yield from _tasks(hold)
+            yield from _flows(hold)
+    except HoldfastError as error:
+        yield Finding(False, str(error))
+
+
+# --- surroundings ------------------------------------------------------------------------------------------------
+
+
+def _secret_key(settings: Settings) -> Finding:
+    from holdfast.seal import Sealer
+
+    try:
+        if settings.read_keys() is None:
+            return Finding(True, "no secret key, which only flows with hf.Secret need (--new-key prints one)")
+        Sealer(settings.read_keys).seal("")
+    except HoldfastError as error:
+        return Finding(False, str(error))
+    except ImportError:
+        return Finding(False, "a secret key is set, but not what uses it: pip install 'holdfast[secrets]'")
+    return Finding(True, "the secret key can be used")
+
+
+def _store(hold: Holdfast) -> Iterator[Finding]:
+    from holdfast.store import sqlite_path
+
+    path = sqlite_path(hold.url)
+    store: Any = hold.store
+    mode, synchronous = str(store.setting("journal_mode")), SYNCHRONOUS[store.setting("synchronous")]
+    kept = path == ":memory:" or (mode == "wal" and synchronous in ("full", "extra"))
+    told = f"journal_mode is {mode}, synchronous is {synchronous}"
+    yield Finding(
+        kept, told if kept else f"{told}: a power failure may take back what was acknowledged, move it to a local disk"
+    )
+    if path != ":memory:":
+        yield _space(path)
+
+
+def _space(path: str) -> Finding:
+    import shutil
+
+    free = shutil.disk_usage(os.path.dirname(os.path.abspath(path))).free
+    if free < SPACE_BYTES_LEAST:
+        return Finding(False, f"only {free >> 20} MiB are free under {path}: make room")
+    return Finding(True, f"{free >> 30} GiB are free on the disk")
+
+
+# --- workers and tasks -------------------------------------------------------------------------------------------
+
+
+def _workers(hold: Holdfast) -> Iterator[Finding]:
+    from holdfast.clock import SYSTEM
+    from holdfast.tasks import lease
+
+    now = SYSTEM.time()
+    living = 0
+    for worker in hold.store.read(lease.alive):
+        name = f"worker {worker.id[:8]} (process {worker.pid} on {worker.host})"
+        if is_dead(worker, now):
+            has = hold.store.read(lambda tx, worker=worker: len(_tasks_of(tx, worker.id)))  # type: ignore[misc]
+            yield Finding(False, f"{name} is dead and has {has} tasks: start a `holdfast worker`, it takes them over")
+        else:
+            living += 1
+            yield Finding(True, f"{name} lives, pool {worker.pool}")
+    if not living:
+        yield Finding(True, "no worker lives; `holdfast run` and the verbs do their tasks themselves")
+
+
+def is_dead(worker: WorkerRow, now: float) -> bool:
+    """Its lease has run out; or, if it was on this host, nobody holds its lock."""
+    import fcntl
+
+    if worker.heartbeat_at + worker.lease_s <= now:
+        return True
+    if worker.lock_path is None or worker.host != os.uname().nodename:
+        return False
+    try:
+        with open(worker.lock_path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return True
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+
+
+def _tasks_of(tx: Tx, worker: str) -> list[int]:
+    from sqlalchemy import select
+
+    from holdfast.store.schema import tasks
+
+    return tx.execute(select(tasks.c.id).where(tasks.c.worker_id == worker)).scalars()
+
+
+def _tasks(hold: Holdfast) -> Iterator[Finding]:
+    from holdfast.core import states
+    from holdfast.tasks import query
+
+    found = hold.store.read(_unfinished)
+    wrong = 0
+    for at in found:
+        for said in _faults(hold, at):
+            wrong += 1
+            yield Finding(False, f"task {at.uuid} {said}")
+    counted = ", ".join(f"{count} {state}" for state, count in hold.store.read(query.counts).items())
+    yield Finding(True, f"tasks: {counted or 'none'}" + ("" if wrong else "; each is as it may be"))
+    resting = [at for at in found if at.reason in states.REASONS and states.REASONS[at.reason].needs_answer]
+    if resting:
+        names = ", ".join(at.uuid for at in resting[:3]) + (" …" if len(resting) > 3 else "")
+        yield Finding(True, f"{len(resting)} wait for a person: `holdfast task show {names}` says for what")
+
+
+def _unfinished(tx: Tx) -> list[TaskRow]:
+    from sqlalchemy import select
+
+    from holdfast.store.schema import tasks
+    from holdfast.tasks import row
+
+    return [row.of(each) for each in tx.execute(select(tasks).where(tasks.c.finished_at.is_(None))).all()]
+
+
+def _faults(hold: Holdfast, at: TaskRow) -> Iterator[str]:
+    """What no task may be. Nothing of this should ever be seen."""
+    from holdfast.clock import SYSTEM
+    from holdfast.core import states
+    from holdfast.tasks import claims
+
+    phase = states.phase(at.state, at.hold)
+    if phase not in states.TASK.rows:
+        yield f"is {phase}, which is no state: report it, with the output of `holdfast task show {at.uuid}`"
+        return
+    if phase in states.RESTING and at.reason not in states.REASONS:
+        yield f"rests and says no reason: `holdfast task resume {at.uuid}`"
+    later = at.start_after is not None and at.start_after > SYSTEM.time()
+    if phase in states.MOVING and at.state != states.WAITING and at.worker_id is None and not later:
+        if not at.ready and not hold.store.read(lambda tx: claims.blocked_by(tx, at.id)):
+            yield f"waits for claims that nobody holds: `holdfast task suspend {at.uuid}` and resume it"
+        elif at.ready and at.due_at is None:
+            yield f"is {at.state} and due for nobody: `holdfast task suspend {at.uuid}` and resume it"
+
+
+def _flows(hold: Holdfast) -> Iterator[Finding]:
+    """Whether the flows of the tasks that have not ended can be found from here."""
+    from holdfast.flow.registry import find
+
+    references = {at.reference: at.uuid for at in hold.store.read(_unfinished)}
+    lost: Iterable[tuple[str, str]] = sorted(references.items())
+    for reference, uuid in lost:
+        try:
+            find(reference, hold.flows)
+        except HoldfastError as error:
+            yield Finding(False, f"the flow of task {uuid} can't be found from here: {error}")
+    if references:
+        yield Finding(True, f"{len(references)} flows of unfinished tasks were looked for")

@@ -30,9 +30,7 @@ TimeoutOption = Annotated[
 ]
 FlowsOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--flows", metavar="MODULE:CALLABLE", help="Where the flows are that functions make; may be given again."
-    ),
+    typer.Option("--flows", metavar="MODULE:CALLABLE", help="Where flows are that functions make; may be repeated."),
 ]
 WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until it ends or rests, or only ask for it.")]
 

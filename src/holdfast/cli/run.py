@@ -11,9 +11,7 @@ from holdfast.cli.options import DatabaseOption, OutputOption, RuntimeOption, Ti
 
 
 def run(
-    flow: Annotated[
-        str, typer.Argument(metavar="MODULE_OR_FILE:FLOW", help="The flow, or a function as its one step.")
-    ],
+    flow: Annotated[str, typer.Argument(metavar="MODULE_OR_FILE:FLOW", help="The flow; or a function, as one step.")],
     inputs: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=TEXT | KEY:=JSON]...", help="Its inputs.", show_default=False)
     ] = None,
@@ -23,9 +21,7 @@ def run(
     ] = None,
     claim: Annotated[
         list[str] | None,
-        typer.Option(
-            "--claim", metavar="RESOURCE", help="Nobody else may use it meanwhile; RESOURCE:shared: others may."
-        ),
+        typer.Option("--claim", metavar="RESOURCE", help="Nobody else may use it meanwhile; with :shared, others may."),
     ] = None,
     runtime: RuntimeOption = "threads",
     wait: WaitOption = True,

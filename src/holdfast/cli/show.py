@@ -64,6 +64,7 @@ class Story:
         self._ids: list[str] = []
         self._rows: dict[str, int] = {}
         self._polling: set[int] = set()
+        self._waits = False
 
     def look(self) -> Look:
         from holdfast.tasks import query, row, show
@@ -84,14 +85,19 @@ class Story:
 
         event = decode(entry, self._number)
         place = getattr(event, "row", -1)
-        if isinstance(event, (e.Parked, e.Reentered)):
-            if place in self._polling:
-                return None  # it looks again and again; its progress says what it sees
-            if isinstance(event, e.Parked):
-                self._polling.add(place)
-        else:
-            self._polling.discard(place)
+        if isinstance(event, (e.Parked, e.Reentered, e.Waited, e.Woke)) and self._repeats(event, place):
+            return None
+        self._polling.discard(place)
+        self._waits = isinstance(event, e.Waited)
+        if isinstance(event, e.Parked):
+            self._polling.add(place)
         return line_of(event, self._ids)
+
+    def _repeats(self, event: e.Event, place: int) -> bool:
+        """Whether it only says that a step which polls looks again; its progress says what it sees."""
+        if isinstance(event, (e.Waited, e.Woke)):
+            return self._waits
+        return place in self._polling
 
     def _number(self, node: str) -> int:
         if node not in self._rows:
@@ -147,10 +153,10 @@ class Lines:
 
     def _progress(self, step: StepRow) -> None:
         told = (step.progress, step.message)
-        if self._shown.get(step.ord, (None, None)) == told:
+        if step.state not in ("RUNNING", "WAITING", "REVERTING") or told == (None, None):
             return
         now = self._clock.monotonic()
-        if step.ended_at is not None or now - self._said_at.get(step.ord, -PROGRESS_S) < PROGRESS_S:
+        if self._shown.get(step.ord) == told or now - self._said_at.get(step.ord, -PROGRESS_S) < PROGRESS_S:
             return
         self._shown[step.ord], self._said_at[step.ord] = told, now
         self._print(f"             {step.node} {progress_of(step)}")

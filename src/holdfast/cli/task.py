@@ -192,7 +192,8 @@ def abort(
     output: OutputOption = "table",
 ) -> int:
     """Stop now, undo nothing, end ABORTED."""
-    return _verb(lambda found: found.abort(), "abort", task, Stay(database, output, wait, runtime, timeout, flows))
+    stay = Stay(database, output, wait, runtime, timeout, flows)
+    return _verb(lambda found: found.abort(), "abort", task, stay)
 
 
 @app.command()
@@ -276,7 +277,8 @@ def retry(
     output: OutputOption = "table",
 ) -> int:
     """Ask for the same again, as a new task."""
-    return _verb(lambda found: found.retry(), "retry", task, Stay(database, output, wait, runtime, timeout, flows))
+    stay = Stay(database, output, wait, runtime, timeout, flows)
+    return _verb(lambda found: found.retry(), "retry", task, stay)
 
 
 @app.command()
@@ -297,7 +299,8 @@ def adopt(
             found.adopt()
             return found
 
-        return _verb(go, "adopt", task, Stay(database, output, wait, runtime, timeout, flows))
+        stay = Stay(database, output, wait, runtime, timeout, flows)
+    return _verb(go, "adopt", task, stay)
     with options.opened(database, flows=flows) as hold:
         plan = hold.task(task).adopt(dry_run=True)
     if output == "json":

@@ -10,7 +10,7 @@ How an event is a row: store/journal.py. Who makes it durable: worker/loop.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from holdfast.core import events as e
@@ -40,6 +40,7 @@ class Recorder:
         self._stale = False
         self._columns: dict[str, Any] = {}
         self._pending: dict[str, Any] = {}
+        self.said: Mapping[int, tuple[float, str | None]] = {}  # what steps that have not ended say of their progress
 
     # --- reading back ---------------------------------------------------------------------------------------------
 
@@ -183,6 +184,7 @@ class Recorder:
             error = None if failure is None else json.dumps(failure.to_json())
         if word not in _DONE_STATES:
             ended_at = None
+        fraction, message = (1.0, None) if word == "SUCCEEDED" else self.said.get(row, (None, None))
         return StepRow(
             self._ord[row],
             state.ids[row],
@@ -190,8 +192,8 @@ class Recorder:
             state.attempt[row] if attempt is None else attempt,
             self._started_at[row],
             ended_at,
-            1.0 if word == "SUCCEEDED" else None,
-            None,
+            fraction,
+            message,
             error,
         )
 
