@@ -6,6 +6,7 @@ one never waits for Alembic's import. An old one is brought up by `holdfast db u
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from sqlalchemy.dialects.sqlite import dialect
@@ -17,7 +18,8 @@ from holdfast.store.migrations import HEAD, judge
 from holdfast.store.schema import metadata
 
 
-def statements() -> list[str]:
+@functools.cache
+def statements() -> tuple[str, ...]:
     """The whole schema as SQLite's DDL, Alembic's stamp included."""
     spoken = dialect()
     made = []
@@ -29,7 +31,7 @@ def statements() -> list[str]:
         "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
     )
     made.append(f"INSERT INTO alembic_version (version_num) VALUES ('{HEAD}')")
-    return made
+    return tuple(made)
 
 
 def _name(index: Any) -> str:

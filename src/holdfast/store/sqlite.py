@@ -7,6 +7,7 @@ and one sync. How the file comes to have its tables: store/creation.py.
 
 from __future__ import annotations
 
+import functools
 import os
 import sqlite3
 import threading
@@ -40,6 +41,12 @@ CACHE_KIB: Final = 16_384
 def connect_file(path: str) -> sqlite3.Connection:
     """The driver, in autocommit mode: transactions are begun and ended by name."""
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512)
+
+
+@functools.cache
+def hot_statements() -> Hot:
+    """One for all the stores of a process: compiling takes longer than opening a database."""
+    return Hot(Statements(dialect(), insert))
 
 
 class SqliteSession:
@@ -178,7 +185,7 @@ class SqliteStore:
         self._connect = connect
         self._busy_timeout_s = busy_timeout_s
         self._memory = path == MEMORY
-        self._hot = Hot(Statements(dialect(), insert))
+        self._hot = hot_statements()
         self._readers: deque[Reader] = deque()
         self._closed = False
         self._watch: Reader | None = None
