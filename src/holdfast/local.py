@@ -22,6 +22,7 @@ from holdfast.errors import HoldfastClosed, TaskFailed, WaitTimeout
 from holdfast.flow.compile import check_inputs, compile
 from holdfast.flow.outline import digest, outline
 from holdfast.flow.registry import find, reference_of
+from holdfast.runtime.base import refuse_while_loading
 from holdfast.seal import Sealer
 from holdfast.settings import Settings
 from holdfast.store import open_store, sqlite_path
@@ -56,6 +57,7 @@ def open(
     the same names and versions. Settings are those of docs/reference/settings.md.
     Raises: DatabaseUrlInvalid, SchemaOlder, SchemaNewer, StoreUnwritable, StoreBusy, StoreCorrupt, SettingInvalid.
     """
+    refuse_while_loading()
     known = Settings.load(**settings)
     return Holdfast(url or known.database, flows=flows, clock=clock or Clock(), settings=known, create=create)
 
@@ -190,7 +192,12 @@ class Holdfast:
             lock_prefix=None if path == ":memory:" else path,
         )  # fmt: skip
         inherit = () if lease.lock_fd is None else (lease.lock_fd,)
-        runtimes = Runtimes(runtime, workers_max=self.settings.workers_max, inherit=inherit)
+        runtimes = Runtimes(
+            runtime,
+            workers_max=self.settings.workers_max,
+            inherit=inherit,
+            value_bytes_max=self.settings.value_bytes_max,
+        )
         worker = Worker(
             self.store, runtimes, clock=self._clock, settings=self.settings, flows=self.flows,
             pool=self.settings.pool, only=None if only is None else (only._id,), seal=self._sealer.seal,

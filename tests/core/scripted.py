@@ -78,13 +78,9 @@ class Script:
         self.runtime = ScriptedRuntime()
         self.state = State(self.plan, self.inputs, deaths_max=self.deaths_max)
         replay(self.state, self.journal)
+        runtimes: Any = self.runtime
         self.drive = Drive(
-            self.state,
-            task_id="t",
-            runtimes=self.runtime,
-            clock=self.clock,
-            slots=self.slots,
-            reference="x",  # type: ignore[arg-type]
+            self.state, task_id="t", runtimes=runtimes, clock=self.clock, slots=self.slots, reference="x"
         )
         if self.state.running:
             self.drive.note(e.TakenOver(2, self.clock.now))

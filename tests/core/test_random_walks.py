@@ -120,7 +120,7 @@ def resume(chance: random.Random, script: Script) -> None:
 def walk(seed: int) -> Script:
     chance = random.Random(seed)
     plan = compile(make_flow(chance, chance.randint(1, 3), "f"))
-    options = {
+    options: dict[str, Any] = {
         "on_failure": chance.choice(("revert", "revert", "suspend", "keep")),
         "on_revert_failure": chance.choice(("suspend", "fail")),
         "undo": chance.choice(("parallel", "serial")),

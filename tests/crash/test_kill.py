@@ -24,7 +24,8 @@ def start(database: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.crash.worker", database], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
     )
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
     return process
 
 
@@ -48,7 +49,7 @@ class Story:
     def __init__(self, lines: list[list[str]]) -> None:
         self.first: dict[tuple[str, str], int] = {}
         self.last: dict[tuple[str, str], int] = {}
-        for at, (what, _, step, key) in enumerate(lines):
+        for at, (what, _, _, key) in enumerate(lines):
             event = (what, key)
             self.first.setdefault(event, at)
             self.last[event] = at
@@ -112,7 +113,7 @@ def test_three_hundred_kills_leave_one_story(tmp_path: Path) -> None:
     kills = 0
     while kills < KILLS:
         with open_database(database) as hold:
-            open_tasks = [task for task in hold.tasks(state="pending,running,waiting,reverting", limit=1000)]
+            open_tasks = hold.tasks(state="pending,running,waiting,reverting", limit=1000)
             for flow in chance.choices((*flows.FORWARD, *flows.BACKWARD), k=max(0, 8 - len(open_tasks))):
                 inputs = {"witness": str(witness), "pause": chance.uniform(0.0, 0.08)}
                 wanted = compile(flow).inputs

@@ -233,6 +233,9 @@ def _back(state: State, now: float, slots: int) -> list[c.Command]:
         found.extend(_revert_again(state, now, 0))
     if found or state.running or state.wake_at:
         return found
+    unresponsive = _unresponsive(state)
+    if unresponsive:
+        return [c.Rest("step_unresponsive", unresponsive)]
     stuck = undo.stuck_rows(state)
     return [c.End("FAILED") if state.plan.options.on_revert_failure == "fail" else c.Rest("revert_failed", stuck)]
 

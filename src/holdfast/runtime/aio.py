@@ -37,6 +37,7 @@ class AsyncRuntime:
         self._context = copy_context()
         self._todo: deque[tuple[_Act, Call]] = deque()
         self._awake = False  # a wake-up of the loop is under way
+        self.holding = False  # a batch of starts is being made: `let_go` makes the wake-up
         self._lock = threading.Lock()
         self._open: set[Call] = set()
         self._killed: set[Call] = set()
@@ -99,7 +100,17 @@ class AsyncRuntime:
             act(call)
             return
         self._todo.append((act, call))
-        if not self._awake and self._loop is not None:
+        if not self._awake and not self.holding:
+            self._wake_loop()
+
+    def let_go(self) -> None:
+        """The batch is complete."""
+        self.holding = False
+        if self._todo and not self._awake:
+            self._wake_loop()
+
+    def _wake_loop(self) -> None:
+        if self._loop is not None:
             self._awake = True
             try:
                 self._loop.call_soon_threadsafe(self._drain)

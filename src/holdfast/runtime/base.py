@@ -43,6 +43,7 @@ class Call:
         "outcome",
         "reference",
         "row",
+        "runtime",
         "step",
         "step_id",
         "stop_reason",
@@ -77,6 +78,7 @@ class Call:
         self.outcome: Outcome | None = None
         self.began = False
         self.handle: Any = None  # the runtime's own: its task, child or future
+        self.runtime: Any = None  # who runs it; set and used by the host
 
     def __repr__(self) -> str:
         return f"<Call {self.what} {self.step_id} {self.outcome[0] if self.outcome else 'open'}>"

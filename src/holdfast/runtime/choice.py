@@ -11,6 +11,8 @@ from holdfast.runtime.inline import InlineRuntime
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from holdfast.runtime.aio import AsyncRuntime
+
 
 class Runtimes:
     """The runtimes of one owner; those of coroutines and processes are made when first needed.
@@ -19,13 +21,20 @@ class Runtimes:
     """
 
     def __init__(
-        self, main: str | Executor = "inline", *, workers_max: int = 32, loop: Any = None, inherit: Any = ()
+        self,
+        main: str | Executor = "inline",
+        *,
+        workers_max: int = 32,
+        loop: Any = None,
+        inherit: Any = (),
+        value_bytes_max: int | None = None,
     ) -> None:
         self.alone: set[tuple[str, int]] = set()  # starts that get a process of their own
         self._workers_max = workers_max
         self._loop = loop
         self._inherit = inherit
-        self._aio: Runtime | None = None
+        self._value_bytes_max = value_bytes_max
+        self._aio: AsyncRuntime | None = None
         self._processes: Runtime | None = None
         self.main: Runtime
         if main == "inline":
@@ -53,7 +62,7 @@ class Runtimes:
             if self._processes is None:
                 from holdfast.runtime.processes import ProcessRuntime
 
-                self._processes = ProcessRuntime(inherit=self._inherit)
+                self._processes = ProcessRuntime(inherit=self._inherit, value_bytes_max=self._value_bytes_max)
             return self._processes, "process"
         if isolation == "async":
             if self._aio is None:
@@ -62,6 +71,15 @@ class Runtimes:
                 self._aio = AsyncRuntime(self._loop)
             return self._aio, "async"
         return self.main, self._main_name
+
+    def begin_batch(self) -> None:
+        """Many starts follow: those on the event loop wait for `end_batch` and wake it once."""
+        if self._aio is not None:
+            self._aio.holding = True
+
+    def end_batch(self) -> None:
+        if self._aio is not None:
+            self._aio.let_go()
 
     def close(self, grace_s: float = 5.0) -> None:
         for runtime in (self.main, self._aio, self._processes):

@@ -6,16 +6,14 @@ user code, `refused` folds the verbs that lay between, and the next `advance` de
 a time; outcomes that arrive meanwhile wait in the inbox. Only the owner's thread calls these three; runtimes call
 `ended`, `checkpoint` and `progress` from any.
 
-What an outcome means and how long to wait for a stop is policy and here; how to run and stop code is the runtimes'
-(base.py). The owners: run.py in memory, worker/loop.py on a store.
+What an outcome means: outcome.py. How long to wait for a stop: patience.py. How to run and stop code is the
+runtimes' (base.py). The owners: run.py in memory, worker/loop.py on a store.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from heapq import heappop, heappush
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core import commands as c
@@ -24,12 +22,13 @@ from holdfast.core.decide import decide, next_due
 from holdfast.core.failure import Failure
 from holdfast.core.machine import apply
 from holdfast.core.state import State, opened
-from holdfast.core.states import S_REVERTING
 from holdfast.errors import HoldfastError, LeaseLost, StepTimeout, UsageError
-from holdfast.runtime.base import Call, RemoteError, Runtime
+from holdfast.runtime.base import Call
 from holdfast.runtime.bind import item_count, revert_arguments, step_arguments
 from holdfast.runtime.context import AsyncContext, Context
+from holdfast.runtime.decision import decision_of, start_of
 from holdfast.runtime.outcome import fact_of
+from holdfast.runtime.patience import Patience
 
 if TYPE_CHECKING:
     from holdfast.clock import Clock
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
 Keep = Callable[[Any, str], Any]
 GRACE_S = 5.0  # how long a step that was asked to stop may take, where neither it nor the settings say
-KILLED_AT_ONCE = frozenset(("timeout", "abort", "lease_lost"))
 
 
 class Drive:
@@ -58,6 +56,7 @@ class Drive:
         flush: Callable[[Drive, e.Event, Callable[[BaseException | None], None]], None] | None = None,
         reference: str | None = None,
         deadline_at: float | None = None,
+        grace_s: float = GRACE_S,
     ) -> None:
         self.state = state
         self.task_id = task_id
@@ -75,10 +74,7 @@ class Drive:
         self._keep = keep
         self._flush = flush
         self._reference = reference
-        self._runtime_of: dict[int, Runtime] = {}
-        self._asked: dict[int, str] = {}
-        self._timers: list[tuple[float, int, Call, str]] = []
-        self._count = count()
+        self._patience = Patience(self.calls, grace_s)
         self._in_start = False
 
     # --- what runtimes say, from any thread ----------------------------------------------------------------------
@@ -119,8 +115,8 @@ class Drive:
         nothing to do until something ends or `next_at`."""
         if self.inbox:
             self._drain(now)
-        if self._timers and self._timers[0][0] <= now:
-            self._tick(now)
+        for call in self._patience.tick(now):
+            self._abandon(call, now)
         if self.deadline_at is not None and now >= self.deadline_at and not self.state.deadline_reached:
             self._fold(e.DeadlineReached(now))
         decisions: list[e.Event] = []
@@ -171,14 +167,11 @@ class Drive:
         """Pass on requests to stop, and nothing else: the owner's thread is inside a step."""
         for command in decide(self.state, now, 0):
             if type(command) is c.Ask:
-                self._ask(command.row, command.reason, now)
+                self._ask(command, now)
 
     def next_at(self) -> float | None:
         """When to call `advance` again though nothing has ended."""
-        moments = [self._timers[0][0]] if self._timers else []
-        due = next_due(self.state)
-        if due is not None:
-            moments.append(due)
+        moments = [at for at in (self._patience.next_at(), next_due(self.state)) if at is not None]
         if self.deadline_at is not None and not self.state.deadline_reached:
             moments.append(self.deadline_at)
         return min(moments) if moments else None
@@ -190,10 +183,7 @@ class Drive:
 
     def stop_steps(self) -> None:
         """The lease is lost or nearly: whatever runs must stop now. From any thread."""
-        for row, call in list(self.calls.items()):
-            runtime = self._runtime_of.get(row)
-            if runtime is not None and not (runtime.killable and runtime.kill(call)):
-                runtime.ask(call, "lease_lost")
+        self._patience.stop_all()
 
     def settle_checkpoints(self, error: BaseException | None) -> None:
         dones, self.dones = self.dones, []
@@ -213,16 +203,15 @@ class Drive:
             if type(item) is tuple:
                 self._note_checkpoint(*item, now=now)
                 continue
-            row = item.row
-            if self.calls.get(row) is not item:
+            row: int = item.row
+            held: Call | None = self.calls.get(row)
+            if held is None or held is not item:
                 continue  # it was abandoned, or is of a lease long lost
             del self.calls[row]
-            del self._runtime_of[row]
-            if self._asked:
-                self._asked.pop(row, None)
-            if self.progress_of:
+            self._patience.forget(row)
+            fact = fact_of(held, self.state, now, self._keep)
+            if self.progress_of and type(fact) is not e.Parked:  # a step that polls is not done with what it said
                 self.progress_of.pop(row, None)
-            fact = fact_of(item, self.state, now, self._keep)
             if fact is not None:
                 apply(self.state, fact)
                 self.facts.append(fact)
@@ -250,21 +239,28 @@ class Drive:
         for command in decide(state, now, self._slots - len(self.calls)):
             kind = type(command)
             if kind is c.Start:
-                decisions.append(self._start_of(command.row, now))  # type: ignore[union-attr]
+                decisions.append(start_of(state, command.row, now))  # type: ignore[union-attr]
                 if command.alone:  # type: ignore[union-attr]
                     self._runtimes.alone.add((self.task_id, command.row))  # type: ignore[union-attr]
             elif kind is c.Decide or kind is c.Expand or kind is c.Expire:
                 self._fold(self._answer(command, now))
                 folded = True
             elif kind is c.Ask:
-                self._ask(command.row, command.reason, now)  # type: ignore[union-attr]
+                self._ask(command, now)
             elif kind is c.Probe:
                 if command.row not in self.calls:  # type: ignore[union-attr]
                     self._launch(command.row, "probe")  # type: ignore[union-attr]
                     folded = folded or self._took(now)
             else:
-                decisions.append(self._decision(command, now))
+                if kind is c.Revert and command.alone:  # type: ignore[union-attr]
+                    self._runtimes.alone.add((self.task_id, command.row))  # type: ignore[union-attr]
+                decisions.append(decision_of(command, state, now, self._clock.random() if kind is c.Schedule else 0.0))
         return not folded
+
+    def _ask(self, command: Any, now: float) -> None:
+        call = self.calls.get(command.row)
+        if call is not None:
+            self._patience.ask(call, command.reason, now)
 
     def _took(self, now: float) -> bool:
         """Whether an inline probe has answered already."""
@@ -272,46 +268,6 @@ class Drive:
             return False
         self._drain(now)
         return True
-
-    def _start_of(self, row: int, now: float) -> e.Started:
-        step = self.state.steps[row]
-        timeout_s = step.timeout_s  # type: ignore[union-attr]
-        return e.Started(row, self.state.attempt[row] + 1, None if timeout_s is None else now + timeout_s, now)
-
-    def _decision(self, command: c.Command, now: float) -> e.Event:
-        state = self.state
-        match command:
-            case c.Begin():
-                return e.Began(now)
-            case c.Reenter(row):
-                return e.Reentered(row, now)
-            case c.Revert(row, alone):
-                if alone:
-                    self._runtimes.alone.add((self.task_id, row))
-                step = state.steps[row]
-                assert step is not None
-                timeout_s = step.revert_timeout_s
-                deadline_at = None if timeout_s is None else now + timeout_s
-                return e.RevertStarted(row, state.revert_tries.get(row, 0) + 1, deadline_at, now)
-            case c.Schedule(row, delay_s, jitter):
-                return e.RetryScheduled(row, now + delay_s * (1 - jitter * self._clock.random()), now)
-            case c.FailScope(row):
-                return e.ScopeFailing(row, now)
-            case c.TurnScope(row):
-                return e.ScopeTurned(row, now)
-            case c.ResetScope(row):
-                return e.ScopeReset(row, now)
-            case c.Turn(goal):
-                return e.Turned(goal, now)
-            case c.Wait():
-                return e.Waited(now)
-            case c.Wake():
-                return e.Woke(now)
-            case c.Rest(reason, rows):
-                return e.Rested(reason, rows, now)
-            case c.End(ended):
-                return e.Ended(ended, now)
-        raise AssertionError(command)
 
     def _answer(self, command: c.Command, now: float) -> e.Event:
         """What a link's `when`, a list's length or the clock says."""
@@ -342,14 +298,18 @@ class Drive:
             function, wanted = step.undo, step.revert_isolation
         else:
             function, wanted = step.probing, step.probe_isolation
-        runtime, isolation = self._runtimes.of(wanted, alone and self._reference is not None)
+        if alone and wanted == "thread":
+            from holdfast.runtime.locate import can_run_elsewhere
+
+            alone = can_run_elsewhere(self._reference, state.ids[row], function)
+        runtime, isolation = self._runtimes.of(wanted, alone)
         call = Call(self, row, state.ids[row], step, what, function, {}, isolation, self._reference)
         if what == "execute":
             call.deadline_at = state.deadlines.get(row) if step.timeout_s is not None else None
         elif what == "revert" and step.revert_timeout_s is not None:
             call.deadline_at = self._clock.time() + step.revert_timeout_s
+        call.runtime = runtime
         self.calls[row] = call
-        self._runtime_of[row] = runtime
         try:
             if what == "execute":
                 if state.bindings[row]:
@@ -371,7 +331,7 @@ class Drive:
             return
         runtime.start(call)
         if call.deadline_at is not None and call.outcome is None:
-            self._later(call.deadline_at, call, "timeout")
+            self._patience.watch(call)
 
     def _context(self, call: Call, isolation: str) -> Context | AsyncContext:
         state, row = self.state, call.row
@@ -384,68 +344,17 @@ class Drive:
         call.context.event = opened(state.delivered.get(row))
         return call.context
 
-    # --- stopping ------------------------------------------------------------------------------------------------
-
-    def _ask(self, row: int, reason: str, now: float) -> None:
-        call = self.calls.get(row)
-        if call is None or self._asked.get(row) in (reason, "timeout", "abort"):
-            return
-        self._asked[row] = reason
-        runtime = self._runtime_of[row]
-        if reason in KILLED_AT_ONCE and runtime.killable:
-            call.stop_reason = reason
-            if runtime.kill(call):
-                return
-        runtime.ask(call, reason)
-        if reason == "abort":
-            self._later(now + self._grace_s(call), call, "abandon")
-        elif reason != "suspend" and call.isolation == "process":
-            self._later(now + self._grace_s(call), call, "kill")
-
-    def _grace_s(self, call: Call) -> float:
-        grace_s = call.step.grace_s if call.step is not None else None
-        return GRACE_S if grace_s is None else grace_s
-
-    def _later(self, at: float, call: Call, what: str) -> None:
-        heappush(self._timers, (at, next(self._count), call, what))
-
-    def _tick(self, now: float) -> None:
-        """Deadlines and graces that are over."""
-        while self._timers and self._timers[0][0] <= now:
-            _, _, call, what = heappop(self._timers)
-            if self.calls.get(call.row) is not call or call.outcome is not None:
-                continue
-            runtime = self._runtime_of[call.row]
-            if what == "timeout":
-                self._asked[call.row] = "timeout"
-                call.stop_reason = "timeout"
-                if not (runtime.killable and runtime.kill(call)):
-                    runtime.ask(call, "timeout")
-                    self._later(now + self._grace_s(call), call, "abandon")
-            elif what == "kill":
-                runtime.kill(call)
-            else:
-                self._abandon(call, runtime, now)
-
-    def _abandon(self, call: Call, runtime: Runtime, now: float) -> None:
-        if call.isolation == "inline":
-            return  # it runs on this very thread
+    def _abandon(self, call: Call, now: float) -> None:
+        """Its thread heeds nothing: leave it behind. What it still does is nobody's."""
         del self.calls[call.row]
-        del self._runtime_of[call.row]
-        self._asked.pop(call.row, None)
-        abandon = getattr(runtime, "abandon", None)
+        self._patience.forget(call.row)
+        abandon = getattr(call.runtime, "abandon", None)
         if abandon is not None:
             abandon(call)
-        if self.state.st[call.row] == S_REVERTING:
-            self._fold(e.RevertFailed(call.row, Failure.of(StepTimeout(_late(self.state, call.row))), now))
-        else:
-            self._fold(e.Abandoned(call.row, now))
+        self._fold(e.Abandoned(call.row, now))
 
 
 def _late(state: State, row: int) -> str:
     step = state.steps[row]
     assert step is not None
     return f"{state.ids[row]} did not end within its timeout of {step.timeout_s:g} s"
-
-
-__all__ = ["Drive", "RemoteError"]

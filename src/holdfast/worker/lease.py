@@ -154,8 +154,11 @@ class Lease:
             return False
         if worker.lock_path == self.lock_path:
             return True  # an earlier incarnation of this very process
+        return self._is_free(worker.lock_path)
+
+    def _is_free(self, lock_path: str) -> bool:
         try:
-            fd = os.open(worker.lock_path, os.O_RDWR | os.O_CLOEXEC)
+            fd = os.open(lock_path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return True
         except OSError:

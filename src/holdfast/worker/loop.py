@@ -85,6 +85,7 @@ class Worker:
         self._slots = 1 if runtimes.is_inline else settings.workers_max
         self.lease = lease or Lease(store, clock, settings, pool)
         self.jobs: dict[int, Job] = {}
+        self.lease.held = lambda: list(self.jobs)
         self._dirty: dict[int, None] = {}
         self._ended: set[int] = set()
         self._woken = threading.Event()
@@ -248,7 +249,9 @@ class Worker:
             flush=lambda drive, fact, done: self._flush(job_ref[0], fact, done),
             reference=row.reference,
             deadline_at=None if deadline_s is None else row.created_at + deadline_s,
+            grace_s=self._settings.grace_s,
         )
+        loaded.recorder.said = drive.progress_of
         job = Job(row, drive, loaded.recorder, loaded.seq)
         job_ref.append(job)
         if state.running:
@@ -315,6 +318,7 @@ class Worker:
 
     def _append(self, batch: list[tuple[Job, Append]], now: float) -> None:
         answers = self._store.append([append for _, append in batch])
+        self._runtimes.begin_batch()
         for (job, _), answer in zip(batch, answers, strict=True):
             facts, decisions = job.batch or ([], [])
             job.batch = None
@@ -324,6 +328,7 @@ class Worker:
                 raise answer
             else:
                 self._answered(job, answer, facts, decisions)
+        self._runtimes.end_batch()
 
     def _answered(self, job: Job, answer: Appended, facts: list[e.Event], decisions: list[e.Event]) -> None:
         job.recorder.appended(answer, facts, decisions)

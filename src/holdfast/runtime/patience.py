@@ -1,0 +1,83 @@
+"""How long user code may take: who was asked to stop, whose time is over, and what follows.
+
+Theory: asking is always possible and proves nothing. On a timeout or an abort, what can be killed is killed at once;
+what can't is asked, and abandoned when its grace is over. On a cancel a process is killed after its grace, everything
+else is waited for, so that CANCELLED is never said while code still runs. A suspend only asks.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any
+
+from holdfast.runtime.base import Call
+
+AT_ONCE = frozenset(("timeout", "abort", "lease_lost"))
+
+
+class Patience:
+    """For the calls of one drive. `grace_s`: where a step does not say."""
+
+    def __init__(self, calls: dict[int, Call], grace_s: float) -> None:
+        self._calls = calls
+        self._grace_s = grace_s
+        self._asked: dict[int, str] = {}
+        self._timers: list[tuple[float, int, Call, str]] = []
+        self._count = count()
+
+    def next_at(self) -> float | None:
+        return self._timers[0][0] if self._timers else None
+
+    def forget(self, row: int) -> None:
+        """The row's call has ended."""
+        if self._asked:
+            self._asked.pop(row, None)
+
+    def watch(self, call: Call) -> None:
+        """Hold the call to its deadline."""
+        assert call.deadline_at is not None
+        self._later(call.deadline_at, call, "timeout")
+
+    def ask(self, call: Call, reason: str, now: float) -> None:
+        """Ask the call to stop; once for each reason."""
+        if self._asked.get(call.row) in (reason, "timeout", "abort"):
+            return
+        self._asked[call.row] = reason
+        if reason in AT_ONCE and call.runtime.killable:
+            call.stop_reason = reason
+            if call.runtime.kill(call):
+                return
+        call.runtime.ask(call, reason)
+        if reason in AT_ONCE:
+            self._later(now + self._grace_of(call), call, "abandon")
+        elif reason != "suspend" and call.isolation == "process":
+            self._later(now + self._grace_of(call), call, "kill")
+
+    def tick(self, now: float) -> list[Call]:
+        """Act on what is over; the calls to be abandoned."""
+        abandoned = []
+        while self._timers and self._timers[0][0] <= now:
+            _, _, call, what = heappop(self._timers)
+            if self._calls.get(call.row) is not call or call.outcome is not None:
+                continue
+            if what == "timeout":
+                self.ask(call, "timeout", now)
+            elif what == "kill":
+                call.runtime.kill(call)
+            elif call.isolation != "inline":  # that one runs on this very thread
+                abandoned.append(call)
+        return abandoned
+
+    def stop_all(self) -> None:
+        """Everything must stop now: the lease is lost. From any thread."""
+        for call in list(self._calls.values()):
+            if not (call.runtime.killable and call.runtime.kill(call)):
+                call.runtime.ask(call, "lease_lost")
+
+    def _grace_of(self, call: Call) -> float:
+        step: Any = call.step
+        return self._grace_s if step is None or step.grace_s is None else float(step.grace_s)
+
+    def _later(self, at: float, call: Call, what: str) -> None:
+        heappush(self._timers, (at, next(self._count), call, what))
