@@ -196,8 +196,8 @@ def test_a_graph_is_ordered_by_data_and_by_links() -> None:
     plan = compile(graph("g", a, b, c, d).link(c, d).link("b", "d"))
     assert render(plan) == table("""
         0 | step | g/a | -> . | need 1 | scope 0 | y=#1
-        1 | step | g/b | -> 3* 0 | need 1 | scope 0 | x=#2
-        2 | step | g/c | -> 3* 1 | need 0 | scope 0
+        1 | step | g/b | -> 0 3* | need 1 | scope 0 | x=#2
+        2 | step | g/c | -> 1 3* | need 0 | scope 0
         3 | step | g/d | -> . | need 2 | scope 0
     """)
     assert (plan.links, plan.link_count) == ({2: frozenset({3}), 1: frozenset({3})}, {3: 2})
@@ -244,6 +244,25 @@ def test_in_a_graph_a_flow_gets_from_siblings_what_it_does_not_give_itself() -> 
     assert plan.ids[2] == "f/g/l/(open)"
     assert 2 in plan.succ[10]
     assert plan.need[2] == 1
+
+
+def test_in_a_graph_a_sibling_is_nearer_than_what_came_before_the_graph() -> None:
+    deep = linear("l", does("b", "x"), map_("m", does("c", "x", "i"), over="x", item="i"))
+    plan = compile(linear("f", gives("before", "x"), graph("g", deep, gives("sibling", "x"), does("d", "x"))))
+    assert render(plan) == table("""
+        0 | step | f/before | -> 1 | need 0 | scope 0
+        1 | open | f/g/(open) | -> 7 | need 1 | scope 1
+        2 | open | f/g/l/(open) | -> 3 | need 1 | scope 2
+        3 | step | f/g/l/b | -> 4 | need 1 | scope 2 | x=#7
+        4 | map | f/g/l/m | -> 5 | need 1 | scope 2 | over=#7
+          each of #7 gives -:
+          0 | step | c | -> . | need 0 | scope 0 | x=^#7, i=item
+        5 | close | f/g/l/m/(end) | -> 6 | need 1 | scope 2
+        6 | close | f/g/l/(close) | -> 9 | need 1 | scope 2
+        7 | step | f/g/sibling | -> 2 8 | need 1 | scope 1
+        8 | step | f/g/d | -> 9 | need 1 | scope 1 | x=#7
+        9 | close | f/g/(close) | -> . | need 2 | scope 1
+    """)
 
 
 def test_among_several_providers_the_last_that_links_lead_from_counts() -> None:

@@ -84,16 +84,16 @@ NAMES = st.sampled_from("abcd")
 
 
 @st.composite
-def flows(draw: st.DrawFn, depth: int = 3) -> Any:
-    """Flows of every pattern, in which any two may provide and require the same few names."""
+def flows(draw: st.DrawFn, depth: int = 3, patterns: tuple[Any, ...] = (linear, unordered, graph, map_)) -> Any:
+    """Flows of these patterns, in which any two may provide and require the same few names."""
     if depth == 0 or draw(st.integers(0, 3)) == 0:
         made = TAKES.with_options(bind={"x": draw(NAMES)}) if draw(st.booleans()) else STEP
         return made.with_options(provides=draw(st.none() | NAMES))
-    kind: Any = draw(st.sampled_from([linear, unordered, graph, map_]))
+    kind: Any = draw(st.sampled_from(patterns))
     retry: Any = draw(st.sampled_from([None, None, Retry(attempts=2), Retry(over="a", item="b")]))
     if kind is map_:
-        return map_("m", draw(flows(depth=depth - 1)), over=draw(NAMES), item=draw(NAMES), retry=retry)
-    children = draw(st.lists(flows(depth=depth - 1), max_size=4))
+        return map_("m", draw(flows(depth - 1, patterns)), over=draw(NAMES), item=draw(NAMES), retry=retry)
+    children = draw(st.lists(flows(depth - 1, patterns), max_size=4))
     named: list[Any] = [renamed(child, f"{child.name}{at}") for at, child in enumerate(children)]
     flow: Any = kind("f", *named, retry=retry)
     if kind is graph and len(named) > 1:

@@ -189,7 +189,7 @@ class Edges:
             if not targets:
                 continue
             row = ends[node]
-            succ[row] = rows = tuple([starts[target] for target in targets])
+            succ[row] = rows = tuple(sorted([starts[target] for target in targets]))
             for target in rows:
                 need[target] += 1
             if not self.before:
