@@ -1,0 +1,189 @@
+"""`holdfast run`: what it prints, that the same line goes on, and that neither Ctrl-C nor kill -9 loses anything."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+
+import pytest
+
+from tests.cli.conftest import Say, Shell
+
+
+def test_it_shows_the_trace_and_the_results(say: Say, shell: Shell) -> None:
+    done = say("run", "flows_for_cli.py:good", "network=lab", "times:=21")
+    assert done.code == 0
+    told = [line.split("s  ", 1)[-1] for line in done.out.splitlines()]
+    assert told[1:7] == [
+        "task RUNNING", "good/make_port RUNNING", "good/make_port SUCCEEDED", "good/use_port RUNNING",
+        "good/use_port SUCCEEDED", "task SUCCEEDED",
+    ]  # fmt: skip
+    assert done.out.splitlines()[-2:] == ['  port = "lab-1"', "  count = 42"]
+    assert "\x1b" not in done.out
+    assert shell.did() == ["make_port", "use_port"]
+
+
+def test_a_module_is_found_in_the_current_directory(shell: Shell) -> None:
+    done = shell("run", "flows_for_cli:good")
+    assert (done.code, done.err) == (0, "")
+    assert shell.did() == ["make_port", "use_port"]
+
+
+def test_the_same_tag_is_the_same_task(say: Say, shell: Shell) -> None:
+    first = say("run", "flows_for_cli.py:good", "--tag", "order-17", "-o", "json").json()
+    again = say("run", "flows_for_cli.py:good", "--tag", "order-17", "-o", "json")
+    assert (again.code, again.json()["uuid"]) == (0, first["uuid"])
+    assert shell.did() == ["make_port", "use_port"]
+
+
+def test_a_failure_is_undone_and_named(say: Say, shell: Shell) -> None:
+    (shell.directory / "broken").touch()
+    done = say("run", "flows_for_cli.py:failing")
+    assert done.code == 1
+    assert done.out.splitlines()[-1].endswith("FAILED: failing/boot: RuntimeError: no power; what was done is undone")
+    assert shell.did() == ["make_port", "boot", "unboot", "drop_port"]
+
+
+def test_json_is_one_document_and_nothing_else(say: Say) -> None:
+    document = say("run", "flows_for_cli.py:good", "-o", "json").json()
+    assert (document["state"], document["result"]) == ("SUCCEEDED", {"port": "public-1", "count": 2})
+    assert [step["id"] for step in document["steps"]] == ["good/make_port", "good/use_port"]
+
+
+def test_no_wait_only_asks_and_a_worker_does_it(say: Say, shell: Shell) -> None:
+    asked = say("run", "flows_for_cli.py:good", "--no-wait", "--tag", "t")
+    assert (asked.code, shell.did()) == (0, [])
+    assert shell("worker", "--until-idle").code == 0
+    assert say.task("t")["state"] == "SUCCEEDED"
+
+
+def test_it_leaves_the_tasks_of_others_alone(say: Say, shell: Shell) -> None:
+    say("run", "flows_for_cli.py:slow", "--no-wait", "--tag", "theirs")
+    assert say("run", "flows_for_cli.py:good").code == 0
+    assert say.task("theirs")["state"] == "PENDING"
+
+
+@pytest.mark.requirement("NOVA-13")
+def test_ctrl_c_suspends_and_says_how_to_go_on(shell: Shell) -> None:
+    run = shell.start("run", "flows_for_cli.py:slow", "--database", shell.database)
+    run.until("slow/nap RUNNING")
+    run.signal(signal.SIGINT)
+    done = run.end()
+    assert done.code == 7
+    last = done.out.splitlines()[-1]
+    assert last.startswith("go on with: holdfast task resume ")
+    (shell.directory / "awake").touch()
+    again = shell(*shlex.split(last.removeprefix("go on with: holdfast ")))
+    assert again.code == 0, again
+    assert shell.did() == ["make_port", "nap", "nap", "use_port"]
+
+
+def test_the_same_line_goes_on_after_ctrl_c(shell: Shell) -> None:
+    line = ("run", "flows_for_cli.py:slow", "--tag", "t")
+    run = shell.start(*line)
+    run.until("slow/nap RUNNING")
+    run.signal(signal.SIGINT)
+    assert run.end().code == 7
+    (shell.directory / "awake").touch()
+    assert shell(*line).code == 0
+    assert shell.did() == ["make_port", "nap", "nap", "use_port"]
+
+
+def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing(shell: Shell) -> None:
+    line = ("run", "flows_for_cli.py:hanging", "--tag", "t")
+    run = shell.start(*line)
+    run.until("hanging/deaf RUNNING")
+    run.signal(signal.SIGINT)
+    run.until("suspending")
+    run.signal(signal.SIGINT)
+    done = run.end()
+    assert done.code == 130
+    assert "left at once" in done.sentence()
+    (shell.directory / "awake").touch()
+    # The suspend was recorded: what interrupted it was found first, and it rests until it is asked to go on.
+    assert shell(*line).code in (0, 7)
+    assert shell(*line).code == 0
+    assert shell.did().count("make_port") == 1
+    assert shell.did()[-1] == "use_port"
+
+
+@pytest.mark.requirement("NOVA-14", "G1")
+def test_kill_9_and_the_same_line_goes_on(shell: Shell) -> None:
+    line = ("run", "flows_for_cli.py:slow", "--tag", "t")
+    run = shell.start(*line)
+    run.until("slow/nap RUNNING")
+    run.signal(signal.SIGKILL)
+    assert run.end().code == -signal.SIGKILL
+    (shell.directory / "awake").touch()
+    done = shell(*line)
+    assert done.code == 0
+    assert "task taken over" in done.out
+    assert shell.did() == ["make_port", "nap", "nap", "use_port"]
+
+
+def test_a_second_process_looks_on_and_takes_over_when_the_first_dies(shell: Shell) -> None:
+    line = ("run", "flows_for_cli.py:slow", "--tag", "t")
+    first = shell.start(*line)
+    first.until("slow/nap RUNNING")
+    second = shell.start(*line)
+    second.until("slow/nap RUNNING")
+    assert shell.did() == ["make_port", "nap"]
+    first.signal(signal.SIGKILL)
+    first.end()
+    second.until("task taken over")
+    (shell.directory / "awake").touch()
+    assert second.end().code == 0
+    assert shell.did() == ["make_port", "nap", "nap", "use_port"]
+
+
+def test_ctrl_c_of_one_who_looks_on_only_leaves(shell: Shell) -> None:
+    line = ("run", "flows_for_cli.py:slow", "--tag", "t")
+    first = shell.start(*line)
+    first.until("slow/nap RUNNING")
+    second = shell.start(*line)
+    second.until("slow/nap RUNNING")
+    second.signal(signal.SIGINT)
+    assert second.end().code == 130
+    (shell.directory / "awake").touch()
+    assert first.end().code == 0
+
+
+def test_sigterm_hands_the_task_over(shell: Shell) -> None:
+    line = ("run", "flows_for_cli.py:slow", "--tag", "t")
+    run = shell.start(*line)
+    run.until("slow/nap RUNNING")
+    run.signal(signal.SIGTERM)
+    assert run.end().code == 128 + signal.SIGTERM
+    (shell.directory / "awake").touch()
+    assert shell(*line).code == 0
+    assert shell.did() == ["make_port", "nap", "nap", "use_port"]
+
+
+def test_a_wait_that_takes_too_long_exits_124(say: Say, shell: Shell) -> None:
+    done = say("run", "flows_for_cli.py:slow", "--tag", "t", "--timeout", "0.3")
+    assert done.code == 124
+    assert "still RUNNING after 0.3 s" in done.sentence()
+    (shell.directory / "awake").touch()
+    assert say("run", "flows_for_cli.py:slow", "--tag", "t").code == 0
+
+
+def test_a_reader_that_goes_away_stops_no_task(shell: Shell) -> None:
+    run = shell.start("run", "flows_for_cli.py:slow", "--tag", "t")
+    run.until("slow/nap RUNNING")
+    assert run.process.stdout is not None
+    run.process.stdout.close()
+    (shell.directory / "awake").touch()
+    assert run.process.wait(60) == 0
+    assert shell.did() == ["make_port", "nap", "use_port"]
+
+
+def test_what_runs_in_a_process_of_its_own_dies_with_the_command(shell: Shell) -> None:
+    run = shell.start("run", "flows_for_cli.py:in_process", "--tag", "t")
+    run.until("in_process/child RUNNING")
+    watch = shell.start("task", "watch", "t")
+    watch.until("in_process/child RUNNING")
+    run.signal(signal.SIGKILL)
+    run.end()
+    done = shell("task", "abort", "t")
+    assert done.code == 3, done
+    assert watch.end().code == 3
