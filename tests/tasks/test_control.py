@@ -370,6 +370,18 @@ def test_a_rollback_beneath_somebody_elses_change_must_be_forced(desk: Desk) -> 
     assert give(desk, "rollback", task, force=True).accepted == "new task"
 
 
+def test_who_was_undone_stands_in_no_rollbacks_way(desk: Desk) -> None:
+    first, second = desk.submit("r"), desk.submit("r")
+    for task in (first, second):
+        begun(desk, task)
+        desk.end(task)
+    undo = give(desk, "rollback", second).task.id
+    with pytest.raises(VerbRefused):
+        give(desk, "rollback", first)
+    desk.end(undo)
+    assert give(desk, "rollback", first).accepted == "new task"
+
+
 def test_an_event_is_kept_and_wakes_who_waits(desk: Desk) -> None:
     task = desk.submit()
     begun(desk, task)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import bindparam, literal, null, or_, select
+from sqlalchemy import bindparam, exists, literal, null, or_, select
 
 from holdfast.core import states
 from holdfast.errors import PastPivot, RollbackSuperseded, TaskGone, VerbRefused
@@ -78,7 +78,8 @@ def _check_kept(at: TaskRow, now: float) -> None:
 
 
 def _check_unchanged(tx: Tx, at: TaskRow, request: Request) -> None:
-    """Refuse to undo beneath somebody who has built on it."""
+    """Refuse to undo beneath somebody who has built on it, and hasn't been undone."""
+    undone = tasks.alias()
     for claim in request.claims:
         if claim.mode != EXCLUSIVE:
             continue
@@ -90,6 +91,7 @@ def _check_unchanged(tx: Tx, at: TaskRow, request: Request) -> None:
                 tasks.c.id > at.id,
                 tasks.c.executed_at >= at.finished_at,
                 tasks.c.effect != "none",
+                ~exists().where(undone.c.rollback_of == tasks.c.id, undone.c.state == states.SUCCEEDED),
                 inputs.c.claims.contains(claims.to_text([claim])[1:-2], autoescape=True),
             )
             .order_by(tasks.c.id)

@@ -80,7 +80,15 @@ class Call(NamedTuple):
 
 
 def take(
-    tx: Tx, worker: str, *, generation: str, nonce: str, now: float, limit: int, pool: str, only: Collection[int] | None = None
+    tx: Tx,
+    worker: str,
+    *,
+    generation: str,
+    nonce: str,
+    now: float,
+    limit: int,
+    pool: str,
+    only: Collection[int] | None = None,
 ) -> list[TaskRow]:
     """Take up to `limit` tasks that are due, the highest priority first, then the oldest. Their rows, with the new
     tokens. Tasks whose `start_after` has come enter their queues first. `only`: these alone, whatever their pool."""
