@@ -68,6 +68,8 @@ class Tree:
     def _head(self, view: dict[str, Any]) -> Table:
         progress = view["progress"]
         row = Table.grid(padding=(0, 2))
+        for _ in range(6):
+            row.add_column(no_wrap=True)
         state = Text(view["state"], _COLOURS.get(view["state"], "bold blue"))
         waits = f"waits for its claims, number {view['queue_position']}" if view["queue_position"] else ""
         row.add_row(
@@ -76,26 +78,32 @@ class Tree:
             ProgressBar(100, progress["percent"], width=30),
             f"{progress['percent']:>3} %",
             f"{progress['completed']}/{progress['total']} steps",
-            Text(waits or view["uuid"], "dim"),
+            Text(waits, "dim"),
         )
         return row
 
     def _steps(self, look: Look) -> Branches:
         room = max(5, self._console.size.height - 6)
         steps = sorted(look.steps, key=lambda step: step.ord)
+        final = look.view["finish_time"] is not None
+        ahead = [] if final else look.ahead[: max(room // 3, room - len(steps))]
         # Where there are more than fit: those that run, and the latest.
         kept = {step.ord for step in [each for each in steps if each.state in _ACTIVE][-room:]}
         for step in reversed(steps):
-            if len(kept) >= room:
+            if len(kept) + len(ahead) >= room:
                 break
             kept.add(step.ord)
         hidden = len(steps) - len(kept)
+        top = look.view["task"]
         tree = Branches(Text(f"… {hidden} earlier steps" if hidden else "", "dim"), hide_root=not hidden)
-        groups: dict[str, Branches] = {"": tree}
+        groups: dict[str, Branches] = {"": tree, top: tree}
         for step in steps:
             if step.ord in kept:
                 group, _, name = step.node.rpartition("/")
                 _group(groups, group).add(self._step(step, name))
+        for node in ahead:
+            group, _, name = node.rpartition("/")
+            _group(groups, group).add(Text(f"· {name}", "dim"))
         return tree
 
     def _step(self, step: StepRow, name: str) -> RenderableType:

@@ -44,11 +44,13 @@ _UNDONE: Final = {
 
 
 class Look(NamedTuple):
-    """A task at one moment. `steps`: those that began last. `news`: seconds since it was accepted, and what
-    happened, since the look before."""
+    """A task at one moment. `steps`: those that began last. `ahead`: the ids of those that have not begun, if the plan
+    is no larger than a screen could show. `news`: seconds since it was accepted, and what happened, since the look
+    before."""
 
     view: dict[str, Any]
     steps: list[StepRow]
+    ahead: list[str]
     news: list[tuple[float, str]]
 
 
@@ -63,6 +65,7 @@ class Story:
         self._seq = after
         self._ids: list[str] = []
         self._rows: dict[str, int] = {}
+        self._plan: list[str] | None = None
         self._polling: set[int] = set()
         self._waits = False
 
@@ -71,6 +74,8 @@ class Story:
 
         def read(tx: Tx) -> tuple[float, dict[str, Any], list[StepRow], list[JournalRow]]:
             at = row.read(tx, self._task)
+            if self._plan is None:
+                self._plan = _steps_of(query.outline_of(tx, at)) if at.rollback_of is None else []
             steps = query.latest_steps(tx, self._task, STEPS_SEEN)
             return at.created_at, show.task(tx, at), steps, tx.journal(self._task, self._seq)
 
@@ -78,7 +83,8 @@ class Story:
         news = [(entry.at - since, line) for entry in journal if (line := self._line(entry)) is not None]
         if journal:
             self._seq = journal[-1].seq
-        return Look(view, steps, news)
+        begun = {step.node for step in steps}
+        return Look(view, steps, [step for step in self._plan or () if step not in begun], news)
 
     def _line(self, entry: JournalRow) -> str | None:
         from holdfast.store.journal import decode
@@ -104,6 +110,13 @@ class Story:
             self._rows[node] = len(self._ids)
             self._ids.append(node)
         return self._rows[node]
+
+
+def _steps_of(outline: str | None) -> list[str]:
+    """The ids of the plan's steps and maps, in its order."""
+    rows = [] if outline is None else json.loads(outline)[0]
+    names = [row[0] for row in rows if row[1] in ("step", "map")]
+    return names if len(names) <= STEPS_SEEN else []
 
 
 class Screen(Protocol):

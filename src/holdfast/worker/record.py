@@ -237,7 +237,8 @@ class Recorder:
         self._change(columns, "total", progress(state).total if state.inverse else state.total)
         self._change(columns, "progress_total", float(state.total_weight))
         self._pending = dict(columns)
-        columns["progress_done"] = self.done()
+        # With the share of those that run: what one has said must not be taken back because another ends.
+        columns["progress_done"] = self.done() + sum(self.weight_of(row) * told[0] for row, told in self.said.items())
         columns["completed"] = progress(state).completed if state.inverse else state.completed
         columns["updated_at"] = now
         if step is not None:
