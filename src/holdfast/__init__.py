@@ -6,6 +6,8 @@ loaded where it is used.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from holdfast.core.failure import Failure
 from holdfast.core.retry import Retry
 from holdfast.core.values import Secret, register
@@ -14,6 +16,9 @@ from holdfast.flow.patterns import Flow, graph, linear, map, unordered
 from holdfast.flow.step import Again, Done, NotDone, Probe, Step, Unknown, WaitFor, step
 from holdfast.run import Outcome, run, run_async
 from holdfast.runtime.context import AsyncContext, Context
+
+if TYPE_CHECKING:
+    from holdfast.local import Holdfast, Task, open
 
 __version__ = "0.1.0"
 
@@ -24,6 +29,7 @@ __all__ = [
     "Done",
     "Failure",
     "Flow",
+    "Holdfast",
     "HoldfastError",
     "NotDone",
     "Outcome",
@@ -32,15 +38,32 @@ __all__ = [
     "Secret",
     "Step",
     "Stopping",
+    "Task",
     "TaskFailed",
     "Unknown",
     "WaitFor",
     "graph",
     "linear",
     "map",
+    "open",
     "register",
     "run",
     "run_async",
     "step",
     "unordered",
 ]
+
+_OF_LOCAL = ("Holdfast", "Task", "open")
+
+
+def __getattr__(name: str) -> Any:
+    """The durable half, loaded when it is first asked for."""
+    if name in _OF_LOCAL:
+        from holdfast import local
+
+        return getattr(local, name)
+    raise AttributeError(f"module 'holdfast' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -132,8 +132,9 @@ def _adopted(journal: Sequence[JournalRow]) -> str | None:
     return None
 
 
-def rest_changed(store: Store, task: TaskRow, why: str, now: float) -> None:
-    """Let a task rest as `definition_changed`: its journal can't be folded, so the row says where it stood."""
+def rest_aside(store: Store, task: TaskRow, reason: str, error: BaseException, now: float) -> None:
+    """Let a task rest that this worker can't drive: its journal can't be folded (`definition_changed`), or folding or
+    deciding failed (`poison`). The row says where it stood."""
     from holdfast.core.states import TASK, api_state, hold
     from holdfast.store.base import Append
     from holdfast.store.journal import encode
@@ -147,10 +148,10 @@ def rest_changed(store: Store, task: TaskRow, why: str, now: float) -> None:
         columns |= {
             "state": api_state(phase),
             "hold": hold(phase),
-            "reason": "definition_changed",
-            "error": _error(why),
+            "reason": reason,
+            "error": _error(error),
         }
-    event: e.Event = e.Ended("ABORTED", now) if aborting else e.Rested("definition_changed", (), now)
+    event: e.Event = e.Ended("ABORTED", now) if aborting else e.Rested(reason, (), now)
 
     def then(tx: Tx) -> None:
         if aborting:
@@ -164,9 +165,9 @@ def rest_changed(store: Store, task: TaskRow, why: str, now: float) -> None:
     store.append([Append(task.id, task.token or "", task.seq, (), [row], projection=columns, then=then)])
 
 
-def _error(why: str) -> str:
+def _error(error: BaseException) -> str:
     import json
 
     from holdfast.core.failure import Failure
 
-    return json.dumps(Failure(("DefinitionChanged",), why).to_json())
+    return json.dumps(Failure.of(error).to_json())

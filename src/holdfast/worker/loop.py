@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core import events as e
+from holdfast.core.states import api_state, hold
 from holdfast.core.values import Stored, encode
 from holdfast.errors import FlowNotFound, HoldfastError, LeaseLost, TaskGone, WorldError
 from holdfast.runtime.drive import Drive
@@ -25,7 +26,7 @@ from holdfast.tasks.row import TaskRow
 from holdfast.tasks.row import lock as lock_row
 from holdfast.worker import report
 from holdfast.worker.lease import Lease
-from holdfast.worker.load import DefinitionChanged, fold_verbs, load, rest_changed
+from holdfast.worker.load import DefinitionChanged, fold_verbs, load, rest_aside
 from holdfast.worker.record import Recorder
 
 if TYPE_CHECKING:
@@ -116,7 +117,13 @@ class Worker:
         self.lease.start(self._lost_lease)
         while not self._stopped:
             now = self._clock.time()
-            if self.turn(now):
+            try:
+                did = self.turn(now)
+            except WorldError as error:
+                if not error.retryable:
+                    raise
+                did = False  # nothing is lost: all that was not stored is said again
+            if did:
                 continue
             if until is not None and until():
                 return
@@ -228,7 +235,12 @@ class Worker:
         try:
             loaded = load(self._store, row, self._flows, deaths_max=self._settings.deaths_max, unseal=self._unseal)
         except (DefinitionChanged, FlowNotFound, TaskGone) as error:
-            rest_changed(self._store, row, str(error), now)
+            rest_aside(self._store, row, "definition_changed", error, now)
+            return
+        except WorldError:
+            raise
+        except Exception as error:  # one bad task hurts no other
+            rest_aside(self._store, row, "poison", error, now)
             return
         state = loaded.state
         deadline_s = state.plan.options.deadline_s
@@ -274,11 +286,14 @@ class Worker:
                 self._dirty[job.task.id] = None
         batch = []
         for job in [self.jobs[task] for task in self._dirty if task in self.jobs]:
-            facts, decisions = job.drive.advance(now)
-            if facts or decisions:
-                job.batch = (facts, decisions)
-                then = self._then(job, decisions, now)
-                batch.append((job, job.recorder.append(job.token, job.seen, facts, decisions, now, then)))
+            try:
+                facts, decisions = job.drive.advance(now)
+                if facts or decisions:
+                    job.batch = (facts, decisions)
+                    then = self._then(job, decisions, now)
+                    batch.append((job, job.recorder.append(job.token, job.seen, facts, decisions, now, then)))
+            except Exception as error:
+                self._set_aside(job, error, now)
         self._dirty.clear()
         return batch
 
@@ -317,7 +332,13 @@ class Worker:
         return end
 
     def _append(self, batch: list[tuple[Job, Append]], now: float) -> None:
-        answers = self._store.append([append for _, append in batch])
+        try:
+            answers = self._store.append([append for _, append in batch])
+        except WorldError:
+            for job, _ in batch:  # nothing was stored; all of it is still to be said
+                job.batch = None
+                self._dirty[job.task.id] = None
+            raise
         self._runtimes.begin_batch()
         for (job, _), answer in zip(batch, answers, strict=True):
             facts, decisions = job.batch or ([], [])
@@ -325,7 +346,7 @@ class Worker:
             if isinstance(answer, LeaseLost):
                 self._lose(job)
             elif isinstance(answer, Exception):
-                raise answer
+                self._set_aside(job, answer, now)
             else:
                 self._answered(job, answer, facts, decisions)
         self._runtimes.end_batch()
@@ -403,6 +424,18 @@ class Worker:
         """Another worker has it."""
         job.drive.drop()
         self._forget(job)
+
+    def _set_aside(self, job: Job, error: Exception, now: float) -> None:
+        """This task can't be driven: it rests for a person, and the others go on."""
+        job.batch = None
+        job.drive.drop()
+        self._forget(job)
+        try:
+            phase = job.drive.state.phase
+            at = job.task._replace(seq=job.seen, state=api_state(phase), hold=hold(phase))
+            rest_aside(self._store, at, "poison", error, now)
+        except LeaseLost:
+            pass
 
     def _lost_lease(self, tasks: Sequence[int] | None) -> None:
         """The lease's thread says: these tasks, or (None) all, are no longer ours."""

@@ -47,7 +47,7 @@ class Recorder:
     def saw(self, seq: int, event: e.Event) -> None:
         """An event read from the journal, already folded."""
         kind = type(event)
-        if kind is e.Started:
+        if kind is e.Started or kind is e.RevertStarted:
             self._first(event.row, event.at)  # type: ignore[union-attr]
         elif kind is e.Parked or kind is e.Reentered or kind is e.Checkpointed:
             self._note(seq, event)
@@ -164,6 +164,7 @@ class Recorder:
             elif kind is e.Reentered:
                 found.append(self._row(event.row, "RUNNING", None))  # type: ignore[union-attr]
             elif kind is e.RevertStarted:
+                self._first(event.row, event.at)  # type: ignore[union-attr]
                 found.append(self._row(event.row, "REVERTING", None))  # type: ignore[union-attr]
             elif kind is e.RetryScheduled and event.row in self._ord:  # type: ignore[union-attr]
                 found.append(self._row(event.row, "WAITING", None))  # type: ignore[union-attr]
