@@ -338,7 +338,7 @@ class Compiler(Names):
         if frame.pattern == LINEAR:
             plan.need.append(0)
             plan.need += [1] * (count - 1)
-            plan.succ += [(row,) for row in range(first + 1, first + count)]
+            plan.succ += zip(range(first + 1, first + count))  # one-tuples: each leads to the next
             plan.succ.append(_NONE)
             self._bind_run(frame, steps, first)
             self._joined(frame, first, first + count - 1)
