@@ -44,7 +44,8 @@ class Child:
                 preexec_fn=lambda: _die_with(parent),
             )
         self.pid = self._process.pid
-        self._printed = 0
+        self.printed: list[str] = []  # what new_lines has given
+        self._read = 0
 
     def poll(self) -> int | None:
         """The exit code, or None while it runs; minus the signal's number where a signal ended it."""
@@ -53,11 +54,13 @@ class Child:
     def new_lines(self) -> list[str]:
         """The whole lines printed since the last call."""
         with open(self.output, "rb") as file:
-            file.seek(self._printed)
+            file.seek(self._read)
             text = file.read()
         whole = len(text) if self._process.poll() is not None else text.rfind(b"\n") + 1
-        self._printed += whole
-        return text[:whole].decode("utf-8", "replace").splitlines()
+        self._read += whole
+        lines = text[:whole].decode("utf-8", "replace").splitlines()
+        self.printed += lines
+        return lines
 
     def kill9(self) -> int:
         """kill -9 of the process and whatever it started; returns once it is gone, with its exit code."""

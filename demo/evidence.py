@@ -53,7 +53,7 @@ def last_power(calls: Sequence[Call]) -> str:
 
 
 def _exit(what: str, expected: int, found: int | None) -> Check:
-    return Check(f"`{what}` exits", expected, found)
+    return Check(f"{what} exits", expected, found)
 
 
 def _state(expected: str, found: str) -> Check:
@@ -64,16 +64,17 @@ def _end(calls: Sequence[Call]) -> Check:
     return Check("the machine, asked once more at the end, is", "On", last_power(calls))
 
 
-def ends_well(calls: Sequence[Call], *, code: int | None, state: str) -> list[Check]:
+def ends_well(calls: Sequence[Call], *, code: int | None, state: str, progress: str | None) -> list[Check]:
     return [
-        _exit("holdfast run", 0, code),
+        _exit("`holdfast run`", 0, code),
         _state("SUCCEEDED", state),
         Check("power changes asked of the BMC", [BUTTON, ON], resets(calls)),
         Check("steps, in the order in which the BMC heard them", STEPS, order(calls)),
-        Check("the wait saw the machine still on, then off", (True, 1), (looks(calls, "wait_off", "On") > 0,
-                                                                        looks(calls, "wait_off", "Off"))),
+        Check("the wait saw the machine still on", True, looks(calls, "wait_off", "On") > 0),
+        Check("and then off, and looked no more", 1, looks(calls, "wait_off", "Off")),
+        Check("the wait's progress was shown", True, progress is not None),
         _end(calls),
-    ]  # fmt: skip
+    ]
 
 
 def survives_kill(
@@ -103,8 +104,8 @@ def is_cancelled(
     return [
         Check("what the BMC had heard when the cancel was sent", STEPS[:3], order(before)),
         Check("power changes asked by then", [BUTTON], resets(before)),
-        _exit("holdfast task cancel", 3, verb),
-        _exit("holdfast run", 3, code),
+        _exit("`holdfast task cancel`", 3, verb),
+        _exit("`holdfast run`", 3, code),
         _state("CANCELLED", state),
         # A last look of the wait may have been on its way.
         Check("what the BMC heard after: the undo alone", ["soft_off (undo)"], names[names[:1] == ["wait_off"] :]),
@@ -116,15 +117,13 @@ def is_cancelled(
 def is_rolled_back(calls: Sequence[Call], *, code: int | None, state: str, revert: str) -> list[Check]:
     refused = "On by power_on: 500"
     return [
-        _exit("holdfast run", 1, code),
+        _exit("`holdfast run`", 1, code),
         _state("FAILED", state),
         Check("its undo", "done", revert),
         Check("power changes asked of the BMC", [BUTTON, refused, refused, refused, PUT_BACK], resets(calls)),
-        Check(
-            "steps, in the order in which the BMC heard them", [*STEPS[:5], "soft_off (undo)"], order(calls)
-        ),
+        Check("steps, in the order in which the BMC heard them", [*STEPS[:5], "soft_off (undo)"], order(calls)),
         _end(calls),
-    ]  # fmt: skip
+    ]
 
 
 def waits_for_person(
@@ -140,13 +139,13 @@ def waits_for_person(
     """`at_rest`: how many lines the log had when the first command had ended; `at_resume`: when the person came."""
     before, after = calls[:at_rest], calls[at_resume:]
     return [
-        _exit("holdfast run", 7, rest),
+        _exit("`holdfast run`", 7, rest),
         Check("the task's state and reason then", ("SUSPENDED", "on_failure"), resting),
         Check("what the BMC had heard by then", STEPS[:3], order(before)),
         Check("power changes asked by then: the button alone, nothing by force", [BUTTON], resets(before)),
         Check("the machine was then", "On", last_power(before)),
         Check("requests between the rest and the person", [], order(calls[at_rest:at_resume])),
-        _exit("holdfast task resume", 0, verb),
+        _exit("`holdfast task resume`", 0, verb),
         _state("SUCCEEDED", state),
         Check("what the BMC heard after: no finished step ran again", STEPS[2:], order(after)),
         Check("power changes asked after", [ON], resets(after)),

@@ -1,4 +1,5 @@
-"""The five scenes. Each plays real processes against its own machine and returns what it proves (evidence.py).
+"""The five scenes, each with its title as docstring. Each plays real processes against its own
+machine and returns what it proves (evidence.py).
 
 Every moment is a condition on the BMC's log or the end of a process, never a time. Where a guest must take its time,
 its `acpi_delay` is `hold`: it shuts down when the scene lets it.
@@ -6,19 +7,24 @@ its `acpi_delay` is `hold`: it shuts down when the scene lets it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from demo import evidence
-from demo.calls import Call
+from demo.children import Child
 from demo.evidence import Check
 from demo.stage import Stage
 
 Scene = Callable[[Stage], list[Check]]
 
 
-def seen_waiting(times: int, after: int = 0) -> Callable[[Sequence[Call]], bool]:
-    """The wait has been told "On" so often since line `after` of the log."""
-    return lambda calls: evidence.looks(calls[after:], "wait_off", "On") >= times
+def has_looked(stage: Stage, times: int, after: int = 0) -> Callable[[], bool]:
+    """Whether the wait has been told "On" so often since line `after` of the log."""
+    return lambda: evidence.looks(stage.node.calls()[after:], "wait_off", "On") >= times
+
+
+def progress_of_wait(command: Child) -> str | None:
+    """The first line in which the command says how far the wait is."""
+    return next((line.strip() for line in command.printed if "/wait_off" in line and "%" in line), None)
 
 
 def it_ends_well(stage: Stage) -> list[Check]:
@@ -26,14 +32,15 @@ def it_ends_well(stage: Stage) -> list[Check]:
     node = stage.node
     node.set("acpi_delay", "hold")
     command = stage.run("power_cycle")
-    stage.wait_for("the wait has looked three times", seen_waiting(3), command)
+    stage.wait_for("the wait has looked three times", has_looked(stage, 3), command)
+    stage.wait_for("its progress is shown", lambda: progress_of_wait(command) is not None, command)
     stage.show.act("the guest has shut down (acpi_delay removed)")
     node.clear("acpi_delay")
     code = stage.end(command)
     state = stage.task()["state"]
     calls = stage.last_look()
     stage.show.log(calls)
-    return evidence.ends_well(calls, code=code, state=state)
+    return evidence.ends_well(calls, code=code, state=state, progress=progress_of_wait(command))
 
 
 def kill_9_in_the_wait(stage: Stage) -> list[Check]:
@@ -41,13 +48,13 @@ def kill_9_in_the_wait(stage: Stage) -> list[Check]:
     node = stage.node
     node.set("acpi_delay", "hold")
     command = stage.run("power_cycle")
-    stage.wait_for("the wait has looked twice", seen_waiting(2), command)
+    stage.wait_for("the wait has looked twice", has_looked(stage, 2), command)
     killed = command.kill9()
     stage.print(command)
     stage.show.act(f"kill -9 {command.pid}, while the guest is still shutting down")
     at_kill = len(node.calls())
     again = stage.run("power_cycle")
-    stage.wait_for("the wait goes on in the new process", seen_waiting(2, at_kill), again)
+    stage.wait_for("the wait goes on in the new process", has_looked(stage, 2, at_kill), again)
     stage.show.act("the guest has shut down (acpi_delay removed)")
     node.clear("acpi_delay")
     code = stage.end(again)
@@ -64,11 +71,11 @@ def cancel_in_the_wait(stage: Stage) -> list[Check]:
     node = stage.node
     node.set("acpi_delay", "hold")
     command = stage.run("power_cycle")
-    stage.wait_for("the wait has looked twice", seen_waiting(2), command)
+    stage.wait_for("the wait has looked twice", has_looked(stage, 2), command)
     task = stage.task()["uuid"]
     at_cancel = len(node.calls())
     verb = stage.type("task", "cancel", task)
-    stage.wait_for("the undo looks at the machine", lambda calls: "soft_off (undo)" in evidence.order(calls), command)
+    stage.wait_for("the undo looks at the machine", lambda: "soft_off (undo)" in evidence.order(node.calls()), command)
     stage.show.act("the guest, whose button was pressed before the cancel, has shut down (acpi_delay removed)")
     node.clear("acpi_delay")
     code = stage.end(command)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,9 @@ class Stage:
     def _start(self, *words: str) -> Child:
         self._started += 1
         output = self.directory / f"{self.tag}.{self._started}.out"
-        return self.children.start([str(HOLDFAST), *words], output, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        # What somebody has set for their own Holdfast is not for this one.
+        env = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
+        return self.children.start([str(HOLDFAST), *words], output, env={**env, "PYTHONUNBUFFERED": "1"})
 
     def end(self, child: Child) -> int | None:
         """Wait for a command's end, showing what it prints; its exit code."""
@@ -67,12 +70,12 @@ class Stage:
         for child in self._typed:
             self.print(child)
 
-    def wait_for(self, what: str, condition: Any, child: Child) -> None:
-        """Wait until the BMC's log fulfils the condition. The command is expected to live until then."""
+    def wait_for(self, what: str, condition: Callable[[], bool], child: Child) -> None:
+        """Wait until the condition holds. The command is expected to live until then."""
 
         def met() -> bool:
             ended = child.poll()
-            if condition(self.node.calls()):
+            if condition():
                 return True
             if ended is not None:
                 raise RuntimeError(f"the command ended with {ended} before {what}")
