@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from tests.shape import repository
 
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
 LINE_CHARACTERS_MAX = 120
+# What is said to a tool at the end of a line may stand out, as ruff has it too.
+PRAGMA = re.compile(r"\s+# (?:type: ignore|noqa).*$")
 
 
 def test_no_source_file_is_longer_than_it_may_be() -> None:
@@ -29,6 +33,6 @@ def test_no_line_of_code_is_wider_than_the_page() -> None:
         f"{repository.name(path)}:{number}"
         for path in repository.python_files()
         for number, line in enumerate(repository.text(path).splitlines(), 1)
-        if len(line) > LINE_CHARACTERS_MAX
+        if len(PRAGMA.sub("", line)) > LINE_CHARACTERS_MAX
     ]
     assert wide == []
