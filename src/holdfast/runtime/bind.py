@@ -7,7 +7,6 @@ from typing import Any
 
 from holdfast.core.plan import MAP
 from holdfast.core.state import State, opened
-from holdfast.core.states import S_SUCCEEDED
 from holdfast.errors import UsageError
 
 
@@ -31,7 +30,7 @@ def revert_arguments(state: State, row: int) -> dict[str, Any]:
     result = opened(state.results[row]) if state.settled[row] else None
     if state.settled[row]:
         for name, value in outputs_of(step.provides, result).items():
-            if name in wanted:
+            if name in wanted and name not in arguments:  # what it was given wins: an update is undone to that
                 arguments[name] = value
     if "result" in wanted:
         arguments["result"] = result
@@ -64,6 +63,3 @@ def item_count(state: State, row: int) -> int:
     if not isinstance(value, (list, tuple)):
         raise UsageError(f"{state.ids[row]} goes over a list or a tuple, not over a {type(value).__name__}")
     return len(value)
-
-
-__all__ = ["S_SUCCEEDED", "item_count", "outputs_of", "revert_arguments", "step_arguments"]

@@ -1,0 +1,182 @@
+"""One task that a worker has: its drive, its recorder, its token; and what is written for it.
+
+When it is written, and what follows: worker/loop.py. How it came to be: worker/load.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from holdfast.core import events as e
+from holdfast.core.states import api_state, hold
+from holdfast.core.values import Stored, encode
+from holdfast.errors import HoldfastError, LeaseLost
+from holdfast.runtime.drive import Drive
+from holdfast.store.base import Append, Appended, Store, Tx
+from holdfast.tasks import finish, rest
+from holdfast.tasks.row import TaskRow
+from holdfast.worker import report
+from holdfast.worker.load import Loaded, fold_verbs, rest_aside
+
+if TYPE_CHECKING:
+    from holdfast.clock import Clock
+    from holdfast.runtime.choice import Runtimes
+    from holdfast.settings import Settings
+
+
+class Taken:
+    """See the module. `wake` tells the worker that its inbox has something."""
+
+    __slots__ = (
+        "_batch", "_clock", "_flushed_at", "_seal", "_settings", "_store", "_unseal", "drive", "recorder", "seen",
+        "task", "timer_at", "token",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        task: TaskRow,
+        loaded: Loaded,
+        store: Store,
+        runtimes: Runtimes,
+        *,
+        clock: Clock,
+        settings: Settings,
+        seal: Any,
+        unseal: Any,
+        wake: Callable[[], None],
+    ) -> None:
+        self.task = task
+        self.token = task.token or ""
+        self.seen = loaded.seq
+        self.recorder = loaded.recorder
+        self.timer_at: float | None = None
+        self._store = store
+        self._clock = clock
+        self._settings = settings
+        self._seal = seal
+        self._unseal = unseal
+        self._batch: tuple[list[e.Event], list[e.Event]] | None = None
+        self._flushed_at = 0.0
+        deadline_s = loaded.state.plan.options.deadline_s
+        self.drive = Drive(
+            loaded.state,
+            task_id=task.uuid,
+            runtimes=runtimes,
+            clock=clock,
+            slots=1 if runtimes.is_inline else settings.workers_max,
+            wake=wake,
+            keep=self._keep,
+            flush=self._flush,
+            reference=task.reference,
+            deadline_at=None if deadline_s is None else task.created_at + deadline_s,
+            grace_s=settings.grace_s,
+        )
+        self.recorder.said = self.drive.progress_of
+        if loaded.state.running:
+            self.drive.note(e.TakenOver(task.epoch, clock.time()))
+
+    def _keep(self, value: Any, name: str) -> Any:
+        return Stored.of(value, self._seal, name=name, bytes_max=self._settings.value_bytes_max)
+
+    # --- one append -----------------------------------------------------------------------------------------------
+
+    def advance(self, now: float) -> Append | None:
+        """What is to be written now; None: nothing."""
+        facts, decisions = self.drive.advance(now)
+        if not facts and not decisions:
+            return None
+        self._batch = (facts, decisions)
+        return self.recorder.append(self.token, self.seen, facts, decisions, now, self._then(decisions, now))
+
+    def _then(self, decisions: Sequence[e.Event], now: float) -> Callable[[Tx], None] | None:
+        """What goes with the end of the task, or with its coming to rest."""
+        last = decisions[-1] if decisions else None
+        if type(last) is e.Rested:
+            return partial(_rested, self.task.id, self.token, now)
+        if type(last) is e.Ended:
+            columns = self.recorder.end_columns(last, lambda value: encode(value, self._seal))
+            left = self.recorder.aftermath(last)
+            return partial(_ended, self.task.id, last.state, now, self._settings.retention_s, left, columns)
+        return None
+
+    def answered(self, answer: Appended) -> bool:
+        """The append was taken, whole or its facts only; whether the task is off this worker's hands by it."""
+        assert self._batch is not None
+        facts, decisions = self._batch
+        self._batch = None
+        self.recorder.appended(answer, facts, decisions)
+        self.seen = answer.seq
+        if not answer.accepted:
+            self.recorder.forget_columns()
+            self.drive.refused(fold_verbs(self.drive.state, answer.unseen, self._unseal))
+            return False
+        self.drive.accepted(decisions)
+        return bool(decisions) and type(decisions[-1]) in (e.Ended, e.Rested)
+
+    def unanswered(self) -> None:
+        """Nothing was stored: all of it is still to be said."""
+        self._batch = None
+
+    # --- facts alone ----------------------------------------------------------------------------------------------
+
+    def append_facts(self, facts: list[e.Event], now: float) -> None:
+        """Store what has happened and decide nothing. Raises: LeaseLost, WorldError."""
+        append = self.recorder.append(self.token, self.seen, facts, (), now, None)
+        answer = self._store.append([append])[0]
+        if isinstance(answer, Exception):
+            raise answer
+        self.recorder.appended(answer, facts, ())
+        if answer.unseen:
+            self.drive.saw(fold_verbs(self.drive.state, answer.unseen, self._unseal))
+            self.recorder.forget_columns()
+        self.seen = answer.seq
+
+    def _flush(self, drive: Drive, fact: e.Event, done: Callable[[BaseException | None], None]) -> None:
+        """Make one fact durable while the worker's thread is inside the step that reports it."""
+        drive.note(fact)
+        try:
+            self.append_facts([fact], self._clock.time())
+        except HoldfastError as error:
+            done(error)
+            return
+        drive.facts.clear()
+        drive.ask_now(self._clock.time())
+        done(None)
+
+    def hear(self) -> None:
+        """Fold what others have appended."""
+        rows = self._store.journal(self.task.id, self.seen)
+        if rows:
+            self.drive.saw(fold_verbs(self.drive.state, rows, self._unseal))
+            self.seen = rows[-1].seq
+            self.recorder.forget_columns()
+
+    def flush_progress(self, now: float) -> None:
+        """Write the latest progress of running steps, at most every `progress_interval_s`."""
+        if self.drive.progress_is_new and now - self._flushed_at >= self._settings.progress_interval_s:
+            self._flushed_at = now
+            self.drive.progress_is_new = False
+            said = [report.of(self.recorder, row, *told) for row, told in list(self.drive.progress_of.items())]
+            self._store.write(partial(report.write, self.task.id, self.token, self.recorder.done(), said, now))
+
+    def set_aside(self, error: Exception, now: float) -> None:
+        """This task can't be driven: it rests for a person."""
+        self.drive.drop()
+        phase = self.drive.state.phase
+        at = self.task._replace(seq=self.seen, state=api_state(phase), hold=hold(phase))
+        try:
+            rest_aside(self._store, at, "poison", error, now)
+        except LeaseLost:
+            pass
+
+
+def _rested(task: int, token: str, now: float, tx: Tx) -> None:
+    rest.rested(tx, task, token, now)
+
+
+def _ended(
+    task: int, state: str, now: float, retention_s: float, left: tuple[str, str], columns: dict[str, Any], tx: Tx
+) -> None:
+    finish.ended(tx, task, state, now, retention_s=retention_s, left=left, **columns)
