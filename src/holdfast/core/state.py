@@ -48,7 +48,7 @@ class State:
         "completed", "deadline_reached", "deadlines", "deaths", "deaths_max", "delivered", "done_extra", "done_weight",
         "doubts", "elements", "event_waits", "failed", "failing", "failures", "first_at", "forced", "frame", "frames",
         "goal", "ids", "incarnation", "index", "inputs", "inverse", "kind", "left", "lengths", "mailbox", "map_next",
-        "need", "no", "parked", "phase", "pivots", "plan", "ready", "reason", "release_claims", "resting", "results",
+        "need", "no", "parked", "phase", "pivots", "plan", "ready", "reason", "resting", "results",
         "revert_began", "revert_errors", "revert_tries", "reverted", "running", "scope", "scopes", "settled", "skips",
         "st", "static", "steps", "succ", "suspects", "timers", "to_probe", "total", "total_weight", "tries", "turned",
         "undo_heap", "undo_left", "undo_need", "undo_of", "undo_pred", "wake_at", "weight",
@@ -64,7 +64,18 @@ class State:
         self.resting: tuple[int, ...] = ()
         self.inverse = inverse  # a rollback task: its steps are another task's reverts
         self.deaths_max = deaths_max
-        # columns; those the plan shares are copied when the first map is laid out (ready.lay_out)
+        self._make_columns(plan, size)
+        self._make_forward(size)
+        self._make_back()
+        # progress: weights of the plan's rows are whole, the shares of map elements exact fractions
+        self.done_weight = 0
+        self.done_extra: Fraction | int = 0
+        self.total_weight = sum(plan.weight)
+        self.completed = 0
+        self.total = plan.kind.count(0)
+
+    def _make_columns(self, plan: Plan, size: int) -> None:
+        """Those that the plan shares are copied when the first map is laid out (core/ready.py)."""
         self.static = size
         self.ids = plan.ids
         self.kind = plan.kind
@@ -89,7 +100,8 @@ class State:
         self.closes: dict[int, int] = {}  # CLOSE of a map -> its MAP row
         self.index: dict[str, int] | None = None
         self.at = 0.0  # when the last event was that may open a scope
-        # forward
+
+    def _make_forward(self, size: int) -> None:
         self.ready: deque[int] = deque()
         self.running: dict[int, None] = {}
         self.left = size
@@ -117,9 +129,9 @@ class State:
         self.deadline_reached = False
         self.cancel_reverts = True
         self.asked_undo = False
-        self.release_claims = False  # when it rests
         self.forced: str | None = None
-        # back
+
+    def _make_back(self) -> None:
         self.turned = False
         self.undo_need: dict[int, int] = {}
         self.undo_pred: dict[int, list[int]] = {}
@@ -130,12 +142,6 @@ class State:
         self.revert_tries: dict[int, int] = {}
         self.revert_errors: dict[int, Failure] = {}
         self.reverted = 0
-        # progress: weights of the plan's rows are whole, the shares of map elements exact fractions
-        self.done_weight = 0
-        self.done_extra: Fraction | int = 0
-        self.total_weight = sum(plan.weight)
-        self.completed = 0
-        self.total = plan.kind.count(0)
 
     def row_of(self, step_id: str) -> int:
         """The row with that id, or -1."""

@@ -32,7 +32,6 @@ def abort_asked(state: State, event: e.AbortAsked) -> None:
 
 def suspend_asked(state: State, event: e.SuspendAsked) -> None:
     rows.move(state, "suspend")
-    state.release_claims = event.release_claims
     if state.phase.startswith("SUSPENDED"):
         state.reason = "asked"
 
