@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from demo.__main__ import main
 from demo.calls import Call
 from demo.children import ROOT, members, until
 from demo.evidence import Check
+from demo.program import main
 from demo.scenes import SCENES
 from demo.show import Show
 from demo.stage import Stage
@@ -83,7 +83,7 @@ def test_equal_readings_are_one_line() -> None:
 
 HANGING = """
 import signal, sys
-from demo import __main__ as program
+from demo import program
 def hanging(stage):
     "A scene that never ends"
     deaf = ["sh", "-c", "trap '' TERM INT; sleep 1000; sleep 1000"]
@@ -92,7 +92,7 @@ def hanging(stage):
     print("GROUPS", *stage.children.groups, flush=True)
     stage.end(child)
 for number in program.STOPS:
-    signal.signal(number, program._interrupt)
+    signal.signal(number, program.as_interrupt)
 sys.exit(program.main([hanging]))
 """
 
