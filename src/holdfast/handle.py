@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from holdfast.core.failure import Failure
 from holdfast.core.states import FINAL, api_state
@@ -17,16 +17,32 @@ from holdfast.errors import TaskFailed, WaitTimeout
 from holdfast.flow.compile import compile
 from holdfast.flow.outline import digest, outline
 from holdfast.flow.registry import find
-from holdfast.store.base import StepRow, Tx
+from holdfast.store.base import StepRow, Store, Tx
 from holdfast.tasks import adopt as adopting
 from holdfast.tasks import control, query, row, show
 from holdfast.tasks.row import TaskRow
 
 if TYPE_CHECKING:
-    from holdfast.local import Holdfast
+    from holdfast.clock import Clock
+    from holdfast.flow.patterns import Flow
+    from holdfast.seal import Sealer
+    from holdfast.settings import Settings
 
+T = TypeVar("T")
 _FINAL = frozenset(api_state(phase) for phase in FINAL)
 _AT_REST = _FINAL | {"SUSPENDED"}
+
+
+class Database(Protocol):
+    """What a handle needs of the database that its task is in."""
+
+    store: Store
+    flows: tuple[Flow, ...]
+    settings: Settings
+    clock: Clock
+    sealer: Sealer
+
+    def write(self, fn: Callable[[Tx, float], T]) -> T: ...
 
 
 class Task:
@@ -36,7 +52,7 @@ class Task:
     where its state doesn't allow them; repeating one is no error.
     """
 
-    def __init__(self, hold: Holdfast, row_id: int, uuid: str, *, replayed: bool = False) -> None:
+    def __init__(self, hold: Database, row_id: int, uuid: str, *, replayed: bool = False) -> None:
         self._hold = hold
         self._id = row_id
         self.id = uuid
@@ -61,7 +77,7 @@ class Task:
     def results(self) -> dict[str, Any]:
         """What its steps provided, once it has SUCCEEDED; else {}."""
         text = self._row().result
-        found: dict[str, Any] = {} if text is None else decode(text, self._hold._sealer.unseal)
+        found: dict[str, Any] = {} if text is None else decode(text, self._hold.sealer.unseal)
         return found
 
     @property
@@ -101,7 +117,7 @@ class Task:
 
         Raises: WaitTimeout: it goes on.
         """
-        clock = self._hold._clock
+        clock = self._hold.clock
         end = None if timeout_s is None else clock.monotonic() + timeout_s
         store = self._hold.store
         while True:
@@ -154,12 +170,16 @@ class Task:
     def rollback(self, *, force: bool = False) -> Task:
         """Undo: a moving task once it has stopped; an ended one by a new task, which is returned."""
         return self._verb(
-            lambda tx, now: control.rollback(tx, self._id, now, actor="library", uuid=self._hold._uuid7(), force=force)
+            lambda tx, now: control.rollback(
+                tx, self._id, now, actor="library", uuid=self._hold.clock.uuid7(), force=force
+            )
         )
 
     def retry(self) -> Task:
         """The same request again, as a new task, which is returned."""
-        return self._verb(lambda tx, now: control.retry(tx, self._id, now, actor="library", uuid=self._hold._uuid7()))
+        return self._verb(
+            lambda tx, now: control.retry(tx, self._id, now, actor="library", uuid=self._hold.clock.uuid7())
+        )
 
     def force_fail(self, reason: str) -> Task:
         """An administrator's last word: FAILED now, whatever its steps still do."""
@@ -179,7 +199,7 @@ class Task:
         that would mean. Raises: VerbRefused, FlowNotFound."""
         plan = compile(find(self._row().reference, self._hold.flows))
         text = outline(plan)
-        return self._hold._write(
+        return self._hold.write(
             lambda tx, now: adopting.adopt(
                 tx, self._id, plan, now, digest=digest(plan), outline=text, actor="library", dry_run=dry_run
             )
@@ -190,10 +210,10 @@ class Task:
         return self._hold.settings.retention_s
 
     def _kept(self, value: Any) -> Any:
-        return None if value is None else Stored.of(value, self._hold._sealer.seal, name="the value")
+        return None if value is None else Stored.of(value, self._hold.sealer.seal, name="the value")
 
     def _verb(self, fn: Callable[[Tx, float], control.Answer]) -> Task:
-        answer = self._hold._write(fn)
+        answer = self._hold.write(fn)
         if answer.task.id == self._id:
             return self
         return Task(self._hold, answer.task.id, answer.task.uuid, replayed=answer.accepted == control.REPLAYED)

@@ -70,8 +70,8 @@ class Holdfast:
         self.url = url
         self.settings = settings
         self.flows: tuple[Flow, ...] = tuple(flows() if callable(flows) else flows)
-        self._clock = clock
-        self._sealer = Sealer(settings.read_keys)
+        self.clock = clock
+        self.sealer = Sealer(settings.read_keys)
         self._workers: list[Worker] = []
         self._threads: list[threading.Thread] = []
         self._closed = False
@@ -107,7 +107,7 @@ class Holdfast:
             flow=plan.name,
             version=plan.version,
             reference=reference_of(flow, self.flows),
-            inputs=self._inputs_text(given, self._sealer.seal),
+            inputs=self._inputs_text(given, self.sealer.seal),
             canonical=self._canonical(given) if tag is not None else None,
             claims=claims_of(claims),
             tag=tag,
@@ -119,7 +119,7 @@ class Holdfast:
             priority=priority,
             pool=pool or self.settings.pool,
         )
-        found = self._write(lambda tx, now: submit.submit(tx, request, now, self._clock.uuid7()))
+        found = self.write(lambda tx, now: submit.submit(tx, request, now, self.clock.uuid7()))
         return Task(self, found.task.id, found.task.uuid, replayed=found.replayed)
 
     def _inputs_text(self, given: dict[str, Any], seal: Callable[[str], str]) -> str:
@@ -133,7 +133,7 @@ class Holdfast:
 
         def mark(text: str) -> str:
             sealed.append(text)
-            return self._sealer.mark(text)
+            return self.sealer.mark(text)
 
         text = self._inputs_text(given, mark)
         return text if sealed else None
@@ -181,7 +181,7 @@ class Holdfast:
             raise HoldfastClosed
         path = sqlite_path(self.url)
         lease = Lease(
-            self.store, self._clock, self.settings, self.settings.pool if only is None else f"task {only.id}",
+            self.store, self.clock, self.settings, self.settings.pool if only is None else f"task {only.id}",
             lock_prefix=None if path == ":memory:" else path,
         )  # fmt: skip
         inherit = () if lease.lock_fd is None else (lease.lock_fd,)
@@ -192,9 +192,9 @@ class Holdfast:
             value_bytes_max=self.settings.value_bytes_max,
         )
         worker = Worker(
-            self.store, runtimes, clock=self._clock, settings=self.settings, flows=self.flows,
-            pool=self.settings.pool, only=None if only is None else (only._id,), seal=self._sealer.seal,
-            unseal=self._sealer.unseal, lease=lease,
+            self.store, runtimes, clock=self.clock, settings=self.settings, flows=self.flows,
+            pool=self.settings.pool, only=None if only is None else (only._id,), seal=self.sealer.seal,
+            unseal=self.sealer.unseal, lease=lease,
         )  # fmt: skip
         self._workers.append(worker)
         return worker
@@ -217,7 +217,7 @@ class Holdfast:
 
     def purge(self) -> int:
         """Delete tasks whose retention is over; how many."""
-        now, gone = self._clock.time(), 0
+        now, gone = self.clock.time(), 0
         while True:
             purged = self.store.write(lambda tx: retention.purge(tx, now))
             gone += purged.tasks
@@ -242,15 +242,13 @@ class Holdfast:
 
     # --- for Task -------------------------------------------------------------------------------------------------
 
-    def _write(self, fn: Callable[[Tx, float], T]) -> T:
-        now = self._clock.time()
+    def write(self, fn: Callable[[Tx, float], T]) -> T:
+        """What `fn` made of a transaction, now; this process's workers hear of it at once."""
+        now = self.clock.time()
         answer = self.store.write(lambda tx: fn(tx, now))
         for worker in self._workers:
             worker.poke()
         return answer
-
-    def _uuid7(self) -> str:
-        return self._clock.uuid7()
 
 
 __all__ = ["Holdfast", "Task", "open"]
