@@ -114,8 +114,8 @@ class Worker:
 
     def is_idle(self) -> bool:
         """Whether nothing is left that this worker could do now or after a while: none of its tasks, none due, none
-        that time alone will make due."""
-        return not self.taken and self._next_due is None and not self._poked
+        that time alone will make due, none of a worker that has died and whose steps are just leaving."""
+        return not self.taken and self._next_due is None and not self._poked and not self.lease.expects
 
     def _pause_s(self, now: float) -> float | None:
         moments = [at for taken in self.taken.values() if (at := taken.drive.next_at()) is not None]
@@ -234,7 +234,8 @@ class Worker:
 
     def _note_end(self, task: int) -> None:
         self._ended.add(task)
-        self._woken.set()
+        if not self._woken.is_set():  # who waits clears it before looking at what has ended
+            self._woken.set()
 
     # --- writing --------------------------------------------------------------------------------------------------
 
