@@ -60,6 +60,7 @@ class Lease:
         self._stop = threading.Event()
         self._mutex = threading.Lock()
         self.held: Callable[[], Sequence[int]] = lambda: ()
+        self.expects = False  # a worker of this host is dead, and its lock is still held: by a child that is leaving
         self.lock_path: str | None = None
         self.lock_fd: int | None = None
         if lock_prefix is not None:
@@ -133,13 +134,14 @@ class Lease:
         """Set free the tasks of workers that are dead: on this host whose lock nobody holds, elsewhere whose lease
         has run out."""
         others = [worker for worker in self._store.read(rows.alive) if worker.id != self.id]
-        freed = False
+        freed = self.expects = False
         for worker in others:
             if worker.heartbeat_at + worker.lease_s <= now:
                 seen: float | None = worker.heartbeat_at
             elif self._is_gone(worker):
                 seen = None
             else:
+                self.expects = self.expects or self._is_leaving(worker)
                 continue
             if self._store.write(partial(_bury, worker.id, now, seen)):
                 freed = True
@@ -155,6 +157,18 @@ class Lease:
         if worker.lock_path == self.lock_path:
             return True  # an earlier incarnation of this very process
         return self._is_free(worker.lock_path)
+
+    def _is_leaving(self, worker: rows.WorkerRow) -> bool:
+        """Whether a worker of this host is dead though its lock is held."""
+        if worker.lock_path is None or worker.host != self._host or worker.boot != self._boot:
+            return False
+        try:
+            os.kill(worker.pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            pass  # somebody else's
+        return False
 
     def _is_free(self, lock_path: str) -> bool:
         try:

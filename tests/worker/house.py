@@ -1,0 +1,150 @@
+"""Real workers in real processes on one file, a witness that only the steps write, and knobs that steps look at."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from holdfast.local import Holdfast
+from holdfast.local import open as open_database
+
+REPOSITORY = Path(__file__).parents[2]
+PATIENCE_S = 60.0  # for what must happen; only a test that fails waits for it
+LOOK_S = 0.01
+
+
+class Line(NamedTuple):
+    """What one step said: `what`, and what its context said of the entry."""
+
+    what: str
+    step: str
+    attempt: int
+    key: str
+    pid: int
+    extra: Any
+
+
+def tell(at: str, ctx: Any, what: str, extra: Any = None) -> None:
+    """Append a line in one write, so a kill leaves it out or whole."""
+    words = [what, ctx.step_id, ctx.attempt, ctx.idempotency_key, os.getpid(), extra]
+    fd = os.open(Path(at, "witness"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(fd, (json.dumps(words) + "\n").encode())
+    finally:
+        os.close(fd)
+
+
+def knob(at: str, name: str) -> bool:
+    return Path(at, name).exists()
+
+
+def until(fact: Callable[[], object], what: str = "it") -> None:
+    """Look until the fact holds."""
+    pause = threading.Event()
+    for _ in range(int(PATIENCE_S / LOOK_S)):
+        if fact():
+            return
+        pause.wait(LOOK_S)
+    raise AssertionError(f"{what} has not happened")
+
+
+class WorkerProcess:
+    """See process.py."""
+
+    def __init__(self, url: str, settings: dict[str, Any]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.worker.process", url, json.dumps(settings)],
+            cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.pid = self.process.pid
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n"
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """As the kernel does when memory is short, or a person with kill -9."""
+        self.process.kill()
+        self.end()
+
+    def leave(self) -> int:
+        """Ask it to go once it has nothing to do; its exit code."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self.end()
+
+    def end(self) -> int:
+        code = self.process.wait(PATIENCE_S)
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+        return code
+
+
+class House:
+    """One directory: a database, a witness, knobs, and everything opened on them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.at = str(directory)
+        self.url = f"sqlite:///{directory / 'tasks.db'}"
+        self._opened: list[Holdfast] = []
+        self._workers: list[WorkerProcess] = []
+
+    def open(self, **settings: Any) -> Holdfast:
+        opened = open_database(self.url, **settings)
+        self._opened.append(opened)
+        return opened
+
+    def worker(self, **settings: Any) -> WorkerProcess:
+        started = WorkerProcess(self.url, settings)
+        self._workers.append(started)
+        return started
+
+    def turn(self, *names: str) -> None:
+        for name in names:
+            (self.directory / name).touch()
+
+    def turn_off(self, *names: str) -> None:
+        for name in names:
+            (self.directory / name).unlink(missing_ok=True)
+
+    # --- the witness ----------------------------------------------------------------------------------------------
+
+    def lines(self) -> list[Line]:
+        witness = self.directory / "witness"
+        return [Line(*json.loads(line)) for line in witness.read_text().splitlines()] if witness.exists() else []
+
+    def said(self) -> list[str]:
+        return [line.what for line in self.lines()]
+
+    def until_said(self, what: str, times: int = 1) -> Line:
+        """The line with which it was said for the nth time."""
+        until(lambda: self.said().count(what) >= times, f"{what!r} ({times} times; said: {self.said()})")
+        return [line for line in self.lines() if line.what == what][times - 1]
+
+    def close(self) -> None:
+        for worker in self._workers:
+            if worker.process.poll() is None:
+                worker.process.send_signal(signal.SIGCONT)
+                worker.process.kill()
+            worker.end()
+        self.turn("go")
+        for opened in self._opened:
+            opened.close()
+
+
+def is_there(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
