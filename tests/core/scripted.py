@@ -7,6 +7,7 @@ from typing import Any
 
 from holdfast.clock import Clock
 from holdfast.core import events as e
+from holdfast.core.doubt import poisons
 from holdfast.core.machine import replay
 from holdfast.core.plan import Plan
 from holdfast.core.state import State
@@ -83,7 +84,7 @@ class Script:
             self.state, task_id="t", runtimes=runtimes, clock=self.clock, slots=self.slots, reference="x"
         )
         if self.state.running:
-            self.drive.note(e.TakenOver(2, self.clock.now))
+            self.drive.note(e.TakenOver(2, self.clock.now, poisons(self.state)))
 
     def crash(self) -> None:
         """The worker dies: what was not in the journal is gone."""

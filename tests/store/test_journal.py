@@ -40,7 +40,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "answers": st.dictionaries(TEXTS, st.tuples(TEXTS, PLAIN), max_size=3),
     **dict.fromkeys(("result", "checkpoint", "value", "payload"), PLAIN),
     **dict.fromkeys(("attempt", "entries", "epoch", "length"), st.integers(0, 99)),
-    **dict.fromkeys(("revert", "release_claims", "yes"), st.booleans()),
+    **dict.fromkeys(("poisoned", "release_claims", "revert", "yes"), st.booleans()),
     **dict.fromkeys(("event", "deadline_at", "why"), st.none() | TEXTS),
     **dict.fromkeys(("actor", "reason", "name", "goal", "state", "digest", "verdict"), TEXTS),
     "deadline_at": st.none() | TIMES,

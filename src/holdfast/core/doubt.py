@@ -23,7 +23,7 @@ def died(state: State, event: e.Died) -> None:
     state.deaths += 1
     state.suspects[event.row] = None
     state.running.pop(event.row, None)
-    _in_doubt(state, event.row, event.at)
+    _in_doubt(state, event.row, event.at, event.poisoned)
 
 
 def taken_over(state: State, event: e.TakenOver) -> None:
@@ -33,12 +33,16 @@ def taken_over(state: State, event: e.TakenOver) -> None:
     rows = list(state.running)
     state.running.clear()
     for row in rows:
-        _in_doubt(state, row, event.at)
+        _in_doubt(state, row, event.at, event.poisoned)
 
 
-def _in_doubt(state: State, row: int, at: float) -> None:
+def poisons(state: State) -> bool:
+    """Whether one more death is one too many."""
+    return state.deaths + 1 >= state.deaths_max
+
+
+def _in_doubt(state: State, row: int, at: float, poisoned: bool | None) -> None:
     """The row was in flight when its worker or process died: what its author said decides."""
-    poisoned = state.deaths >= state.deaths_max
     if state.st[row] == S_REVERTING:
         rows.back_to_heap(state, row)
         if poisoned:

@@ -63,10 +63,12 @@ class Delivered(NamedTuple):
 
 
 class TakenOver(NamedTuple):
-    """A worker took the task from a dead one; what was in flight is in doubt."""
+    """A worker took the task from a dead one; what was in flight is in doubt. `poisoned`: that was one death too many
+    (`deaths_max`), which the event says because the setting may be another when the journal is read again."""
 
     epoch: int
     at: float
+    poisoned: bool = False
 
 
 class Succeeded(NamedTuple):
@@ -107,11 +109,12 @@ class Interrupted(NamedTuple):
 
 
 class Died(NamedTuple):
-    """The process that ran the step died by itself."""
+    """The process that ran the step died by itself. `poisoned`: as in TakenOver."""
 
     row: int
     why: str
     at: float
+    poisoned: bool = False
 
 
 class Abandoned(NamedTuple):

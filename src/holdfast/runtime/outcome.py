@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from holdfast.core import events as e
+from holdfast.core.doubt import poisons
 from holdfast.core.failure import Failure
 from holdfast.core.state import State
 from holdfast.errors import StepError, StepTimeout, UsageError
@@ -31,7 +32,7 @@ def fact_of(call: Call, state: State, now: float, keep: Keep | None) -> e.Event 
     if how == "raised":
         return _failed(call, failure_of(what), now)
     if how == "died":
-        return e.Died(call.row, what, now)
+        return e.Died(call.row, what, now, poisons(state))
     if call.stop_reason == "timeout" or what == "timeout":
         step: Any = call.step
         timeout_s = step.revert_timeout_s if call.what == "revert" else step.timeout_s
@@ -40,7 +41,7 @@ def fact_of(call: Call, state: State, now: float, keep: Keep | None) -> e.Event 
     if how == "killed":
         # Who is killed for an undo or an abort is not entered again; anybody else's effect is in doubt.
         asked = call.stop_reason in ("cancel", "rollback", "sibling_failed", "abort", "lease_lost")
-        return e.Interrupted(call.row, now) if asked else e.Died(call.row, "killed", now)
+        return e.Interrupted(call.row, now) if asked else e.Died(call.row, "killed", now, poisons(state))
     if not call.began:
         return e.Withdrawn(call.row, now)
     if call.stop_reason is None:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core import events as e
+from holdfast.core.doubt import poisons
 from holdfast.core.states import api_state, hold
 from holdfast.core.values import Stored, encode
 from holdfast.errors import HoldfastError, LeaseLost
@@ -75,7 +76,7 @@ class Taken:
         )
         self.recorder.said = self.drive.progress_of
         if loaded.state.running:
-            self.drive.note(e.TakenOver(task.epoch, clock.time()))
+            self.drive.note(e.TakenOver(task.epoch, clock.time(), poisons(loaded.state)))
 
     def _keep(self, value: Any, name: str) -> Any:
         return Stored.of(value, self._seal, name=name, bytes_max=self._settings.value_bytes_max)
