@@ -1,0 +1,221 @@
+"""The disk: one SQLite database in memory that all simulated processes share, each by a line of its own which fails
+when it is told to.
+
+Theory: the SQL is the real one, and so are the store, its writer and its transactions; only the connection is ours.
+One thread runs everything and no transaction stays open between two calls, so one real connection serves every
+process. A process that dies in the middle of a transaction leaves it open, and the disk rolls it back, as SQLite does
+for the next one that opens the file. What was committed without `synchronous=FULL` is forgotten by a power cut.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any, Final
+
+from holdfast.store.schema import metadata
+from holdfast.store.sqlite import MEMORY, SqliteStore, connect_file
+
+BEGIN: Final = "BEGIN IMMEDIATE"
+READ: Final = "PRAGMA query_only=1"  # what a store in memory says before it reads
+_FULL: Final = "PRAGMA synchronous=full"
+_CODES: Final = {"busy": (5, "SQLITE_BUSY"), "ioerr": (10, "SQLITE_IOERR"), "full": (13, "SQLITE_FULL")}
+
+
+class Killed(BaseException):
+    """The simulated process is gone. A BaseException, because nothing may go on after it."""
+
+
+class Line:
+    """One process's connection, and what will go wrong with it.
+
+    `fuse` statements from now `fault` happens: kill, busy, ioerr, full. `at_commit` happens at the next COMMIT:
+    kill_before, kill_after, lost (an I/O error, nothing stored), done (an I/O error, all stored), full, busy.
+    `pause` is called before each transaction: other processes may have their turn.
+    """
+
+    __slots__ = ("at_commit", "commits", "dead", "disk", "fault", "fuse", "name", "pause")
+
+    def __init__(self, disk: Disk, name: str, pause: Callable[[], None] | None = None) -> None:
+        self.disk = disk
+        self.name = name
+        self.pause = pause
+        self.dead = False
+        self.fuse = 0
+        self.fault = ""
+        self.at_commit = ""
+        self.commits = 0
+
+    def connect(self, _path: str) -> Connection:
+        return Connection(self)
+
+    def calm(self) -> None:
+        self.fuse, self.fault, self.at_commit = 0, "", ""
+
+    def before(self, sql: str) -> None:
+        """Something may happen before the statement."""
+        if self.pause is not None and (sql == BEGIN or sql == READ):
+            self.pause()
+        if self.dead and not _tidies(sql):
+            raise Killed(self.name)
+        if self.fuse and not sql.startswith("PRAGMA") and sql != "ROLLBACK":
+            self.fuse -= 1
+            if not self.fuse:
+                self._burn()
+
+    def _burn(self) -> None:
+        fault, self.fault = self.fault, ""
+        if fault == "kill":
+            self.dead = True
+            raise Killed(self.name)
+        raise driver_error(*_CODES[fault])
+
+    def commit(self, cursor: sqlite3.Cursor) -> None:
+        what, self.at_commit = self.at_commit, ""
+        if what in ("full", "busy"):
+            raise driver_error(*_CODES[what])
+        if what == "lost":
+            raise driver_error(*_CODES["ioerr"])
+        if what == "kill_before":
+            self.dead = True
+            raise Killed(self.name)
+        cursor.execute("COMMIT")
+        self.commits += 1
+        self.disk.committed(self)
+        if what == "kill_after":
+            self.dead = True
+            raise Killed(self.name)
+        if what == "done":
+            raise driver_error(*_CODES["ioerr"])
+
+
+def _tidies(sql: str) -> bool:
+    """What the system does for a process that is gone."""
+    return sql == "ROLLBACK" or sql == "PRAGMA query_only=0"
+
+
+def driver_error(code: int, name: str) -> sqlite3.OperationalError:
+    """An error as SQLite gives it."""
+    error = sqlite3.OperationalError("made by the simulator")
+    error.sqlite_errorcode = code
+    error.sqlite_errorname = name
+    return error
+
+
+class Connection:
+    """What a store takes for a sqlite3.Connection."""
+
+    __slots__ = ("_line",)
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._line.disk.real.in_transaction
+
+    def cursor(self) -> Cursor:
+        return Cursor(self._line)
+
+    def close(self) -> None:
+        """The database stays."""
+
+
+class Cursor:
+    __slots__ = ("_line", "_real", "fetchall", "fetchone")
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._real = line.disk.real.cursor()
+        self.fetchall = self._real.fetchall
+        self.fetchone = self._real.fetchone
+
+    @property
+    def description(self) -> Any:
+        return self._real.description
+
+    @property
+    def rowcount(self) -> int:
+        return self._real.rowcount
+
+    def execute(self, sql: str, parameters: Any = ()) -> Cursor:
+        line = self._line
+        if sql == "COMMIT":
+            if line.dead:
+                raise Killed(line.name)
+            line.commit(self._real)
+            return self
+        line.before(sql)
+        if sql.startswith("PRAGMA synchronous="):
+            line.disk.syncs = sql == _FULL
+        self._real.execute(sql, parameters)
+        return self
+
+    def executemany(self, sql: str, parameters: Any) -> Cursor:
+        self._line.before(sql)
+        self._real.executemany(sql, parameters)
+        return self
+
+    def close(self) -> None:
+        self._real.close()
+
+
+class Disk:
+    """The database, and who is told of each commit."""
+
+    def __init__(self) -> None:
+        self.real = connect_file(MEMORY)
+        self.commits = 0
+        self.syncs = True
+        self.watch: Callable[[Line], None] | None = None
+        self._image: bytes | None = None  # what has been synced, where commits are not
+        self.store(Line(self, "maker")).close()
+
+    def store(self, line: Line) -> Store:
+        return Store(line)
+
+    def wipe(self) -> None:
+        """As new, with a generation that is always the same."""
+        real = self.real
+        real.execute("BEGIN")
+        for table in metadata.tables:
+            real.execute(f"DELETE FROM {table}")
+        real.execute("DELETE FROM sqlite_sequence")
+        real.execute("INSERT INTO store_info (id, generation, created_at) VALUES (1, 'simulated', 0)")
+        real.execute("COMMIT")
+        self.commits = 0
+        self.watch = None
+        self._image = None
+
+    def recover(self) -> None:
+        """What the next process does that opens the file."""
+        if self.real.in_transaction:
+            self.real.execute("ROLLBACK")
+        self.real.execute("PRAGMA query_only=0")
+
+    def cut_power(self) -> bool:
+        """Forget what was not synced; whether anything was."""
+        self.recover()
+        if self._image is None:
+            return False
+        self.real.deserialize(self._image)
+        self._image = None
+        return True
+
+    def committed(self, line: Line) -> None:
+        if not self.syncs and self._image is None:
+            self._image = self.real.serialize()  # this much is on the disk; what follows is not until it is synced
+        self.commits += 1
+        if self.watch is not None:
+            self.watch(line)
+
+
+class Store(SqliteStore):
+    """A process's store. It sees the commits of all."""
+
+    def __init__(self, line: Line) -> None:
+        self._disk = line.disk
+        super().__init__(MEMORY, connect=line.connect)
+
+    def changes(self) -> int:
+        return self._disk.commits

@@ -1,0 +1,138 @@
+"""One simulated process: a store of its own, a worker, the code of its steps; and the ways in which it can go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from holdfast.errors import WorldError
+from holdfast.runtime.base import Call
+from holdfast.testing.simulation.code import Code
+from holdfast.testing.simulation.disk import Killed, Line
+from holdfast.worker.lease import Lease
+from holdfast.worker.loop import Worker
+
+if TYPE_CHECKING:
+    from holdfast.store.base import Store
+    from holdfast.testing.simulation.world import World
+
+
+class SimulatedLease(Lease):
+    """A lease whose lock file is an entry in the world's table of locks."""
+
+    def __init__(self, world: World, store: Store, name: str, *, locked: bool) -> None:
+        super().__init__(
+            store, world.clock, world.settings, "default", threaded=False, host="here" if locked else name
+        )
+        self._world = world
+        if locked:
+            self.lock_path = f"/nowhere/{name}"
+            world.locks.add(self.lock_path)
+
+    def _is_free(self, lock_path: str) -> bool:
+        return lock_path not in self._world.locks
+
+    def drop_lock(self) -> None:
+        self._world.locks.discard(self.lock_path or "")
+
+
+class Process:
+    """`is_busy`: it stands on the stack, and others have their turn meanwhile."""
+
+    def __init__(self, world: World, number: int) -> None:
+        self.world = world
+        self.number = number
+        self.incarnation = 0
+        self.is_alive = False
+        self.is_busy = False
+        self.frozen_until = 0.0
+        self.starts_at = 0.0
+        self.locked = world.chance.random() < 0.5
+        self.line: Line
+        self.code: Code
+        self.worker: Worker
+
+    @property
+    def name(self) -> str:
+        return f"w{self.number}.{self.incarnation}"
+
+    def boot(self) -> None:
+        """A new incarnation."""
+        world = self.world
+        self.incarnation += 1
+        self.line = Line(world.disk, self.name, self._pause)
+        self.code = Code(world, self)
+        store = world.disk.store(self.line)
+        lease = SimulatedLease(world, store, self.name, locked=self.locked)
+        self.worker = Worker(
+            store,
+            self.code,  # type: ignore[arg-type]
+            clock=world.clock,
+            settings=world.settings,
+            flows=world.flows,
+            lease=lease,
+        )
+        lease.start(self.worker._lost_lease)
+        self.is_alive = True
+        world.note(f"{self.name} starts")
+
+    def _pause(self) -> None:
+        self.world.pause(self)
+
+    def may_run(self, now: float) -> bool:
+        return self.is_alive and not self.is_busy and self.frozen_until <= now
+
+    def turn(self, now: float) -> bool:
+        """One round of its steps and of its worker; whether anything was done."""
+        self.is_busy = True
+        try:
+            did = self.code.run(now)
+            return self.worker.turn(now) or did
+        except Killed:
+            self.die()
+        except WorldError as error:
+            if error.retryable:  # as Worker.run does
+                self.world.note(f"{self.name} will try again: {error}")
+                return False
+            self.world.note(f"{self.name} ends: {error}")
+            self.leave()
+        finally:
+            self.is_busy = False
+        return True
+
+    def leave(self) -> None:
+        """End as a process does that is told to, or can't go on."""
+        busy, self.is_busy = self.is_busy, True
+        try:
+            self.worker.close()
+        except Killed:
+            pass
+        finally:
+            self.is_busy = busy
+        self.die()
+
+    def die(self) -> None:
+        """kill -9: of the process and its children nothing is left."""
+        if not self.is_alive:
+            return
+        self.world.note(f"{self.name} is gone")
+        self.is_alive = False
+        self.line.dead = True
+        self.code.entries.clear()
+        self.worker.lease.drop_lock()
+        self.world.disk.recover()
+        self.starts_at = self.world.now() + self.world.chance.choice((0.0, 2.0, 12.0))
+
+    def token_of(self, call: Call) -> str:
+        for taken in self.worker.taken.values():
+            if taken.drive is call.host:
+                return taken.token
+        return ""
+
+    def next_at(self) -> float | None:
+        """When it has something to do though nothing is committed; None: it can't say."""
+        if not self.is_alive:
+            return self.starts_at
+        moments = [self.code.next_at(), self.worker._next_due]
+        moments += [taken.drive.next_at() for taken in self.worker.taken.values()]
+        found = [at for at in moments if at is not None]
+        return max(min(found), self.frozen_until) if found else None

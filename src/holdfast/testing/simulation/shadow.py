@@ -1,0 +1,114 @@
+"""What the checkers believe of each task, by its journal alone: folded as it is committed, event by event.
+
+Nothing a worker holds in memory is looked at here. Who compares it with the rest: testing/simulation/checks.py.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from holdfast.core import events as e
+from holdfast.core.machine import apply, invert
+from holdfast.core.state import State
+from holdfast.core.values import decode as decode_value
+from holdfast.store.base import JournalRow
+from holdfast.store.journal import KINDS, WORDS, decode
+from holdfast.tasks.claims import Claim, from_text
+from holdfast.tasks.row import TaskRow
+from holdfast.worker.load import finder
+
+if TYPE_CHECKING:
+    from holdfast.core.plan import Plan
+
+VERBS = frozenset(KINDS[event].word for event in e.VERBS)
+ADOPTED = KINDS[e.Adopted].word
+
+#: What a replay need not bring out again: what is the plan's, caches, and the order of what has none.
+_NOT_COMPARED = frozenset((
+    "plan", "inputs", "ids", "kind", "succ", "steps", "bindings", "scope", "scopes", "weight", "frame", "frames",
+    "elements", "index", "static", "at", "timers", "parked", "event_waits", "undo_pred", "ready", "undo_heap",
+))  # fmt: skip
+COMPARED = tuple(name for name in State.__slots__ if name not in _NOT_COMPARED)
+_SORTED = ("ready", "undo_heap")
+
+
+class Violation(BaseException):
+    """Something that must never happen has happened. A BaseException, so that nobody takes it for a bad task's."""
+
+
+class Shadow:
+    """One task. `answered`: rows of which a person has said what they are."""
+
+    def __init__(self, row: TaskRow, plan: Plan, inputs: str, claims: str) -> None:
+        self.id = row.id
+        self.uuid = row.uuid
+        self.plan = plan
+        self.inputs = inputs
+        self.claims: tuple[Claim, ...] = from_text(claims)
+        self.rollback_of = row.rollback_of
+        self.journal: list[tuple[JournalRow, e.Event]] = []
+        self.verbs: Counter[str] = Counter()
+        self.answered: set[int] = set()
+        self.seq = 0
+        self.state: State
+
+    def begin(self, origin: Shadow | None, deaths_max: int) -> None:
+        """`origin`: whose reverts these are, where the task is a rollback."""
+        self.state = new_state(self, origin, deaths_max)
+
+    def read(self, row: JournalRow) -> e.Event:
+        return decode(row, finder(self.state))
+
+    def fold(self, row: JournalRow, event: e.Event) -> None:
+        apply(self.state, event)
+        self.seq = row.seq
+        self.journal.append((row, event))
+        if row.kind in VERBS:
+            self.verbs[row.kind] += 1
+        if type(event) is e.ResumeAsked:
+            self.answered.update(self.state.row_of(step) for step in event.answers)
+
+
+def new_state(shadow: Shadow, origin: Shadow | None, deaths_max: int) -> State:
+    of = shadow if origin is None else origin
+    state = State(of.plan, decode_value(of.inputs, None), deaths_max=deaths_max)
+    if origin is not None:
+        fold_all(state, [row for row, _ in origin.journal])
+        invert(state)
+    return state
+
+
+def fold_all(state: State, rows: Iterable[JournalRow]) -> None:
+    index_of = finder(state)
+    for row in rows:
+        apply(state, decode(row, index_of))
+
+
+def differences(one: State, other: State) -> list[str]:
+    """The columns in which two states differ."""
+    found = [name for name in COMPARED if getattr(one, name) != getattr(other, name)]
+    found += [name for name in _SORTED if sorted(getattr(one, name)) != sorted(getattr(other, name))]
+    if one.parked.keys() != other.parked.keys():
+        found.append("parked")
+    return found
+
+
+def is_workers(row: JournalRow) -> bool:
+    """Whether only the worker that has the task may write such a row."""
+    return row.kind not in VERBS and row.kind != ADOPTED and row.kind in WORDS
+
+
+class Commit(NamedTuple):
+    """What one commit has changed. `changed`: the ids of the tasks whose rows differ; `fresh`: their new journal rows
+    and events, folded into the shadows by now; `tickets` and `workers`: all rows."""
+
+    by: str
+    at: float
+    before: dict[int, TaskRow]
+    after: dict[int, TaskRow]
+    changed: list[int]
+    fresh: dict[int, list[tuple[JournalRow, e.Event]]]
+    tickets: list[Any]
+    workers: list[Any]

@@ -1,0 +1,109 @@
+"""The watch: reads the database after every commit, behind everybody's back, and tells the checkers what is new."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING
+
+from holdfast.core import events as e
+from holdfast.store.base import JournalRow
+from holdfast.store.schema import tasks, tickets
+from holdfast.store.statements import row_type
+from holdfast.tasks.row import TaskRow
+from holdfast.testing.simulation.disk import Line
+from holdfast.testing.simulation.shadow import Commit, Shadow, Violation
+
+if TYPE_CHECKING:
+    from holdfast.testing.simulation.world import World
+
+_TICKET = row_type(tuple(tickets.c.keys()))._make
+_TASKS = f"SELECT {', '.join(tasks.c.keys())} FROM tasks ORDER BY id"
+_TICKETS = f"SELECT {', '.join(tickets.c.keys())} FROM tickets ORDER BY resource, ticket"
+_JOURNAL = "SELECT seq, kind, node, data, at FROM journal WHERE task = ? AND seq > ? ORDER BY seq"
+_WORKERS = "SELECT id, heartbeat_at, dead FROM workers"
+
+
+class Watch:
+    """`rows`: the tasks as last committed. `purged`: the ids of those that are gone in good time."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.rows: dict[int, TaskRow] = {}
+        self.raw: dict[int, tuple[object, ...]] = {}
+        self.shadows: dict[int, Shadow] = {}
+        self.by_uuid: dict[str, Shadow] = {}
+        self.purged: set[int] = set()
+        self._cursor = world.disk.real.cursor()
+
+    def committed(self, line: Line) -> None:
+        """Called by the disk after each COMMIT."""
+        try:
+            self._look(line)
+        except Exception as error:  # what the journal says can't be folded
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            raise Violation(f"{type(error).__name__}: {error} ({at.name} in {at.filename}:{at.lineno})") from error
+
+    def _look(self, line: Line) -> None:
+        world, before = self.world, self.rows
+        raw = {row[0]: row for row in self._cursor.execute(_TASKS).fetchall()}
+        changed = [task for task, row in raw.items() if self.raw.get(task) != row]
+        gone = [task for task in before if task not in raw]
+        after = dict(before)
+        for task in changed:
+            after[task] = TaskRow._make(raw[task])
+        for task in gone:
+            del after[task]
+        self.rows, self.raw = after, raw
+        world.happened["commits"] += 1
+        fresh = {task: found for task in changed if (found := self._read(after[task]))}
+        if changed or gone:
+            self._note(line, before, after, changed, fresh)
+        rows = [_TICKET(row) for row in self._cursor.execute(_TICKETS).fetchall()] if changed else []
+        workers = self._cursor.execute(_WORKERS).fetchall()
+        self.purged.update(gone)
+        world.seen(Commit(line.name, world.now(), before, after, changed + gone, fresh, rows, workers))
+
+    def look_anew(self) -> None:
+        """After a power cut that lost something."""
+        line = Line(self.world.disk, "nobody")
+        self._cursor = self.world.disk.real.cursor()
+        self.committed(line)
+
+    def journal(self, task: int, after: int) -> list[JournalRow]:
+        return [JournalRow._make(row) for row in self._cursor.execute(_JOURNAL, (task, after)).fetchall()]
+
+    def _read(self, row: TaskRow) -> list[tuple[JournalRow, e.Event]]:
+        shadow = self.shadows.get(row.id)
+        if shadow is None:
+            shadow = self._meet(row)
+        if row.seq == shadow.seq:
+            return []
+        place = len(shadow.journal)
+        for each in self.journal(row.id, shadow.seq):
+            self.world.see(shadow, each)
+        return shadow.journal[place:]
+
+    def _meet(self, row: TaskRow) -> Shadow:
+        inputs, claims = self._cursor.execute(
+            "SELECT inputs, claims FROM inputs WHERE task = ?", (row.id,)
+        ).fetchone()
+        shadow = Shadow(row, self.world.plans[row.flow], inputs, claims)
+        shadow.begin(self.shadows.get(row.rollback_of or 0), self.world.settings.deaths_max)
+        self.shadows[row.id] = self.by_uuid[row.uuid] = shadow
+        return shadow
+
+    def _note(
+        self,
+        line: Line,
+        before: dict[int, TaskRow],
+        after: dict[int, TaskRow],
+        changed: list[int],
+        fresh: dict[int, list[tuple[JournalRow, e.Event]]],
+    ) -> None:
+        told = []
+        for task in changed:
+            words = " ".join(f"{row.kind}{f'({row.node})' if row.node else ''}" for row, _ in fresh.get(task, ()))
+            was = before[task].state if task in before else "new"
+            moved = f" {was} -> {after[task].state}" if was != after[task].state else ""
+            told.append(f"task {task}{moved}{': ' if words else ''}{words}")
+        self.world.note(f"{line.name} commits {'; '.join(told)}")
