@@ -89,5 +89,5 @@ def unready(state: State, row: int) -> None:
 
 def note_aborted(state: State) -> None:
     for row in range(len(state.ids)):
-        if state.began[row] and state.st[row] in (S_PENDING, S_RUNNING, S_WAITING, S_INTERRUPTED, S_REVERTING):
+        if state.began[row] and state.st[row] in (S_RUNNING, S_WAITING, S_INTERRUPTED, S_REVERTING):
             state.st[row] = S_ABORTED

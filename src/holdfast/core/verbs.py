@@ -45,6 +45,7 @@ def rollback_asked(state: State, event: e.RollbackAsked) -> None:
 def force_failed(state: State, event: e.ForceFailed) -> None:
     rows.move(state, "force_fail")
     state.forced = event.reason
+    rows.note_aborted(state)
 
 
 def delivered(state: State, event: e.Delivered) -> None:

@@ -35,6 +35,7 @@ _END: Final = (
         updated_at=bindparam("_now"),
         expires_at=bindparam("_expires"),
         hold=null(),
+        reason=null(),
         resting=null(),
         due_at=null(),
         ready=false(),
