@@ -14,7 +14,7 @@ from holdfast.core.failure import Failure
 from holdfast.core.plan import STEP, Plan
 from holdfast.core.progress import Aftermath, aftermath, final_failure
 from holdfast.core.state import State
-from holdfast.core.states import STEP_STATES, api_state
+from holdfast.core.states import FINAL, PENDING, RESTING, RUNNING, STEP_STATES, WAITING, api_state
 from holdfast.core.trace import trace_of
 from holdfast.errors import TaskFailed
 from holdfast.flow.compile import check_inputs, compile
@@ -105,7 +105,8 @@ def run(
 
     runtime: "inline" (this thread, one step after another), "threads", or any concurrent.futures.Executor; `async
     def` steps and process steps run where they belong in each. at_once: steps that may run side by side.
-    Raises: FlowError, MissingInput, UnknownInput: before anything has run.
+    Raises: FlowError, MissingInput, UnknownInput: before anything has run. KeyboardInterrupt: once what was done is
+    undone; a second one leaves at once.
     """
     from threading import Event
 
@@ -113,11 +114,19 @@ def run(
     runtimes = Runtimes(runtime, workers_max=at_once)
     woken = Event()
     drive, journal = _drive(flow, inputs, runtimes, clock, 1 if runtimes.is_inline else at_once, woken.set)
-    try:
-        for _ in _turns(drive, journal, clock):
+
+    def finish() -> None:
+        for _ in _turns(drive, journal, clock, runtimes):
             due = drive.next_at()
             clock.wait(woken, None if due is None else max(0.0, due - clock.time()))
             woken.clear()
+
+    try:
+        finish()
+    except KeyboardInterrupt:
+        _cancel(drive, journal, clock)
+        finish()
+        raise
     finally:
         runtimes.close()
     return Outcome(drive.state, journal)
@@ -131,7 +140,7 @@ async def run_async(
     clock: Clock | None = None,
 ) -> Outcome:
     """As `run`, for callers in an event loop: `async def` steps run in it, plain functions in threads. Cancelling
-    the caller's task asks the running steps to stop, waits for them and undoes nothing."""
+    the caller's task undoes what was done, and then it is cancelled; a second time, at once."""
     import asyncio
 
     clock = clock or Clock()
@@ -143,14 +152,22 @@ async def run_async(
         loop.call_soon_threadsafe(woken.set)
 
     drive, journal = _drive(flow, inputs, runtimes, clock, at_once, wake)
-    try:
-        for _ in _turns(drive, journal, clock):
+
+    async def finish() -> None:
+        for _ in _turns(drive, journal, clock, runtimes):
             due = drive.next_at()
             try:
                 await asyncio.wait_for(woken.wait(), None if due is None else max(0.0, due - clock.time()))
             except TimeoutError:
                 pass
             woken.clear()
+
+    try:
+        await finish()
+    except asyncio.CancelledError:
+        _cancel(drive, journal, clock)
+        await finish()
+        raise
     finally:
         drive.drop()
         await loop.run_in_executor(None, runtimes.close)
@@ -197,20 +214,35 @@ def _steps_of(plan: Plan) -> Iterator[Any]:
         plans.extend(spec.template for spec in at.maps.values())
 
 
-def _turns(drive: Drive, journal: list[e.Event], clock: Clock) -> Iterator[None]:
-    """Drive until the task has ended or rests; yield whenever there is nothing to do but wait."""
+def _cancel(drive: Drive, journal: list[e.Event], clock: Clock) -> None:
+    """The caller wants out: undo, unless the run has come to an end or a rest."""
+    if drive.state.phase in _CANCELLABLE:
+        asked = e.CancelAsked(True, "caller", clock.time())
+        journal.append(asked)
+        drive.saw([asked])
+
+
+def _turns(drive: Drive, journal: list[e.Event], clock: Clock, runtimes: Runtimes) -> Iterator[None]:
+    """Drive until the task has ended or rests, or waits for an event that nobody can deliver here; yield whenever
+    there is nothing to do but wait."""
     state = drive.state
+    inline = runtimes.is_inline
     while True:
         facts, decisions = drive.advance(clock.time())
         if facts or decisions:
             journal += facts
             journal += decisions
-            drive.accepted(decisions)
+            if inline:
+                drive.accepted(decisions)
+            else:
+                runtimes.begin_batch()
+                drive.accepted(decisions)
+                runtimes.end_batch()
         elif not drive.inbox:
-            if not drive.calls and (state.phase in _RESTING or state.phase in _FINAL):
+            if not drive.calls and (state.phase in _STILL or drive.next_at() is None):
                 return
             yield
 
 
-_RESTING = frozenset(("SUSPENDED/pending", "SUSPENDED/forward", "SUSPENDED/reverting", "SUSPENDED/cancelling"))
-_FINAL = frozenset(("SUCCEEDED", "FAILED", "CANCELLED", "ABORTED", "REVERTED"))
+_CANCELLABLE = frozenset((PENDING, RUNNING, WAITING))
+_STILL = RESTING | FINAL

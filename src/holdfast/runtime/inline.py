@@ -25,6 +25,13 @@ class InlineRuntime:
             raise HoldfastClosed
         # A copy: what one step sets in its context variables is not the next one's.
         copy_context().run(enter, call)
+        outcome = call.outcome
+        if outcome is not None and outcome[0] == "raised" and isinstance(outcome[1], KeyboardInterrupt):
+            # It is meant for whoever runs the flow, not for the step: the step was only stopped by it.
+            call.stop_reason = call.stop_reason or "suspend"
+            call.outcome = ("stopped", call.stop_reason)
+            call.host.ended(call)
+            raise outcome[1]
         call.host.ended(call)
 
     def ask(self, call: Call, reason: str) -> None:

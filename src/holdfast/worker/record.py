@@ -16,7 +16,7 @@ from typing import Any
 from holdfast.core import events as e
 from holdfast.core.progress import aftermath, final_failure, progress
 from holdfast.core.state import State
-from holdfast.core.states import STEP_STATES, TASK, api_state, hold
+from holdfast.core.states import STEP, STEP_STATES, TASK, api_state, hold
 from holdfast.core.values import Stored
 from holdfast.store.base import Append, Appended, StepRow, Tx
 from holdfast.store.journal import encode
@@ -33,6 +33,7 @@ class Recorder:
         self._state = state
         self._task = task
         self._ord: dict[int, int] = {}
+        self._new: list[int] = []  # rows whose first start is not durable yet
         self._started_at: dict[int, float] = {}
         self._shown: dict[int, str] = {}
         self._parked: dict[int, list[int]] = {}  # seqs that a step's next `Parked` will tell anew
@@ -58,6 +59,7 @@ class Recorder:
         """The journal has been read: what the database shows of each step is what the journal says, except where
         many changed at once."""
         state = self._state
+        self._new.clear()
         for row in self._ord:
             self._shown[row] = "" if self._stale else STEP_STATES[state.st[row]]
 
@@ -65,6 +67,7 @@ class Recorder:
         if row not in self._ord:
             self._ord[row] = len(self._ord)
             self._started_at[row] = at
+            self._new.append(row)
 
     # --- writing --------------------------------------------------------------------------------------------------
 
@@ -78,6 +81,10 @@ class Recorder:
         then: Callable[[Tx], None] | None,
     ) -> Append:
         """One append: the facts are folded, the decisions not yet."""
+        if self._new:
+            self.not_stored()  # the last one was not
+        if then is None and self._is_steady(facts, decisions):
+            return self._steady(token, seen, facts, decisions, now)
         ids = self._state.ids
         steps_facts = self._steps_of_facts(facts)
         steps_all = steps_facts + self._steps_of_decisions(decisions)
@@ -92,6 +99,54 @@ class Recorder:
             self._projection(facts, decisions, now),
             self._superseded(facts),
             then,
+        )
+
+    def _is_steady(self, facts: Sequence[e.Event], decisions: Sequence[e.Event]) -> bool:
+        """Whether steps succeed and start, and nothing else is new: what nearly every append of a task says."""
+        state, told = self._state, self._columns
+        if state.failures or self._stale or self.said or state.phase != "RUNNING" or told.get("state") != "RUNNING":
+            return False
+        if told["deaths"] != state.deaths or told["total"] != state.total or state.inverse:
+            return False
+        if told["past_pivot"] is not bool(state.pivots):
+            return False
+        for event in facts:
+            if type(event) is not e.Succeeded:
+                return False
+        starts = [event for event in decisions if type(event) is e.Started and not state.steps[event.row].pivot]  # type: ignore[union-attr]
+        return len(starts) == len(decisions)
+
+    def _steady(self, token: str, seen: int, facts: Sequence[Any], decisions: Sequence[Any], now: float) -> Append:
+        """`append` for that case, in one pass."""
+        state, shown, started_at = self._state, self._shown, self._started_at
+        ids, attempts = state.ids, state.attempt
+        self._pending = {}
+        columns = {"progress_done": self.done(), "completed": state.completed, "updated_at": now}
+        steps_facts = []
+        for fact in facts:
+            row = fact.row
+            shown[row] = "SUCCEEDED"
+            steps_facts.append(
+                StepRow(self._ord[row], ids[row], "SUCCEEDED", attempts[row], started_at[row], fact.at, 1.0)
+            )
+        steps_all = steps_facts.copy()
+        for event in decisions:
+            row = event.row
+            if row not in self._ord:
+                self._first(row, event.at)
+            shown[row] = "RUNNING"
+            steps_all.append(StepRow(self._ord[row], ids[row], "RUNNING", event.attempt, started_at[row]))
+        if decisions:
+            columns["progress_step"] = ids[decisions[-1].row]
+        return Append(
+            self._task,
+            token,
+            seen,
+            [encode(event, ids) for event in facts],
+            [encode(event, ids) for event in decisions],
+            steps_facts,
+            steps_all,
+            columns,
         )
 
     def appended(self, answer: Appended, facts: Sequence[e.Event], decisions: Sequence[e.Event]) -> None:
@@ -113,10 +168,19 @@ class Recorder:
                 if self._parked.get(entered):
                     self._parked[entered].append(first + at)
         if answer.accepted:
+            self._new.clear()
             self._columns.update(self._pending)
         else:
-            self._stale = True
-            self._columns.clear()
+            self.not_stored()
+
+    def not_stored(self) -> None:
+        """The last append was refused, or lost: what it would have shown is not, and its first starts never were."""
+        while self._new:
+            row = self._new.pop()
+            del self._ord[row], self._started_at[row]
+        self._shown.clear()
+        self._stale = True
+        self._columns.clear()
 
     def _note(self, seq: int, event: Any) -> None:
         if type(event) is e.Checkpointed:
@@ -172,7 +236,7 @@ class Recorder:
                 found += [
                     self._row(row, "ABORTED", event.at)
                     for row in self._ord
-                    if STEP_STATES[self._state.st[row]] not in _DONE_STATES
+                    if STEP.next[STEP_STATES[self._state.st[row]]].get("aborted") == "ABORTED"
                 ]
         return found
 
@@ -233,6 +297,8 @@ class Recorder:
         names = json.dumps([state.ids[row] for row in resting]) if resting else None
         self._change(columns, "resting", names if phase.startswith("SUSPENDED") else None)
         self._change(columns, "goal", None if state.inverse else goal)
+        if decisions and type(decisions[-1]) in (e.Rested, e.Turned):
+            self._change(columns, "error", self._error())
         self._change(columns, "past_pivot", past_pivot)
         self._change(columns, "deaths", state.deaths)
         self._change(columns, "total", progress(state).total if state.inverse else state.total)
@@ -278,10 +344,12 @@ class Recorder:
         columns: dict[str, Any] = {}
         if ended.state == "SUCCEEDED":
             columns["result"] = seal(_opened_outputs(state))
-        failure = final_failure(state)
-        if failure is not None:
-            columns["error"] = json.dumps(failure.to_json() | {"step": failed_step(state)})
+        columns["error"] = None if ended.state in ("SUCCEEDED", "REVERTED") else self._error()
         return columns
+
+    def _error(self) -> str | None:
+        failure = final_failure(self._state)
+        return None if failure is None else json.dumps(failure.to_json() | {"step": failed_step(self._state)})
 
     def aftermath(self, ended: e.Ended) -> tuple[str, str]:
         """`effect` and `revert`, of a task that is about to end."""

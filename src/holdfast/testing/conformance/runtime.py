@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from holdfast.clock import Clock
 from holdfast.core.failure import Failure
 from holdfast.runtime.base import Call, RemoteError, Runtime
@@ -139,10 +141,18 @@ class RuntimeConformance(_Suite):
             assert [cause.types[0] for cause in failure.causes] == ["ConnectionError"]
 
     def test_system_exit_and_keyboard_interrupt_are_outcomes_and_the_runtime_goes_on(self) -> None:
+        """But on the caller's own thread a Ctrl-C is meant for the caller, and the step was only stopped by it."""
         with self.running() as (runtime, host):
-            for name, kind in (("exits", "SystemExit"), ("interrupts", "KeyboardInterrupt")):
-                word, error = self.outcome(runtime, self.call(host, name))
-                assert (word, failure_of(error).types[0]) == ("raised", kind)
+            word, error = self.outcome(runtime, self.call(host, "exits"))
+            assert (word, failure_of(error).types[0]) == ("raised", "SystemExit")
+            call = self.call(host, "interrupts")
+            if self.isolation == "inline":
+                with pytest.raises(KeyboardInterrupt):
+                    runtime.start(call)
+                assert call.outcome == ("stopped", "suspend")
+            else:
+                word, error = self.outcome(runtime, call)
+                assert (word, failure_of(error).types[0]) == ("raised", "KeyboardInterrupt")
             assert self.outcome(runtime, self.call(host, "returns", value=1)) == ("returned", 1)
 
     def test_stopping_that_passes_is_told_with_its_reason(self) -> None:
