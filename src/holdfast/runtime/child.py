@@ -73,7 +73,7 @@ class _Worker:
 
     def __init__(self, conn: socket.socket) -> None:
         self.conn = conn
-        self.runtime: Any = InlineRuntime()
+        self.runtime: Any = InlineRuntime(passes_interrupts=False)
         self.gone = threading.Event()
         self.lock = threading.Lock()
         self.waiting: dict[int, Callable[[BaseException | None], None]] = {}

@@ -10,15 +10,19 @@ from holdfast.runtime.base import Call, enter, refuse_while_loading
 
 
 class InlineRuntime:
-    """`start` runs the step to its end. Verbs come from other threads, or from what the step itself calls."""
+    """`start` runs the step to its end. Verbs come from other threads, or from what the step itself calls.
+
+    passes_interrupts: a Ctrl-C in a step stops the step and is raised to the caller; else it is the step's failure.
+    """
 
     killable = False
 
-    __slots__ = ("_closed",)
+    __slots__ = ("_closed", "_passes_interrupts")
 
-    def __init__(self) -> None:
+    def __init__(self, *, passes_interrupts: bool = True) -> None:
         refuse_while_loading()
         self._closed = False
+        self._passes_interrupts = passes_interrupts
 
     def start(self, call: Call) -> None:
         if self._closed:
@@ -26,7 +30,12 @@ class InlineRuntime:
         # A copy: what one step sets in its context variables is not the next one's.
         copy_context().run(enter, call)
         outcome = call.outcome
-        if outcome is not None and outcome[0] == "raised" and isinstance(outcome[1], KeyboardInterrupt):
+        if (
+            self._passes_interrupts
+            and outcome is not None
+            and outcome[0] == "raised"
+            and isinstance(outcome[1], KeyboardInterrupt)
+        ):
             # It is meant for whoever runs the flow, not for the step: the step was only stopped by it.
             call.stop_reason = call.stop_reason or "suspend"
             call.outcome = ("stopped", call.stop_reason)
