@@ -48,6 +48,7 @@ class Drive:
         state: State,
         *,
         task_id: str,
+        keys_of: str | None = None,
         runtimes: Runtimes,
         clock: Clock,
         slots: int,
@@ -60,6 +61,7 @@ class Drive:
     ) -> None:
         self.state = state
         self.task_id = task_id
+        self._keys_of = keys_of or task_id
         self.inbox: deque[Any] = deque()
         self.facts: list[e.Event] = []
         self.dones: list[Callable[[BaseException | None], None]] = []  # checkpoints that wait for their append
@@ -335,7 +337,7 @@ class Drive:
 
     def _context(self, call: Call, isolation: str) -> Context | AsyncContext:
         state, row = self.state, call.row
-        forward = f"{self.task_id}:{state.ids[row]}:{state.incarnation.get(row, 0)}"
+        forward = f"{self._keys_of}:{state.ids[row]}:{state.incarnation.get(row, 0)}"
         key = f"{forward}:revert" if call.what == "revert" else forward
         tried = state.revert_tries.get(row, 1) if call.what == "revert" else state.attempt[row]
         last = state.checkpoints.get(row)

@@ -44,9 +44,12 @@ class DefinitionChanged(HoldfastError):
 
 
 class Loaded(NamedTuple):
+    """`keys_of`: the uuid in its steps' idempotency keys; a rollback's are those of the task that it rolls back."""
+
     state: State
     recorder: Recorder
     seq: int
+    keys_of: str
 
 
 def load(store: Store, task: TaskRow, flows: Sequence[Flow], *, deaths_max: int, unseal: Unseal | None) -> Loaded:
@@ -67,7 +70,7 @@ def load(store: Store, task: TaskRow, flows: Sequence[Flow], *, deaths_max: int,
     recorder = Recorder(state, task.id)
     _fold(state, journal, unseal, recorder)
     recorder.caught_up()
-    return Loaded(state, recorder, journal[-1].seq if journal else 0)
+    return Loaded(state, recorder, journal[-1].seq if journal else 0, origin.uuid)
 
 
 def _fold(state: State, journal: Sequence[JournalRow], unseal: Unseal | None, recorder: Recorder | None) -> None:

@@ -64,6 +64,7 @@ class Taken:
         self.drive = Drive(
             loaded.state,
             task_id=task.uuid,
+            keys_of=loaded.keys_of,
             runtimes=runtimes,
             clock=clock,
             slots=1 if runtimes.is_inline else settings.workers_max,
@@ -119,6 +120,7 @@ class Taken:
     def unanswered(self) -> None:
         """Nothing was stored: all of it is still to be said."""
         self._batch = None
+        self.recorder.not_stored()
 
     # --- facts alone ----------------------------------------------------------------------------------------------
 
