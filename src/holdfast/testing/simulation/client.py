@@ -50,8 +50,12 @@ class Client:
         self.boot()
 
     def boot(self) -> None:
-        self.line = Line(self.world.disk, "client", lambda: self.world.pause(self))
+        self.line = Line(self.world.disk, "client")
         self.store = self.world.disk.store(self.line)
+        self.line.pause = self._pause
+
+    def _pause(self) -> None:
+        self.world.pause(self)
 
     def act(self) -> None:
         """Something, now."""

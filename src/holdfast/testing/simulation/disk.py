@@ -36,10 +36,10 @@ class Line:
 
     __slots__ = ("at_commit", "commits", "dead", "disk", "fault", "fuse", "name", "pause")
 
-    def __init__(self, disk: Disk, name: str, pause: Callable[[], None] | None = None) -> None:
+    def __init__(self, disk: Disk, name: str) -> None:
         self.disk = disk
         self.name = name
-        self.pause = pause
+        self.pause: Callable[[], None] | None = None
         self.dead = False
         self.fuse = 0
         self.fault = ""

@@ -59,9 +59,10 @@ class Process:
         """A new incarnation."""
         world = self.world
         self.incarnation += 1
-        self.line = Line(world.disk, self.name, self._pause)
+        self.line = Line(world.disk, self.name)
         self.code = Code(world, self)
         store = world.disk.store(self.line)
+        self.line.pause = self._pause
         lease = SimulatedLease(world, store, self.name, locked=self.locked)
         self.worker = Worker(
             store,
