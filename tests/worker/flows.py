@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import threading
 from typing import Any
 
 import holdfast as hf
@@ -156,8 +157,6 @@ def unhung(ctx: hf.Context, at: str) -> None:
 @hf.step
 def deaf(ctx: hf.Context, at: str) -> None:
     """A thread that hears nobody until `go`."""
-    import threading
-
     tell(at, ctx, "deaf")
     while not knob(at, "go"):
         threading.Event().wait(0.01)
@@ -190,7 +189,8 @@ in_thread = hf.linear("in_thread", first, nap, last)
 in_loop = hf.linear("in_loop", first, awaiting, last)
 in_process = hf.linear("in_process", first, napping, last)
 in_c = hf.linear("in_c", first, hung, last)
-in_c_timed = hf.linear("in_c_timed", first, hung.with_options(timeout_s=0.2), last)
+# The first starts the server of processes, so that the time of the second is its own.
+in_c_timed = hf.linear("in_c_timed", first.with_options(isolation="process"), hung.with_options(timeout_s=2), last)
 unhearing = hf.linear("unhearing", first, deaf, last)
 short = hf.linear("short", first, last)
 
@@ -299,8 +299,6 @@ effects = hf.linear("effects", effect, effect.with_options(name="second"))
 @hf.step
 def frozen(ctx: hf.Context, at: str) -> Any:
     """The first to come waits for `thaw`, whatever is asked of it, and then tries to write."""
-    import threading
-
     tell(at, ctx, "frozen")
     if not knob(at, "came"):
         open(os.path.join(at, "came"), "w").close()
@@ -316,3 +314,22 @@ def frozen(ctx: hf.Context, at: str) -> Any:
 
 
 freezing = hf.linear("freezing", first, frozen, last)
+
+
+@hf.step(isolation="process")
+def orphaning(ctx: hf.Context, at: str) -> None:
+    """Leaves a process behind that holds what the step holds and is in no group of the worker's."""
+    if not knob(at, "go"):
+        ready, told = os.pipe()
+        if os.fork() == 0:
+            os.setsid()
+            os.write(told, b"!")
+            while not knob(at, "orphan_may_go") and os.path.isdir(at):
+                threading.Event().wait(0.01)
+            os._exit(0)
+        os.read(ready, 1)
+        tell(at, ctx, "orphaning")
+        ctx.sleep(3600)
+
+
+orphans = hf.linear("orphans", first, orphaning, last)

@@ -45,14 +45,14 @@ def knob(at: str, name: str) -> bool:
     return Path(at, name).exists()
 
 
-def until(fact: Callable[[], object], what: str = "it") -> None:
-    """Look until the fact holds."""
+def until(fact: Callable[[], object], what: Callable[[], object] = lambda: "it") -> None:
+    """Look until the fact holds. `what` says what was looked for, if it doesn't."""
     pause = threading.Event()
     for _ in range(int(PATIENCE_S / LOOK_S)):
         if fact():
             return
         pause.wait(LOOK_S)
-    raise AssertionError(f"{what} has not happened")
+    raise AssertionError(f"{what()} has not happened")
 
 
 class WorkerProcess:
@@ -128,7 +128,10 @@ class House:
 
     def until_said(self, what: str, times: int = 1) -> Line:
         """The line with which it was said for the nth time."""
-        until(lambda: self.said().count(what) >= times, f"{what!r} ({times} times; said: {self.said()})")
+        until(
+            lambda: self.said().count(what) >= times,
+            lambda: f"{what!r}, {times} times, after {self.said()}",
+        )
         return [line for line in self.lines() if line.what == what][times - 1]
 
     def close(self) -> None:
