@@ -1,4 +1,4 @@
-"""Run a flow in memory: the same engine as everywhere, with a list as its journal.
+"""Run a flow in memory: the same engine as everywhere, with a story in memory as its journal.
 
 No store, no tasks, no worker; nothing survives the process. Durable runs: local.py.
 """
@@ -15,7 +15,7 @@ from holdfast.core.plan import STEP, Plan
 from holdfast.core.progress import Aftermath, aftermath, final_failure
 from holdfast.core.state import State
 from holdfast.core.states import FINAL, PENDING, RESTING, RUNNING, STEP_STATES, WAITING, api_state
-from holdfast.core.trace import trace_of
+from holdfast.core.trace import Story
 from holdfast.errors import TaskFailed
 from holdfast.flow.compile import check_inputs, compile
 from holdfast.runtime.choice import Runtimes
@@ -39,9 +39,9 @@ class StepEnd(NamedTuple):
 class Outcome:
     """How a run ended. `state` is a task state (SUCCEEDED, FAILED, SUSPENDED …), `reason` why it is SUSPENDED."""
 
-    def __init__(self, state: State, journal: list[e.Event]) -> None:
+    def __init__(self, state: State, story: Story) -> None:
         self._state = state
-        self._journal = journal
+        self._story = story
 
     @property
     def state(self) -> str:
@@ -79,7 +79,7 @@ class Outcome:
     @property
     def trace(self) -> list[str]:
         """What happened, a line a change: `boot RUNNING`, `boot SUCCEEDED`."""
-        return trace_of(self._journal, self._state)
+        return self._story.lines(self._state.ids)
 
     def raise_for_state(self) -> Outcome:
         """Itself if SUCCEEDED. Raises: TaskFailed, which says which step failed and why."""
@@ -113,10 +113,10 @@ def run(
     clock = clock or Clock()
     runtimes = Runtimes(runtime, workers_max=at_once)
     woken = Event()
-    drive, journal = _drive(flow, inputs, runtimes, clock, 1 if runtimes.is_inline else at_once, woken.set)
+    drive, story = _drive(flow, inputs, runtimes, clock, 1 if runtimes.is_inline else at_once, woken.set)
 
     def finish() -> None:
-        for _ in _turns(drive, journal, clock, runtimes):
+        for _ in _turns(drive, story, clock, runtimes):
             due = drive.next_at()
             clock.wait(woken, None if due is None else max(0.0, due - clock.time()))
             woken.clear()
@@ -124,12 +124,12 @@ def run(
     try:
         finish()
     except KeyboardInterrupt:
-        _cancel(drive, journal, clock)
+        _cancel(drive, story, clock)
         finish()
         raise
     finally:
         runtimes.close()
-    return Outcome(drive.state, journal)
+    return Outcome(drive.state, story)
 
 
 async def run_async(
@@ -151,10 +151,10 @@ async def run_async(
     def wake() -> None:
         loop.call_soon_threadsafe(woken.set)
 
-    drive, journal = _drive(flow, inputs, runtimes, clock, at_once, wake)
+    drive, story = _drive(flow, inputs, runtimes, clock, at_once, wake)
 
     async def finish() -> None:
-        for _ in _turns(drive, journal, clock, runtimes):
+        for _ in _turns(drive, story, clock, runtimes):
             due = drive.next_at()
             try:
                 await asyncio.wait_for(woken.wait(), None if due is None else max(0.0, due - clock.time()))
@@ -165,18 +165,18 @@ async def run_async(
     try:
         await finish()
     except asyncio.CancelledError:
-        _cancel(drive, journal, clock)
+        _cancel(drive, story, clock)
         await finish()
         raise
     finally:
         drive.drop()
         await loop.run_in_executor(None, runtimes.close)
-    return Outcome(drive.state, journal)
+    return Outcome(drive.state, story)
 
 
 def _drive(
     flow: Runnable, inputs: Mapping[str, Any] | None, runtimes: Runtimes, clock: Clock, slots: int, wake: Any
-) -> tuple[Drive, list[e.Event]]:
+) -> tuple[Drive, Story]:
     plan = compile(flow)
     given = dict(inputs or {})
     check_inputs(plan, given)
@@ -192,7 +192,7 @@ def _drive(
         reference=_reference(flow, plan),
         deadline_at=None if deadline_s is None else now + deadline_s,
     )
-    return drive, []
+    return drive, Story()
 
 
 def _reference(flow: Runnable, plan: Plan) -> str | None:
@@ -214,15 +214,15 @@ def _steps_of(plan: Plan) -> Iterator[Any]:
         plans.extend(spec.template for spec in at.maps.values())
 
 
-def _cancel(drive: Drive, journal: list[e.Event], clock: Clock) -> None:
+def _cancel(drive: Drive, story: Story, clock: Clock) -> None:
     """The caller wants out: undo, unless the run has come to an end or a rest."""
     if drive.state.phase in _CANCELLABLE:
         asked = e.CancelAsked(True, "caller", clock.time())
-        journal.append(asked)
+        story.tell([asked])
         drive.saw([asked])
 
 
-def _turns(drive: Drive, journal: list[e.Event], clock: Clock, runtimes: Runtimes) -> Iterator[None]:
+def _turns(drive: Drive, story: Story, clock: Clock, runtimes: Runtimes) -> Iterator[None]:
     """Drive until the task has ended or rests, or waits for an event that nobody can deliver here; yield whenever
     there is nothing to do but wait."""
     state = drive.state
@@ -230,8 +230,8 @@ def _turns(drive: Drive, journal: list[e.Event], clock: Clock, runtimes: Runtime
     while True:
         facts, decisions = drive.advance(clock.time())
         if facts or decisions:
-            journal += facts
-            journal += decisions
+            story.tell(facts)
+            story.tell(decisions)
             if inline:
                 drive.accepted(decisions)
             else:

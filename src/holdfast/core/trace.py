@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from holdfast.core import events as e
-from holdfast.core.state import State
 
 _STEP_WORD: dict[type, str] = {
     e.Started: "RUNNING",
@@ -62,5 +61,35 @@ def line_of(event: e.Event, ids: list[str]) -> str | None:
     return None
 
 
-def trace_of(journal: Iterable[e.Event], state: State) -> list[str]:
-    return [line for event in journal if (line := line_of(event, state.ids)) is not None]
+class Story:
+    """The journal of a run in memory, for its trace only: nothing is ever replayed from it.
+
+    A start is kept as its row, a success as the row's complement, everything else as its event: a run of many steps
+    leaves the garbage collector nothing to walk over.
+    """
+
+    __slots__ = ("_told",)
+
+    def __init__(self) -> None:
+        self._told: list[int | e.Event] = []
+
+    def tell(self, events: Iterable[e.Event]) -> None:
+        told = self._told
+        for event in events:
+            kind = type(event)
+            if kind is e.Succeeded:
+                told.append(~event.row)  # type: ignore[union-attr]
+            else:
+                told.append(event.row if kind is e.Started else event)  # type: ignore[union-attr]
+
+    def lines(self, ids: list[str]) -> list[str]:
+        """What happened, a line a change."""
+        found = []
+        for each in self._told:
+            if type(each) is int:
+                line: str | None = f"{ids[each]} RUNNING" if each >= 0 else f"{ids[~each]} SUCCEEDED"
+            else:
+                line = line_of(each, ids)  # type: ignore[arg-type]
+            if line is not None:
+                found.append(line)
+        return found
