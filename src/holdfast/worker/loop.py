@@ -66,6 +66,7 @@ class Worker:
         self._unseal = unseal
         self.lease = lease or Lease(store, clock, settings, pool)
         self.taken: dict[int, Taken] = {}
+        self._to_start: list[TaskRow] = []
         self.lease.held = lambda: list(self.taken)
         self._dirty: dict[int, None] = {}
         self._ended: set[int] = set()
@@ -115,7 +116,7 @@ class Worker:
     def is_idle(self) -> bool:
         """Whether nothing is left that this worker could do now or after a while: none of its tasks, none due, none
         that time alone will make due, none of a worker that has died and whose steps are just leaving."""
-        return not self.taken and self._next_due is None and not self._poked and not self.lease.expects
+        return not self.taken and not self._to_start and self._next_due is None and not self._poked and not self.lease.expects
 
     def _pause_s(self, now: float) -> float | None:
         moments = [at for taken in self.taken.values() if (at := taken.drive.next_at()) is not None]
@@ -166,8 +167,12 @@ class Worker:
         if not poked and changes == self._changes and not due:
             return False
         self._changes = changes
-        heard = self._hear() if self.taken else False
-        return self._take(now) or heard
+        try:
+            heard = self._hear() if self.taken else False
+            return self._take(now) or heard
+        except WorldError:
+            self._poked = True  # look again: what changed is not heard yet
+            raise
 
     def _hear(self) -> bool:
         heard = []
@@ -188,9 +193,8 @@ class Worker:
         if self.draining or room <= 0:
             return False
         self.lease.register(now)
-        found: list[TaskRow] = []
         if self._store.read(lambda tx: take.peek(tx, now=now, limit=1, pool=self._pool, only=self._only)):
-            found = self._store.write(
+            self._to_start += self._store.write(
                 lambda tx: take.take(
                     tx,
                     self.lease.id,
@@ -202,10 +206,12 @@ class Worker:
                     only=self._only,
                 )
             )
-        for row in found:
-            self._start(row, now)
+        started = bool(self._to_start)
+        while self._to_start:  # what could not be read this time is ours all the same, and begun the next
+            self._start(self._to_start[0], now)
+            del self._to_start[0]
         self._next_due = self._store.read(lambda tx: take.next_due(tx, now, pool=self._pool, only=self._only))
-        return bool(found)
+        return started
 
     def _start(self, row: TaskRow, now: float) -> None:
         try:

@@ -16,7 +16,7 @@ from typing import Any
 from holdfast.core import events as e
 from holdfast.core.progress import aftermath, final_failure, progress
 from holdfast.core.state import State
-from holdfast.core.states import STEP, STEP_STATES, TASK, api_state, hold
+from holdfast.core.states import S_FAILED, STEP, STEP_STATES, TASK, api_state, hold
 from holdfast.core.values import Stored
 from holdfast.store.base import Append, Appended, StepRow, Tx
 from holdfast.store.journal import encode
@@ -231,7 +231,9 @@ class Recorder:
                 self._first(event.row, event.at)  # type: ignore[union-attr]
                 found.append(self._row(event.row, "REVERTING", None))  # type: ignore[union-attr]
             elif kind is e.RetryScheduled and event.row in self._ord:  # type: ignore[union-attr]
-                found.append(self._row(event.row, "WAITING", None))  # type: ignore[union-attr]
+                at = self._state.st[event.row]  # type: ignore[union-attr]
+                word = "WAITING" if at == S_FAILED else STEP_STATES[at]  # a revert's back-off shows why
+                found.append(self._row(event.row, word, None))  # type: ignore[union-attr]
             elif kind is e.Ended and event.state == "ABORTED":  # type: ignore[union-attr]
                 found += [
                     self._row(row, "ABORTED", event.at)
