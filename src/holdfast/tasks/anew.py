@@ -13,7 +13,7 @@ from typing import Final
 from sqlalchemy import bindparam, exists, literal, null, or_, select
 
 from holdfast.core import states
-from holdfast.errors import PastPivot, RollbackSuperseded, TaskGone, VerbRefused
+from holdfast.errors import PastPivot, RollbackSuperseded, TaskGone, TaskNotFound, VerbRefused
 from holdfast.store.base import Tx
 from holdfast.store.schema import inputs, tasks
 from holdfast.tasks import claims, row
@@ -43,6 +43,8 @@ def retry(tx: Tx, at: TaskRow, now: float, *, actor: str, uuid: str, request_id:
     known = tx.execute(_RETRIES, {"_task": at.id}).first()
     if known is not None:
         return Submitted(row.of(known), replayed=True)
+    if at.rollback_of is not None:
+        _check_origin(tx, at, now)
     request = _request(tx, at, actor, request_id)
     return submit(tx, request._replace(retry_of=at.id, rollback_of=at.rollback_of), now, uuid)
 
@@ -75,6 +77,15 @@ def _verbs(at: TaskRow) -> list[str]:
 def _check_kept(at: TaskRow, now: float) -> None:
     if at.expires_at is not None and at.expires_at <= now:
         raise TaskGone(f"what task {at.uuid} did is being purged: it is too late to do it again or to undo it")
+
+
+def _check_origin(tx: Tx, at: TaskRow, now: float) -> None:
+    """A rollback undoes by the journal of the task that it is for."""
+    try:
+        origin = row.read(tx, at.rollback_of or 0)
+    except TaskNotFound:
+        raise TaskGone(f"what task {at.uuid} was to undo has been purged") from None
+    _check_kept(origin, now)
 
 
 def _check_unchanged(tx: Tx, at: TaskRow, request: Request) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from sqlalchemy import bindparam, delete, null, select, update
+from sqlalchemy import bindparam, delete, exists, null, select, update
 
 from holdfast.store.base import Tx
 from holdfast.store.schema import inputs, journal, steps, tags, tasks, tickets
@@ -24,9 +24,15 @@ class Purged(NamedTuple):
     more: bool
 
 
+_rollback = tasks.alias("rollback")
+#: A rollback that has not ended reads what it undoes from the journal of the other.
 _EXPIRED: Final = (
     select(tasks.c.id)
-    .where(tasks.c.expires_at <= bindparam("_now"), tasks.c.finished_at.is_not(null()))
+    .where(
+        tasks.c.expires_at <= bindparam("_now"),
+        tasks.c.finished_at.is_not(null()),
+        ~exists().where(_rollback.c.rollback_of == tasks.c.id, _rollback.c.finished_at.is_(null())),
+    )
     .order_by(tasks.c.expires_at)
     .limit(bindparam("_limit"))
 )
