@@ -102,8 +102,7 @@ class Replay(Checker):
 
     def _refuse_rest_aside(self, row: TaskRow, event: e.Rested) -> None:
         """No worker may find a task that it can't drive: no flow changes here."""
-        if row.rollback_of is None or row.rollback_of in self.world.rows:
-            raise Violation(f"task {row.id} is set aside as {event.reason}: {row.error}")
+        raise Violation(f"task {row.id} is set aside as {event.reason}: {row.error}")
 
     def _compare(self, row: TaskRow, shadow: Shadow) -> None:
         state = shadow.state

@@ -58,7 +58,7 @@ class Watch:
         fresh = {task: found for task in changed if (found := self._read(after[task]))}
         if changed or gone:
             self._note(line, before, after, changed, fresh)
-        rows = [_TICKET(row) for row in self._cursor.execute(_TICKETS).fetchall()] if changed else []
+        rows = [_TICKET(row) for row in self._cursor.execute(_TICKETS).fetchall()] if changed or gone else []
         workers = self._cursor.execute(_WORKERS).fetchall()
         self.purged.update(gone)
         world.seen(Commit(line.name, world.now(), before, after, changed + gone, fresh, rows, workers))

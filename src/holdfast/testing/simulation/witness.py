@@ -27,6 +27,7 @@ class Witness(Checker):
         self._gave: set[tuple[str, str, int]] = set()
         self._keys: dict[Place, str] = {}
         self._reverting: set[Place] = set()  # whose revert has begun since it was last entered
+        self._entered: set[Place] = set()  # since its scope's try began
         self._checkpoints: dict[Place, Any] = {}
         self.entries = 0
 
@@ -40,6 +41,9 @@ class Witness(Checker):
             self._checkpoints[shadow.uuid, shadow.state.ids[event.row]] = opened(event.value)
         elif type(event) is e.RevertStarted:
             self._reverting.add((self._origin(shadow), shadow.state.ids[event.row]))
+        elif type(event) is e.ScopeReset:
+            for inner in shadow.state.rows_of(shadow.state.scope[event.row]):
+                self._entered.discard((shadow.uuid, shadow.state.ids[inner]))
         elif isinstance(event, e.Parked) and event.checkpoint is not None:
             self._checkpoints[shadow.uuid, shadow.state.ids[event.row]] = opened(event.checkpoint)
 
@@ -72,7 +76,7 @@ class Witness(Checker):
             return
         known = self._keys.get(place)
         if call.what == "revert":
-            if known is not None and ctx.forward_key != known:
+            if place in self._entered and ctx.forward_key != known:
                 raise Violation(f"{call.step_id}: its revert is given the key {ctx.forward_key}, and not {known}")
             return
         self._check_key(call.step_id, place, ctx.idempotency_key)
@@ -90,6 +94,7 @@ class Witness(Checker):
         elif known is not None and key != known:
             raise Violation(f"{step_id} is entered again with the key {key}, and not {known}")
         self._keys[place] = key
+        self._entered.add(place)
 
     def left(self, entry: Entry, value: int) -> None:
         """It was told that the checkpoint is durable."""
