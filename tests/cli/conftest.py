@@ -72,20 +72,20 @@ class Shell:
         self.flows.write_text(FLOWS.read_text(encoding="utf-8"), encoding="utf-8")
         self.running: list[subprocess.Popen[str]] = []
 
-    def start(self, *words: str, **env: str) -> Started:
+    def start(self, *words: str, terminal: int | None = None, **env: str) -> Started:
         process = subprocess.Popen(
             [sys.executable, "-m", "holdfast", *words],
             cwd=self.directory,
             env=os.environ | {"HOLDFAST_DATABASE": self.database, "PYTHONUNBUFFERED": "1"} | env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE if terminal is None else terminal,
+            stderr=subprocess.PIPE if terminal is None else terminal,
             text=True,
         )
         self.running.append(process)
         return Started(process)
 
     def __call__(self, *words: str, **env: str) -> Done:
-        return self.start(*words, **env).end()
+        return self.start(*words, terminal=None, **env).end()
 
     def did(self) -> list[str]:
         """What the steps have written."""

@@ -100,6 +100,8 @@ def after(boot: str = "none") -> None:
 
 failing = hf.linear("failing", make_port, boot, after)
 attended = hf.linear("attended", make_port, boot, after, on_failure="suspend")
+
+
 @hf.step(pivot=True)
 def point_of_no_return() -> None:
     note("pivot")
@@ -162,7 +164,7 @@ unresponsive = hf.linear("unresponsive", make_port, ignorant, after)
 
 @hf.step(provides="word")
 def wait_for_word(ctx: hf.Context) -> object:
-    return hf.WaitFor("word") if ctx.last_checkpoint is None else str(ctx.last_checkpoint)
+    return hf.WaitFor("word") if ctx.event is None else ctx.event
 
 
 waiting = hf.linear("waiting", make_port, wait_for_word)

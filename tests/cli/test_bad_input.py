@@ -1,4 +1,4 @@
-"""What a person can get wrong: each is one sentence and an exit code, nothing is lost, and no traceback unless asked."""
+"""What can be wrong: each is one sentence and an exit code, nothing is lost, and no traceback unless asked for."""
 
 from __future__ import annotations
 
@@ -51,8 +51,10 @@ def test_a_wrong_line_is_one_sentence_and_exit_2(name: str, say: Say, shell: She
 SOURCES = {
     "a duplicate name": ("import holdfast as hf\n@hf.step\ndef a(): ...\nflow = hf.linear('flow', a, a)\n", "flow"),
     "an ambiguous input": (
-        "import holdfast as hf\n@hf.step(provides='x')\ndef a(): ...\n@hf.step(provides='x')\ndef b(): ...\n"
-        "@hf.step\ndef c(x): ...\nflow = hf.linear('flow', hf.unordered('u', a, b), c)\n",
+        (
+            "import holdfast as hf\n@hf.step(provides='x')\ndef a(): ...\n@hf.step(provides='x')\ndef b(): ...\n"
+            "@hf.step\ndef c(x): ...\nflow = hf.linear('flow', hf.unordered('u', a, b), c)\n"
+        ),
         "x",
     ),
     "a syntax error": ("def (:\n", "SyntaxError"),
@@ -143,6 +145,21 @@ def test_a_database_locked_by_another_process(shell: Shell) -> None:
     assert shell.did() == ["make_port", "use_port"]
     assert shell("run", "flows_for_cli.py:good", "--tag", "t").code == 0
     assert shell.did() == ["make_port", "use_port"] * 2
+
+
+def test_a_database_that_is_locked_in_the_middle_of_a_task_is_waited_for(shell: Shell) -> None:
+    run = shell.start("run", "flows_for_cli.py:slow", "--tag", "t", HOLDFAST_BUSY_TIMEOUT_S="0.2")
+    run.until("slow/nap RUNNING")
+    other = sqlite3.connect(shell.directory / "tasks.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    (shell.directory / "awake").touch()
+    refused = shell("task", "cancel", "t", HOLDFAST_BUSY_TIMEOUT_S="0.2")
+    assert refused.code == 2
+    assert "is locked by another program" in refused.sentence()
+    other.execute("ROLLBACK")
+    other.close()
+    assert run.end().code == 0
+    assert shell.did() == ["make_port", "nap", "use_port"]
 
 
 def _stamp(path: Path, revision: str) -> None:

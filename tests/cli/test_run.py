@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 
@@ -187,3 +188,24 @@ def test_what_runs_in_a_process_of_its_own_dies_with_the_command(shell: Shell) -
     done = shell("task", "abort", "t")
     assert done.code == 3, done
     assert watch.end().code == 3
+
+
+def test_on_a_terminal_it_is_a_tree_that_leaves_the_terminal_as_it_was(shell: Shell) -> None:
+    ours, theirs = os.openpty()
+    run = shell.start("run", "flows_for_cli.py:slow", "--tag", "t", terminal=theirs, TERM="xterm")
+    os.close(theirs)
+    seen = ""
+    while "✔" not in seen:
+        seen += os.read(ours, 4096).decode()
+    run.signal(signal.SIGINT)
+    while True:
+        try:
+            seen += os.read(ours, 4096).decode()
+        except OSError:  # the other end is closed
+            break
+    assert run.process.wait(60) == 7
+    assert "✔" in seen
+    assert "make_port" in seen
+    assert seen.rindex("\x1b[?25h") > seen.rindex("\x1b[?25l")
+    assert "go on with: holdfast task resume" in seen
+    os.close(ours)

@@ -53,7 +53,8 @@ def test_ctrl_c_in_watch_only_leaves(shell: Shell, say: Say) -> None:
 
 def test_watch_with_work_does_it(say: Say, shell: Shell) -> None:
     say("run", "flows_for_cli.py:good", "--tag", "t", "--no-wait")
-    assert say("task", "watch", "t", "--timeout", "0.1").code == 124
+    late = say("task", "watch", "t", "--timeout", "0.1")
+    assert (late.code, "no worker lives" in late.out) == (124, True)
     assert say("task", "watch", "t", "--work").code == 0
     assert shell.did() == ["make_port", "use_port"]
 

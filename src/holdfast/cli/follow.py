@@ -22,7 +22,7 @@ from holdfast.cli import exits, show
 from holdfast.cli.options import Output, typed
 from holdfast.clock import Clock
 from holdfast.core import states
-from holdfast.errors import VerbRefused, WaitTimeout
+from holdfast.errors import VerbRefused, WaitTimeout, WorldError
 
 if TYPE_CHECKING:
     from holdfast.local import Holdfast, Task
@@ -115,13 +115,16 @@ def follow(
         working = Working(hold, task, runtime) if work else None
         try:
             left = _watch(hold, task, story, screen, signals, working, clock, timeout_s)
+        except WaitTimeout as late:
+            raise WaitTimeout(f"{late}: `{again}` goes on") from None
         finally:
-            screen.close()
-            if working is not None:
-                working.close()
+            try:
+                if working is not None:
+                    working.close()
+            finally:
+                screen.close()
     if left is not None:
-        if left == signal.SIGINT:
-            show.Silent().say(f"holdfast: left; the task goes on elsewhere, `{again}` looks again")
+        show.Silent().say(f"holdfast: left; nothing is lost: `{again}` goes on")
         return 128 + left
     if output == "json":
         show.print_json(show.document(task))
@@ -144,7 +147,7 @@ def _watch(
 ) -> int | None:
     """Look until the task is at rest. The signal by which somebody made this process leave before, if so."""
     end = None if timeout_s is None else clock.monotonic() + timeout_s
-    hint = _Hint(screen)
+    hint = _Hint(hold, screen, work=working is not None)
     pause = threading.Event()  # nobody sets it
     suspended = False
     while True:
@@ -164,7 +167,7 @@ def _watch(
             _suspend(task, screen)
             continue
         if end is not None and clock.monotonic() >= end:
-            raise WaitTimeout(f"task {task.id} is still {look.view['state']} after {timeout_s:g} s; it goes on")
+            raise WaitTimeout(f"task {task.id} is still {look.view['state']} after {timeout_s:g} s")
         hint.update(look.view)
         clock.wait(pause, LOOK_S)
         hold.store.wait(seen, WAIT_S)
@@ -173,7 +176,7 @@ def _watch(
 def _suspend(task: Task, screen: show.Screen) -> None:
     try:
         task.suspend()
-    except VerbRefused as error:
+    except (VerbRefused, WorldError) as error:
         screen.say(f"{error}; Ctrl-C again leaves at once")
         return
     screen.say("suspending: the running step is asked to stop at a safe point; Ctrl-C again leaves at once")
@@ -188,14 +191,34 @@ def _is_elsewhere(hold: Holdfast, task: Task, working: Working) -> bool:
 
 
 class _Hint:
-    """Says once behind whom a task waits: to a person that looks like nothing happens."""
+    """Says once why nothing happens: nobody works, or the task waits behind another."""
 
-    def __init__(self, screen: show.Screen) -> None:
+    def __init__(self, hold: Holdfast, screen: show.Screen, *, work: bool) -> None:
+        self._hold = hold
         self._screen = screen
-        self._said: list[str] = []
+        self._looked = work
+        self._behind: list[str] = []
 
     def update(self, view: dict[str, Any]) -> None:
         behind = view["blocked_by"]
-        if behind and behind != self._said:
-            self._said = behind
-            self._screen.say(f"waits for its claims, which are held by task {', '.join(behind)}")
+        if behind and behind != self._behind:
+            self._behind = behind
+            self._screen.say(
+                f"waits for its claims behind task {', '.join(behind)}; "
+                f"if nobody is at it, `holdfast task watch {behind[0]} --work` is"
+            )
+        if not self._looked:
+            self._looked = True
+            if not _somebody_works(self._hold, view["uuid"], view["pool"]):
+                self._screen.say("no worker lives that would do it: `holdfast worker` does, or --work here")
+
+
+def _somebody_works(hold: Holdfast, uuid: str, pool: str) -> bool:
+    """Whether a worker lives that has the task or may take it."""
+    from holdfast.cli.findings import is_dead
+    from holdfast.tasks import lease, query
+
+    now = Clock().time()
+    workers = [worker for worker in hold.store.read(lease.alive) if not is_dead(worker, now)]
+    owner = hold.store.read(lambda tx: query.get(tx, uuid)).worker_id
+    return any(worker.id == owner or worker.pool == pool for worker in workers)

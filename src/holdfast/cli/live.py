@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console, Group
@@ -60,7 +61,8 @@ class Tree:
 
     def close(self) -> None:
         if self._started:
-            self._live.stop()
+            with suppress(OSError):  # the terminal may be gone
+                self._live.stop()
 
     def _drawn(self, look: Look) -> RenderableType:
         return Group(self._head(look.view), self._steps(look))

@@ -5,6 +5,7 @@ What an error's code is: exits.py. The commands: one file per noun.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -64,11 +65,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     traceback = "--traceback" in words
     words = [word for word in words if word != "--traceback"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may lack a letter; the task goes on
     try:
         code = app(words, prog_name="holdfast", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else exits.OK
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit) as error:
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):  # as click tells it
+            raise
         # Whoever read has had enough. What Python still flushes at its end must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return exits.OK

@@ -179,7 +179,7 @@ class Lines:
             return
         try:
             print(text, flush=True)
-        except BrokenPipeError:
+        except OSError:  # the pipe or the terminal is gone
             self._deaf = True
 
     def close(self) -> None: ...

@@ -300,7 +300,7 @@ def adopt(
             return found
 
         stay = Stay(database, output, wait, runtime, timeout, flows)
-    return _verb(go, "adopt", task, stay)
+        return _verb(go, "adopt", task, stay)
     with options.opened(database, flows=flows) as hold:
         plan = hold.task(task).adopt(dry_run=True)
     if output == "json":
