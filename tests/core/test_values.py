@@ -22,6 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from holdfast.core import values
 from holdfast.core.values import DEPTH_MAX, Secret, Stored, decode, encode, register
 from holdfast.errors import SecretKeyMissing, UsageError, ValueRefused, ValueTooLarge
 
@@ -339,6 +340,21 @@ def test_size_is_bounded_in_bytes_of_utf8() -> None:
     for value in ("é" * 5, "a" * 9, [1] * 1_000_000, (1,) * 1_000_000, {"a": "b" * 100}, 10**5_000):
         with pytest.raises(ValueTooLarge, match=r"^boot takes .* value_bytes_max = 10 allows"):
             encode(value, name="boot", bytes_max=10)
+
+
+def test_what_is_much_too_large_is_refused_before_it_is_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def written(value: object) -> str:
+        raise AssertionError("it was written out")
+
+    monkeypatch.setattr(values, "_dumps", written)
+    large: list[Any] = ["a" * 101, b"a" * 101, [b"a" * 101], (b"a" * 60, b"a" * 60), {1: "a" * 101}]
+    for value in large:
+        with pytest.raises(ValueTooLarge):
+            encode(value, bytes_max=100)
+    monkeypatch.undo()
+    small: list[Any] = [b"a" * 50, ("a" * 30, "b" * 20), [b"a" * 20, b""]]
+    for value in small:
+        assert decode(encode(value, bytes_max=100)) == value
 
 
 def test_few_parts_that_make_many_items_are_refused_early() -> None:

@@ -29,6 +29,7 @@ _SCALARS: Final = frozenset((type(None), bool, int, float, str))
 _CONTAINERS: Final = frozenset((list, dict))
 _STR: Final = frozenset((str,))
 _PLAIN_AT_ONCE: Final = frozenset((float, str))
+_LONG: Final = frozenset((str, bytes))
 
 
 class Secret:
@@ -132,6 +133,8 @@ def encode(value: Any, seal: Seal | None = None, *, name: str = "", bytes_max: i
         return "true" if value else "false"
     if kind is int and value.bit_length() <= INT_BITS_MAX:
         return repr(value)
+    if bytes_max is not None and kind in _LONG and len(value) > bytes_max:  # not written out only to be refused
+        raise ValueTooLarge(_too_large(name, len(value), bytes_max))
     try:
         if kind in _PLAIN_AT_ONCE or (kind in _CONTAINERS and _plain(value, 0, [bytes_max or ITEMS_MAX])):
             text = _plain_text(value)
@@ -258,9 +261,10 @@ class _Lowering:
 
     def lower(self, value: Any, place: str, depth: int) -> Any:
         kind = type(value)
-        self.room -= 1
-        if self.room < 0:
+        size = len(value) if kind in _LONG and self.bytes_max is not None else 1
+        if size > self.room:
             raise _TooMany
+        self.room -= size if kind is str else 1  # bytes come here once more, as the text that they become
         if kind in _SCALARS:
             return _lower_scalar(value)
         if depth > DEPTH_MAX:
