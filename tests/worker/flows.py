@@ -163,6 +163,11 @@ def deaf(ctx: hf.Context, at: str) -> None:
     tell(at, ctx, "deaf ends")
 
 
+@deaf.revert
+def undeaf(ctx: hf.Context, at: str) -> None:
+    tell(at, ctx, "undeaf")
+
+
 @hf.step
 async def awaiting(ctx: hf.AsyncContext, at: str) -> None:
     tell(at, ctx, "awaiting")
@@ -192,6 +197,7 @@ in_c = hf.linear("in_c", first, hung, last)
 # The first starts the server of processes, so that the time of the second is its own.
 in_c_timed = hf.linear("in_c_timed", first.with_options(isolation="process"), hung.with_options(timeout_s=2), last)
 unhearing = hf.linear("unhearing", first, deaf, last)
+unhearing_timed = hf.linear("unhearing_timed", first, deaf.with_options(timeout_s=0.2, grace_s=0.1), last)
 short = hf.linear("short", first, last)
 
 

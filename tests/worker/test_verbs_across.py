@@ -98,7 +98,7 @@ class TestAThreadThatHearsNothing:
         assert task.state == "CANCELLING"
         house.turn("go")
         assert task.wait(60).state == "CANCELLED"
-        assert house.said() == ["first", "deaf", "first", "last", "deaf ends", "unfirst"]
+        assert house.said() == ["first", "deaf", "first", "last", "deaf ends", "undeaf", "unfirst"]
 
     def test_abort_leaves_it_behind_and_says_so(self, house: House) -> None:
         task, _ = begun(house, flows.unhearing, "deaf", claims=["node/1"])
