@@ -21,9 +21,8 @@ class Measure(NamedTuple):
 
 
 def shape(name: str, steps: int) -> Measure:
-    if steps == 1000:
-        return Measure("shapes_holdfast", ("--shape", name, "--steps", "1000", "--runs", "9"))
-    return Measure("shapes_holdfast", ("--shape", name, "--steps", str(steps)), repeats=3)
+    arguments = ("--shape", name, "--steps", str(steps), "--warm", "1000")
+    return Measure("shapes_holdfast", arguments, repeats=9 if steps == 1000 else 5 if steps < 100_000 else 3)
 
 
 def durable(program: str, *arguments: str, repeats: int = 5) -> Measure:

@@ -1,7 +1,8 @@
 """Holdfast in memory, inline: flows of one shape and any size; built, compiled and run by `hf.run`.
 
-The clock covers all three. With `--runs` above one the same work is done several times and the median is reported,
-which small sizes need, being shorter than a scheduler's slice.
+The clock covers all three. `--warm` steps of the same shape are run before: ten load what is loaded late; a thousand
+also let the interpreter specialise its bytecode, so that a small size is not flattered against a large one, nor the
+other way round.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import argparse
 import functools
 import random
-import statistics
 
 import holdfast as hf
 from bench.cases.report import Stopwatch, peak_bytes, report
@@ -117,20 +117,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--shape", choices=SHAPES, required=True)
     parser.add_argument("--steps", type=int, required=True)
-    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--warm", type=int, default=10)
     options = parser.parse_args()
     run = SHAPES[options.shape]
     edges(options.steps)
-    run(10)  # loads what is loaded late
-    wall_s, cpu_s = [], []
-    for _ in range(options.runs):
-        with Stopwatch() as watch:
-            run(options.steps)
-        wall_s.append(watch.wall_s)
-        cpu_s.append(watch.cpu_s)
-    report(
-        steps=options.steps,
-        wall_s=statistics.median(wall_s),
-        cpu_s=statistics.median(cpu_s),
-        peak_bytes=peak_bytes(),
-    )
+    run(options.warm)
+    with Stopwatch() as watch:
+        run(options.steps)
+    report(steps=options.steps, wall_s=watch.wall_s, cpu_s=watch.cpu_s, peak_bytes=peak_bytes())
