@@ -107,7 +107,7 @@ def _due(state: State, now: float, slots: int, found: list[c.Command]) -> None:
         return
     rows = sorted((at, row) for row, at in state.wake_at.items() if at <= now)
     for _, row in rows[:slots]:
-        if state.st[row] != S_WAITING:
+        if state.st[row] != S_WAITING or state.in_failing(row):
             continue  # a scope's OPEN or a revert: _failing_scope and _back see to those
         if row not in state.parked:
             found.append(c.Start(row, False))
@@ -120,7 +120,9 @@ def _due(state: State, now: float, slots: int, found: list[c.Command]) -> None:
 def _trouble(state: State, now: float, slots: int, found: list[c.Command]) -> list[c.Command] | None:
     """What failures, doubts and failing scopes ask for: a verdict on the whole task, or None and what was `found`
     to be done beside the rest."""
-    doomed = state.deadline_reached or state.asked_undo
+    # A deadline that passes behind a pivot ends nothing: there is no way back, and no failure to be asked about.
+    late = state.deadline_reached and not (state.pivots and state.plan.options.on_failure == "revert")
+    doomed = late or state.asked_undo
     for row in state.failed:
         answer = None if state.asked_undo else _second_chance(state, row)
         if answer is None:
@@ -134,7 +136,8 @@ def _trouble(state: State, now: float, slots: int, found: list[c.Command]) -> li
         rows = tuple(row for row, why in state.doubts.items() if why == reason)
         return _ask_all(state, "suspend") or [c.Rest(reason, rows)]
     for scope, turned in state.failing.items():
-        found.extend(_failing_scope(state, scope, turned, now, slots))
+        room = _undo_room(state, slots) - sum(type(command) is c.Revert for command in found)
+        found.extend(_failing_scope(state, scope, turned, now, room))
     return None
 
 
@@ -191,7 +194,7 @@ def _unresponsive(state: State) -> tuple[int, ...]:
     return tuple(row for row, why in state.doubts.items() if why == "step_unresponsive")
 
 
-def _failing_scope(state: State, scope: int, turned: bool, now: float, slots: int) -> Iterator[c.Command]:
+def _failing_scope(state: State, scope: int, turned: bool, now: float, room: int) -> Iterator[c.Command]:
     spec = state.scopes[scope]
     if not turned:
         running = [row for row in state.running if state.within(row, scope)]
@@ -208,9 +211,9 @@ def _failing_scope(state: State, scope: int, turned: bool, now: float, slots: in
         elif state.wake_at[spec.open_row] <= now:
             yield c.ResetScope(spec.open_row)
         return
-    mine = [row for row in undo.pop_reverts(state, slots) if state.undo_of.get(row) == scope]
+    mine = [row for row in undo.pop_reverts(state, room) if state.undo_of.get(row) == scope]
     yield from (c.Revert(row, row in state.suspects) for row in mine)
-    yield from _revert_again(state, now, scope)
+    yield from _revert_again(state, now, scope, room - len(mine))
 
 
 # --- back --------------------------------------------------------------------------------------------------------
@@ -226,11 +229,9 @@ def _back(state: State, now: float, slots: int) -> list[c.Command]:
         return [] if state.running else [c.Rest("poison", poisoned)]
     if not state.undo_left.get(0, 0):
         return [c.End("SUCCEEDED" if state.inverse else state.goal or "FAILED")]
-    serial = state.plan.options.undo == "serial" or bool(state.suspects)
-    room = min(slots, 1 - len(state.running)) if serial else slots
+    room = _undo_room(state, slots)
     found: list[c.Command] = [c.Revert(row, row in state.suspects) for row in undo.pop_reverts(state, room)]
-    if len(found) < room:
-        found.extend(_revert_again(state, now, 0))
+    found.extend(_revert_again(state, now, 0, room - len(found)))
     if found or state.running or state.wake_at:
         return found
     unresponsive = _unresponsive(state)
@@ -253,14 +254,22 @@ def _turn_back(state: State) -> list[c.Command]:
     return [c.Turn("SUCCEEDED" if state.inverse else state.goal or "FAILED")]
 
 
-def _revert_again(state: State, now: float, scope: int) -> Iterator[c.Command]:
-    """Reverts that failed and have tries left: plan the next, or begin it when its time has come."""
+def _undo_room(state: State, slots: int) -> int:
+    """How many more reverts may run: one at a time where the flow says so, or where one of them may kill its worker."""
+    if state.plan.options.undo != "serial" and not state.suspects:
+        return slots
+    return min(slots, 1 - sum(state.st[row] == S_REVERTING for row in state.running))
+
+
+def _revert_again(state: State, now: float, scope: int, room: int) -> Iterator[c.Command]:
+    """Reverts that failed and have tries left: plan the next, or begin it when its time has come. `room`: how many."""
     for row in state.revert_errors:
         if state.undo_of.get(row) != scope or state.st[row] != S_REVERT_FAILED:
             continue
         if row in state.wake_at:
-            if state.wake_at[row] <= now:
-                yield c.Revert(row, False)
+            if state.wake_at[row] <= now and room > 0:
+                room -= 1
+                yield c.Revert(row, row in state.suspects)
             continue
         step = state.steps[row]
         retry = step.revert_retry if step is not None else None
@@ -278,6 +287,8 @@ def _suspending(state: State) -> list[c.Command]:
         return stops
     if state.phase == "SUSPENDING/forward" and not state.inverse and not state.left and not state.failed:
         return [c.End("SUCCEEDED")]
+    if state.inverse and state.phase == "SUSPENDING/cancelling":
+        return [c.End("CANCELLED")]
     if state.turned and not state.undo_left.get(0, 0):
         return [c.End("SUCCEEDED" if state.inverse else state.goal or "FAILED")]
     return [c.Rest("asked", ())]

@@ -31,10 +31,9 @@ _ROLLBACKS: Final = (
 
 
 def may_roll_back(at: TaskRow) -> bool:
-    """Whether a task that has ended has left anything to undo; True for one that hasn't ended."""
-    if at.finished_at is None:
-        return True
-    return at.rollback_of is None and at.effect != "none"
+    """Whether a task that has ended has left anything to undo; True for one that hasn't ended, unless it is a
+    rollback itself."""
+    return at.rollback_of is None and (at.finished_at is None or at.effect != "none")
 
 
 def retry(tx: Tx, at: TaskRow, now: float, *, actor: str, uuid: str, request_id: str) -> Submitted:

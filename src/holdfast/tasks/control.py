@@ -116,6 +116,8 @@ def rollback(
     if states.TASK.answer(_phase(at), "rollback") == states.ANEW:
         made = anew.rollback(tx, at, now, actor=actor, uuid=uuid, request_id=request_id, force=force)
         return Answer(at, NO_OP) if made is None else Answer(made.task, REPLAYED if made.replayed else NEW_TASK)
+    if at.rollback_of is not None:
+        raise VerbRefused(f"Cannot 'rollback' task {at.uuid}: it is a rollback itself", allowed=supported_verbs(at))
     phase = _next(at, "rollback", pivot_forbids=True)
     if phase is None:
         return Answer(at, NO_OP)
