@@ -120,11 +120,12 @@ class Replay(Checker):
             self._same(shadow, "completed", row.completed, state.completed)
             self._same(shadow, "total", row.total, state.total)
         self._read_again(shadow)
-        if row.reason == "definition_changed":
-            return
+        by_verb = not is_workers(shadow.journal[-1][0])
         for node, word in self.world.steps_of(shadow.id):
-            index = state.row_of(node)
-            self._same(shadow, f"state of {node}", word, STEP_STATES[state.st[index]])
+            true = STEP_STATES[state.st[state.row_of(node)]]
+            if by_verb and "PENDING" in (word, true):
+                continue  # what an event changes in many steps at once is shown by the worker's next append
+            self._same(shadow, f"state of {node}", word, true)
 
     def _read_again(self, shadow: Shadow) -> None:
         rows = self.world.journal_of(shadow.id)
