@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.doing import WAYS, Doing, Told
+
 REQUIREMENTS = Path(__file__).with_name("requirements.toml")
 
 # The cores are shared by the workers of pytest, so no deadline in milliseconds; and a failure must come again on every
@@ -31,3 +33,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 raise pytest.UsageError(f"{item.nodeid}: {unknown} is no row of tests/requirements.toml: add it there")
             if not mark.args:
                 raise pytest.UsageError(f"{item.nodeid}: a requirement mark names the rows that the test proves")
+
+
+@pytest.fixture(params=WAYS)
+def do(request: pytest.FixtureRequest, tmp_path: Path) -> Doing:
+    """Does a flow, in memory and as a task."""
+    return Doing(request.param, tmp_path)
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()

@@ -283,6 +283,7 @@ class Recorder:
                 columns["executed_at"] = now
             elif kind is e.Rested:
                 reason, resting = event.reason, event.rows  # type: ignore[union-attr,assignment]
+                columns["revert"] = aftermath(state).revert  # who has to answer wants to know what is undone
             elif kind is e.Turned:
                 goal = event.goal  # type: ignore[union-attr]
                 if state.inverse:
