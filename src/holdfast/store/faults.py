@@ -20,6 +20,8 @@ CANTOPEN: Final = 14
 CONSTRAINT: Final = 19
 NOTADB: Final = 26
 
+READ_ONLY: Final = "a read changes nothing: use write() for that"
+
 
 def translate(error: Exception, path: str) -> Exception:
     """Ours, caused by the driver's; an error that is not the driver's comes back as it is."""
@@ -59,7 +61,7 @@ def _told(code: int, error: sqlite3.Error, path: str) -> Exception | None:
 def translate_reading(error: Exception, path: str) -> Exception:
     """As `translate`, on a connection that may only read."""
     if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == READONLY:
-        told = UsageError("a read changes nothing: use write() for that")
+        told = UsageError(READ_ONLY)
         told.__cause__ = error
         return told
     return translate(error, path)

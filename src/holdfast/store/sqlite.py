@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from sqlalchemy.dialects.sqlite import dialect, insert
 
-from holdfast.errors import DatabaseUrlInvalid, HoldfastClosed, LeaseLost, WorldError
+from holdfast.errors import DatabaseUrlInvalid, HoldfastClosed, LeaseLost, UsageError, WorldError
 from holdfast.store import faults
 from holdfast.store.appends import Hot
 from holdfast.store.base import Append, Appended, JournalRow, Tx
@@ -108,14 +108,15 @@ class SqliteSession:
         return bool(self._connection.in_transaction)
 
     def read(self, fn: Callable[[Tx], T]) -> T:
-        """In memory: a read between two transactions."""
+        """In memory: a read between two transactions. `query_only` would have every statement compiled anew, so a
+        write is found out afterwards; it is rolled back as every read is."""
         assert self._mutex is not None
         with self._mutex:
-            self._cursor.execute("PRAGMA query_only=1")
-            try:
-                return _read(self._cursor, self.tx.hot, fn, self._path)
-            finally:
-                self._cursor.execute("PRAGMA query_only=0")
+            before = self._connection.total_changes
+            found = _read(self._cursor, self.tx.hot, fn, self._path)
+            if self._connection.total_changes != before:
+                raise UsageError(faults.READ_ONLY)
+            return found
 
     def setting(self, name: str) -> Any:
         """A PRAGMA of the connection that writes, read back."""
