@@ -17,7 +17,7 @@ from holdfast.store.schema import metadata
 from holdfast.store.sqlite import MEMORY, SqliteStore, connect_file
 
 BEGIN: Final = "BEGIN IMMEDIATE"
-READ: Final = "PRAGMA query_only=1"  # what a store in memory says before it reads
+READ: Final = "BEGIN"
 _FULL: Final = "PRAGMA synchronous=full"
 _CODES: Final = {"busy": (5, "SQLITE_BUSY"), "ioerr": (10, "SQLITE_IOERR"), "full": (13, "SQLITE_FULL")}
 
@@ -56,9 +56,11 @@ class Line:
         """Something may happen before the statement."""
         if self.pause is not None and (sql == BEGIN or sql == READ):
             self.pause()
-        if self.dead and not _tidies(sql):
+        if sql == "ROLLBACK":
+            return  # what the system does for a process that is gone
+        if self.dead:
             raise Killed(self.name)
-        if self.fuse and not sql.startswith("PRAGMA") and sql != "ROLLBACK":
+        if self.fuse:
             self.fuse -= 1
             if not self.fuse:
                 self._burn()
@@ -89,11 +91,6 @@ class Line:
             raise driver_error(*_CODES["ioerr"])
 
 
-def _tidies(sql: str) -> bool:
-    """What the system does for a process that is gone."""
-    return sql == "ROLLBACK" or sql == "PRAGMA query_only=0"
-
-
 def driver_error(code: int, name: str) -> sqlite3.OperationalError:
     """An error as SQLite gives it."""
     error = sqlite3.OperationalError("made by the simulator")
@@ -113,6 +110,11 @@ class Connection:
     @property
     def in_transaction(self) -> bool:
         return self._line.disk.real.in_transaction
+
+    @property
+    def total_changes(self) -> int:
+        """Others change it in the middle of a read."""
+        return 0
 
     def cursor(self) -> Cursor:
         return Cursor(self._line)
@@ -191,7 +193,6 @@ class Disk:
         """What the next process does that opens the file."""
         if self.real.in_transaction:
             self.real.execute("ROLLBACK")
-        self.real.execute("PRAGMA query_only=0")
 
     def cut_power(self) -> bool:
         """Forget what was not synced; whether anything was."""
