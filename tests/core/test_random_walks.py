@@ -70,6 +70,9 @@ def make_flow(chance: random.Random, depth: int, name: str) -> Any:
 
 def outcome(chance: random.Random, call: Any, calm: float) -> tuple[str, Any]:
     if call.stop_reason is not None and chance.random() < 0.8:
+        if chance.random() < 0.2:
+            call.began = False  # it was still in the queue
+            return "stopped", call.stop_reason
         return chance.choice((("stopped", call.stop_reason), ("killed", None)))
     if call.what == "probe":
         return "returned", chance.choice((hf.NotDone(), hf.Done(1), hf.Unknown("?")))
@@ -79,7 +82,7 @@ def outcome(chance: random.Random, call: Any, calm: float) -> tuple[str, Any]:
     if draw < calm + (1 - calm) * 0.6:
         return "raised", ConnectionError("x")
     if call.what == "execute" and draw < calm + (1 - calm) * 0.7:
-        return "returned", hf.WaitFor(chance.choice("xy"), chance.choice((None, 3)))
+        return "returned", hf.WaitFor(call.step_id, chance.choice((None, 3)))
     if call.what == "execute" and draw < calm + (1 - calm) * 0.9:
         return "returned", hf.Again(chance.choice((0, 1, 5)), checkpoint=chance.randint(0, 9))
     return "died", "signal 9"
@@ -137,6 +140,8 @@ def walk(seed: int) -> Script:
             ask(chance, script, rare=chance.random() < 0.7)
         if chance.random() < trouble / 2 and not peaceful:
             script.crash()
+        if chance.random() < trouble and script.state.phase in ("RUNNING", "WAITING", "SUSPENDED/forward"):
+            script.verb(e.Delivered(chance.choice(script.state.ids), 7, script.clock.now))
         if script.turn():
             continue
         check_replay(script)
@@ -151,7 +156,7 @@ def walk(seed: int) -> Script:
             script.clock.now = max(script.clock.now, due)
         else:
             assert due is not None or script.state.event_waits, f"seed {seed}: stuck in {script.state.phase}"
-            script.verb(e.Delivered(chance.choice("xy"), 7, script.clock.now))
+            script.verb(e.Delivered(chance.choice([*script.state.event_waits] or ["x"]), 7, script.clock.now))
     raise AssertionError(f"seed {seed}: no end after 3,000 turns, in {script.state.phase} {script.state.reason}")
 
 

@@ -107,8 +107,9 @@ def withdrawn(state: State, event: e.Withdrawn) -> None:
         state.st[row] = S_WAITING
         rows.wake(state, row, event.at)
         return
-    if state.attempt[row] == 1:
+    if row not in state.again:
         state.began[row] = 0
+    if not state.again.get(row):
         state.pivots.discard(row)
     rows.back_to_ready(state, row)
 

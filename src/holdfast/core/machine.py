@@ -174,6 +174,8 @@ def _started(state: State, event: e.Started) -> None:
     if not state.began[row]:
         state.began_count += 1
         state.began[row] = state.began_count
+    else:
+        state.again[row] = row in state.pivots
     step = state.steps[row]
     assert step is not None
     if step.pivot:
@@ -248,6 +250,9 @@ def invert(state: State) -> None:
     state.resting = ()
     state.reverted = 0
     state.deaths = 0
+    state.deadline_reached = state.asked_undo = False
+    state.cancel_reverts = True
+    state.forced = None
     for column in (
         state.ready,
         state.running,
@@ -256,6 +261,8 @@ def invert(state: State) -> None:
         state.doubts,
         state.failing,
         state.suspects,
+        state.revert_tries,
+        state.revert_errors,
     ):
         column.clear()
     state.to_probe.clear()

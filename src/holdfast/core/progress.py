@@ -78,7 +78,7 @@ def final_failure(state: State) -> Failure | None:
         return None
     if state.forced is not None:
         return Failure(("ForceFailed",), state.forced, None, ())
-    for row, failure in state.failures.items():
+    for row, failure in state.failures.items() if not state.inverse else ():
         if state.st[row] == S_FAILED or state.turned or row in state.failed:
             return failure
     for failure in state.revert_errors.values():

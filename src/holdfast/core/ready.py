@@ -160,9 +160,9 @@ def _skip(state: State, row: int, ended: list[int]) -> None:
 def skip(state: State, row: int) -> None:
     """A person said skip, or a link said no."""
     state.skips = True
+    state.st[row] = S_PENDING
     ended: list[int] = []
-    settle(state, row, S_SKIPPED)
-    ended.append(row)
+    _skip(state, row, ended)
     release(state, ended)
 
 
@@ -340,6 +340,7 @@ def forget(state: State, row: int) -> None:
     state.to_probe.pop(row, None)
     state.revert_tries.pop(row, None)
     state.revert_errors.pop(row, None)
+    state.again.pop(row, None)
     state.pivots.discard(row)
     if row in state.revert_began:
         state.revert_began.discard(row)

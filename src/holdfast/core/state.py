@@ -44,14 +44,14 @@ class State:
     """See the module. `phase` is a row of states.TASK; `goal` where an undo is heading."""
 
     __slots__ = (
-        "asked_undo", "at", "attempt", "began", "began_count", "bindings", "cancel_reverts", "checkpoints", "closes",
-        "completed", "deadline_reached", "deadlines", "deaths", "deaths_max", "delivered", "done_extra", "done_weight",
-        "doubts", "elements", "event_waits", "failed", "failing", "failures", "first_at", "forced", "frame", "frames",
-        "goal", "ids", "incarnation", "index", "inputs", "inverse", "kind", "left", "lengths", "mailbox", "map_next",
-        "need", "no", "parked", "phase", "pivots", "plan", "ready", "reason", "resting", "results",
-        "revert_began", "revert_errors", "revert_tries", "reverted", "running", "scope", "scopes", "settled", "skips",
-        "st", "static", "steps", "succ", "suspects", "timers", "to_probe", "total", "total_weight", "tries", "turned",
-        "undo_heap", "undo_left", "undo_need", "undo_of", "undo_pred", "wake_at", "weight",
+        "again", "asked_undo", "at", "attempt", "began", "began_count", "bindings", "cancel_reverts", "checkpoints",
+        "closes", "completed", "deadline_reached", "deadlines", "deaths", "deaths_max", "delivered", "done_extra",
+        "done_weight", "doubts", "elements", "event_waits", "failed", "failing", "failures", "first_at", "forced",
+        "frame", "frames", "goal", "ids", "incarnation", "index", "inputs", "inverse", "kind", "left", "lengths",
+        "mailbox", "map_next", "need", "no", "parked", "phase", "pivots", "plan", "ready", "reason", "resting",
+        "results", "revert_began", "revert_errors", "revert_tries", "reverted", "running", "scope", "scopes", "settled",
+        "skips", "st", "static", "steps", "succ", "suspects", "timers", "to_probe", "total", "total_weight", "tries",
+        "turned", "undo_heap", "undo_left", "undo_need", "undo_of", "undo_pred", "wake_at", "weight",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, inputs: dict[str, Any], *, deaths_max: int = 3, inverse: bool = False) -> None:
@@ -124,6 +124,7 @@ class State:
         self.suspects: dict[int, None] = {}
         self.deaths = 0
         self.pivots: set[int] = set()
+        self.again: dict[int, bool] = {}  # rows started more than once: whether the pivot was passed before
         self.tries: dict[int, int] = {}  # scope -> tries begun
         self.failing: dict[int, bool] = {}  # retrying scope -> its undo has begun
         self.deadline_reached = False

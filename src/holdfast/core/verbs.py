@@ -7,6 +7,7 @@ from typing import Any
 from holdfast.core import events as e
 from holdfast.core import ready, rows, undo
 from holdfast.core.failure import Failure
+from holdfast.core.plan import MAP, OPEN, STEP
 from holdfast.core.state import State
 from holdfast.core.states import (
     S_FAILED,
@@ -14,6 +15,8 @@ from holdfast.core.states import (
     S_PENDING,
     S_REVERT_FAILED,
     S_REVERTED,
+    S_SUCCEEDED,
+    S_WAITING,
 )
 
 
@@ -49,14 +52,18 @@ def force_failed(state: State, event: e.ForceFailed) -> None:
 
 
 def delivered(state: State, event: e.Delivered) -> None:
-    waiting = state.event_waits.pop(event.name, None)
-    if waiting is None:
-        state.mailbox.setdefault(event.name, event.payload)
-        return
+    asked = state.event_waits.pop(event.name, ())
+    waiting = [row for row in asked if row in state.parked and state.parked[row].event == event.name]
     for row in waiting:
-        if row in state.parked and state.parked[row].event == event.name:
+        if state.st[row] == S_WAITING:
             state.delivered[row] = event.payload
-            rows.wake(state, row, event.at)
+            rows.wake(state, row, state.parked[row].at)  # as where it came first: the two commute
+    if not waiting and any(state.st[row] == S_WAITING and state.parked[row].event == event.name
+                           for row in state.delivered):  # fmt: skip
+        return  # nobody has taken the one before yet
+    # Who has been entered meanwhile, because its time was up, may come back and wait for it again.
+    if not waiting or any(state.st[row] != S_WAITING for row in waiting):
+        state.mailbox.setdefault(event.name, event.payload)
 
 
 def resume_asked(state: State, event: e.ResumeAsked) -> None:
@@ -94,9 +101,13 @@ def _answer(state: State, row: int, word: str, result: Any, at: float) -> None:
     if word == "rerun":
         state.st[row] = S_PENDING
         state.attempt[row] = 0
-        state.ready.append(row)
-    elif word == "skip":
+        if not state.in_failing(row):
+            state.ready.append(row)
+    elif word == "skip" or state.kind[row] in (MAP, OPEN):  # of a list that nobody knows nothing can be done
         ready.skip(state, row)
+    elif state.kind[row] != STEP:  # a link's `when`: it said yes
+        ready.settle(state, row, S_SUCCEEDED)
+        ready.release(state, [row])
     else:
         state.results[row] = result
         rows.settle_step(state, row)

@@ -39,8 +39,9 @@ def fact_of(call: Call, state: State, now: float, keep: Keep | None) -> e.Event 
         late = StepTimeout(f"{call.step_id} did not end within its timeout of {timeout_s:g} s")
         return _failed(call, Failure.of(late), now)
     if how == "killed":
-        # Who is killed for an undo or an abort is not entered again; anybody else's effect is in doubt.
-        asked = call.stop_reason in ("cancel", "rollback", "sibling_failed", "abort", "lease_lost")
+        # Who is killed for an undo or an abort is not entered again; anybody else's effect is in doubt. So it is where
+        # a lease was over and nobody took the task: it goes on here.
+        asked = call.stop_reason in ("cancel", "rollback", "sibling_failed", "abort")
         return e.Interrupted(call.row, now) if asked else e.Died(call.row, "killed", now, poisons(state))
     if not call.began:
         return e.Withdrawn(call.row, now)

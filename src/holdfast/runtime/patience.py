@@ -72,6 +72,7 @@ class Patience:
     def stop_all(self) -> None:
         """Everything must stop now: the lease is lost. From any thread."""
         for call in list(self._calls.values()):
+            call.stop_reason = call.stop_reason or "lease_lost"
             if not (call.runtime.killable and call.runtime.kill(call)):
                 call.runtime.ask(call, "lease_lost")
 
