@@ -107,6 +107,9 @@ class Drive:
         self._flush(self, e.Checkpointed(call.row, kept, self._clock.time()), done)
 
     def progress(self, call: Call, fraction: float, message: str | None) -> None:
+        told = self.progress_of.get(call.row)
+        if told is not None and told[0] > fraction:
+            fraction = told[0]  # never back within an attempt
         self.progress_of[call.row] = (fraction, message)
         self.progress_is_new = True
 
