@@ -1,9 +1,9 @@
-"""Writes docs/reference/{states,errors,settings,cli}.md from the code.
+"""Writes docs/reference/{states,errors,settings,cli,python}.md from the code.
 
 `--check` only compares, and exits 1 where a page is out of date.
 
 Each page has one function, named after it, which gets the module that the page is made from: errors and settings
-below, states in states_page.py, cli in cli_page.py. How pages are written is in pages.py.
+below, states in states_page.py, cli in cli_page.py, python in python_page.py. How pages are written is in pages.py.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from tools import pages
 from tools.cli_page import cli
+from tools.python_page import python
 from tools.states_page import states
 
 ERRORS = """
@@ -90,6 +91,7 @@ def bounds(setting: Any) -> str:
 PAGES = {
     "cli": ("holdfast.cli.main", cli),
     "errors": ("holdfast.errors", errors),
+    "python": ("holdfast", python),
     "settings": ("holdfast.settings", settings),
     "states": ("holdfast.core.states", states),
 }

@@ -53,7 +53,7 @@ class NotDone(NamedTuple):
 
 
 class Unknown(NamedTuple):
-    """A probe's answer: nobody can tell; `on_interrupt` decides."""
+    """A probe's answer: nobody can tell. The task rests as `outcome_unknown`, for a person to say."""
 
     why: str
 
