@@ -123,5 +123,8 @@ def _answer_revert(state: State, row: int, word: str) -> None:
     if word == "done":
         state.st[row] = S_REVERTED
         state.reverted += 1
+    else:  # it stays as it is, and the end says so
+        state.st[row] = S_REVERT_FAILED
+        state.revert_errors.setdefault(row, Failure(("Skipped",), "a person said to leave it as it is", None, ()))
     state.undo_heap[:] = [item for item in state.undo_heap if item[1] != row]
     undo.undone(state, row)
