@@ -26,6 +26,7 @@ from holdfast.errors import VerbRefused, WaitTimeout, WorldError
 
 if TYPE_CHECKING:
     from holdfast.local import Holdfast, Task
+    from holdfast.tasks.lease import WorkerRow
 
 LOOK_S: Final = 0.04  # between two looks at least
 WAIT_S: Final = 0.1  # longer for a change
@@ -215,10 +216,20 @@ class _Hint:
 
 def _somebody_works(hold: Holdfast, uuid: str, pool: str) -> bool:
     """Whether a worker lives that has the task or may take it."""
+    return owner_lives(hold, uuid) or any(worker.pool == pool for worker in _living(hold))
+
+
+def owner_lives(hold: Holdfast, uuid: str) -> bool:
+    """Whether a worker has the task and lives."""
+    from holdfast.tasks import query
+
+    owner = hold.store.read(lambda tx: query.get(tx, uuid)).worker_id
+    return any(worker.id == owner for worker in _living(hold))
+
+
+def _living(hold: Holdfast) -> list[WorkerRow]:
     from holdfast.cli.findings import is_dead
-    from holdfast.tasks import lease, query
+    from holdfast.tasks import lease
 
     now = Clock().time()
-    workers = [worker for worker in hold.store.read(lease.alive) if not is_dead(worker, now)]
-    owner = hold.store.read(lambda tx: query.get(tx, uuid)).worker_id
-    return any(worker.id == owner or worker.pool == pool for worker in workers)
+    return [worker for worker in hold.store.read(lease.alive) if not is_dead(worker, now)]

@@ -23,12 +23,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog=exits.LEGEND.replace("\n", " "),
 )
-app.command(name="run", no_args_is_help=True)(run.run)
-app.add_typer(task.app, name="task")
-app.command(name="worker")(worker.worker)
-app.add_typer(machine.app, name="machine")
-app.command(name="doctor")(doctor.doctor)
-app.add_typer(db.app, name="db")
+app.command(name="run", no_args_is_help=True, short_help="Do a flow, and show what happens.")(run.run)
+app.add_typer(task.app, name="task", short_help="Look at tasks, and give them verbs.")
+app.command(name="worker", short_help="Do tasks as they come.")(worker.worker)
+app.add_typer(machine.app, name="machine", short_help="The state machines, proven and drawn.")
+app.command(name="doctor", short_help="Say what is wrong and what to do.")(doctor.doctor)
+app.add_typer(db.app, name="db", short_help="Upgrade or purge the database.")
 
 
 def _version(wanted: bool) -> None:

@@ -13,7 +13,7 @@ from holdfast.cli.options import DatabaseOption, OutputOption, RuntimeOption, Ti
 def run(
     flow: Annotated[str, typer.Argument(metavar="MODULE_OR_FILE:FLOW", help="The flow; or a function, as one step.")],
     inputs: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=TEXT | KEY:=JSON]...", help="Its inputs.", show_default=False)
+        list[str] | None, typer.Argument(metavar="KEY=TEXT|KEY:=JSON", help="Its inputs.", show_default=False)
     ] = None,
     database: DatabaseOption = None,
     tag: Annotated[
@@ -38,7 +38,7 @@ def run(
     After a crash or a Ctrl-C the same line with the same --tag goes on where it was; if another process is at it,
     it looks on. Ctrl-C suspends the task; a second one leaves at once, and nothing is lost either.
     """
-    from holdfast.cli.follow import AT_REST, follow
+    from holdfast.cli.follow import AT_REST, follow, owner_lives
     from holdfast.flow.registry import load
 
     given = options.inputs(inputs or ())
@@ -46,7 +46,8 @@ def run(
     with options.opened(database, create=True) as hold:
         task = hold.submit(made, given, tag=tag, claims=options.claims(claim or ()))
         state = task.state
-        if task.replayed and state == "SUSPENDED" and task.reason in ("asked", "definition_changed"):
+        held = state == "SUSPENDED" and task.reason in ("asked", "definition_changed")
+        if task.replayed and (held or (state == "SUSPENDING" and not owner_lives(hold, task.id))):
             task.resume()  # whoever types the same line wants it to go on
         known = "was accepted before and is" if task.replayed else "is"
         hello = f"task {task.id} {known} {state}" + (f", tag {tag}" if tag else "")
