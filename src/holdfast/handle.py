@@ -190,8 +190,9 @@ class Task:
         )
 
     def deliver(self, event: str, payload: Any = None) -> Task:
-        """Deliver an event that a step waits for, or will (`WaitFor(event)`)."""
-        kept = self._kept(payload)
+        """Deliver an event that a step waits for, or will (`WaitFor(event)`). It gets the payload as `ctx.event`; True
+        where there is none, so that it sees that the event has come."""
+        kept = self._kept(True if payload is None else payload)
         return self._verb(lambda tx, now: control.deliver(tx, self._id, event, kept, now))
 
     def adopt(self, *, dry_run: bool = False) -> adopting.Adoption:

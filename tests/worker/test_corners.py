@@ -1,0 +1,198 @@
+"""Corners of the worker where one task could hurt another, or an outcome could be lost or told twice."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import holdfast as hf
+from holdfast.errors import LeaseLost
+from holdfast.runtime.base import Call
+from holdfast.runtime.context import Context
+from holdfast.store.base import Append
+from holdfast.tasks import lease as leases
+from tests.worker.scripted import Bench, step
+
+PATIENCE_S = 30.0
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path, hf.unordered("f", step("a"), step("b")))
+    with made.hold:
+        yield made
+
+
+def context(bench: Bench, call: Call) -> Context:
+    return Context(call, "key", "key", 1, "task", None, bench.clock)
+
+
+# --- outcomes that are not lost, and not told twice --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on_interrupt", ["rerun", "suspend", "undo"])
+def test_a_step_that_polls_goes_on_after_a_take_over(tmp_path: Path, on_interrupt: str) -> None:
+    bench = Bench(tmp_path, hf.unordered("f", step("a", on_interrupt=on_interrupt), step("b")))
+    with bench.hold:
+        task = bench.submit()
+        bench.settle()
+        bench.end("a", what=hf.Again(1))
+        bench.crash()  # b was in flight, a only waited
+        bench.end("b")
+        bench.later(2)
+        bench.end("a", what=hf.Again(1))  # the row of the first poll may go only if the journal still reads the same
+        bench.crash()
+        bench.later(2)
+        assert bench.running() == ["a"]
+        bench.end("a")
+        assert task.state == "SUCCEEDED"
+
+
+def test_what_was_stored_when_a_ctrl_c_came_is_not_stored_again(bench: Bench) -> None:
+    task = bench.submit()
+    bench.settle()
+    store: Any = bench.hold.store
+    append: Callable[[Any], Any] = store.append
+
+    def interrupted(batch: list[Append]) -> None:
+        append(batch)
+        raise KeyboardInterrupt
+
+    bench.runtime.end(bench.call("a"), "returned", 1)
+    store.append = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        bench.worker.turn(bench.clock.time())
+    store.append = append
+    bench.worker.close()
+    assert bench.words(task).count("succeeded") == 1
+    bench.boot()
+    bench.settle()
+    bench.end("b")
+    assert task.state == "SUCCEEDED"
+
+
+def test_a_worker_that_leaves_saves_every_task_it_still_has(bench: Bench) -> None:
+    lost, kept = bench.submit(), bench.submit()
+    bench.settle()
+    for call in list(bench.runtime.calls):
+        bench.runtime.end(call, "returned", 1)
+    lost.force_fail("gone")
+    bench.worker.close()
+    assert lost.state == "FAILED"
+    assert bench.words(kept).count("succeeded") == 2
+    assert bench.hold.store.read(leases.alive) == []
+
+
+def test_a_worker_that_leaves_stores_the_checkpoints_of_steps_that_stop(tmp_path: Path) -> None:
+    begun = threading.Event()
+
+    @hf.step
+    def count(ctx: hf.Context) -> None:
+        begun.set()
+        for number in range(10**9):
+            ctx.checkpoint(number)
+
+    flow = hf.linear("f", count)
+    with hf.open(f"sqlite:///{tmp_path / 'tasks.db'}", flows=[flow], grace_s=PATIENCE_S) as hold:
+        task = hold.submit(flow)
+        with hold.working():
+            assert begun.wait(PATIENCE_S)
+        assert task.trace[-1] == "f/count STOPPED"
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("holdfast-step")]
+
+
+def test_a_step_whose_task_another_worker_has_does_not_wait_for_its_checkpoint(bench: Bench) -> None:
+    bench.submit()
+    bench.settle()
+    call = bench.call("a")
+    told: list[BaseException | None] = []
+    call.host.checkpoint(call, 1, told.append)  # on its way
+    (taken,) = bench.worker.taken.values()
+    taken.drive.drop()
+    call.host.checkpoint(call, 2, told.append)  # and one that comes too late
+    assert [type(error) for error in told] == [LeaseLost, LeaseLost]
+
+
+# --- one bad task hurts no other ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("message", [Path("/var/lib"), "a name that is not UTF-8: \udcff", "nul \0", "x" * 10**6])
+def test_whatever_a_step_says_of_its_progress_the_worker_goes_on(bench: Bench, message: Any) -> None:
+    task = bench.submit()
+    bench.settle()
+    context(bench, bench.call("a")).progress(0.5, message)
+    bench.settle()
+    said = task.steps[0].message
+    assert said is not None
+    assert 0 < len(said) < 5_000
+
+
+def test_a_step_that_can_not_be_started_is_its_own_task_s_failure(bench: Bench) -> None:
+    bad, good = bench.submit(), bench.submit()
+    start = bench.runtime.start
+    refused: list[str] = []
+
+    def refuse(call: Call) -> None:
+        if call.step_id == "f/a" and not refused:
+            refused.append(call.step_id)
+            raise OSError("no thread left")
+        start(call)
+
+    bench.runtime.start = refuse  # type: ignore[method-assign]
+    bench.settle()
+    while bench.runtime.calls:
+        bench.runtime.end(bench.runtime.calls[0], "returned", 1)
+        bench.settle()
+    assert good.state == "SUCCEEDED"
+    assert bad.state == "FAILED"
+    assert bad.failure is not None
+    assert bad.failure.summary == "OSError: no thread left"
+
+
+def test_what_breaks_while_a_decision_is_acted_on_is_one_task_s_poison(bench: Bench) -> None:
+    bad, good = bench.submit(), bench.submit()
+    start = bench.runtime.start
+    refused: list[str] = []
+
+    def refuse(call: Call) -> None:
+        if not refused:
+            refused.append(call.step_id)
+            raise LookupError("a defect")
+        start(call)
+
+    bench.runtime.start = refuse  # type: ignore[method-assign]
+    bench.settle()
+    assert sorted([bad.state, good.state]) == ["RUNNING", "SUSPENDED"]
+    rested = bad if bad.state == "SUSPENDED" else good
+    assert rested.reason == "poison"
+
+
+def test_a_task_that_was_failed_by_force_is_let_go_of(bench: Bench) -> None:
+    task = bench.submit()
+    bench.settle()
+    calls = list(bench.runtime.calls)
+    task.force_fail("enough")
+    bench.later(bench.hold.settings.heartbeat_s)  # a heartbeat tells that it is ours no more
+    bench.clock.now += 1
+    bench.worker.lease.beat()
+    bench.settle()
+    assert bench.worker.taken == {}
+    assert all(call.stop_reason is not None for call in calls)
+
+
+# --- waiting is not working --------------------------------------------------------------------------------------
+
+
+def test_a_poll_that_is_due_while_another_step_is_stopping_keeps_the_worker_asleep(bench: Bench) -> None:
+    task = bench.submit()
+    bench.settle()
+    bench.end("a", what=hf.Again(1))
+    task.suspend()
+    bench.later(2)  # a's time has come, and b has not stopped yet
+    assert bench.worker._pause_s(bench.clock.time()) == bench.hold.settings.poll_s
+    bench.end("b", "stopped", "suspend")
+    assert task.state == "SUSPENDED"

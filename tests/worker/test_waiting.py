@@ -1,0 +1,181 @@
+"""Waiting is durable and costs nothing: a time, an event, a retry's pause. Every verb is answered meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import holdfast as hf
+from holdfast.clock import Clock
+from holdfast.local import Holdfast, Task
+from tests.worker import waiting_flows as flows
+from tests.worker.house import House, until
+
+WAITS = [
+    (flows.polling, "look", "unpoll"),
+    (flows.hearing, "wait", "unwait"),
+    (flows.backing_off, "back_off", "unback_off"),
+]
+waits = pytest.mark.parametrize(("flow", "said", "undone"), WAITS, ids=["time", "event", "retry"])
+
+
+def waiting(house: House, flow: hf.Flow, **settings: Any) -> tuple[Holdfast, Task]:
+    """A task that waits for an hour or for ever, with no worker."""
+    hold = house.open(**settings)
+    task = hold.submit(flow, {"at": house.at})
+    with hold.working():
+        until(lambda: task.state == "WAITING")
+    return hold, task
+
+
+@pytest.mark.requirement("TF-16")
+def test_a_poll_survives_a_kill_and_asks_once(house: House) -> None:
+    house.turn("quick")
+    task = house.open().submit(flows.polling, {"at": house.at})
+    worker = house.worker(lease_s=3600)
+    house.until_said("look", 3)
+    worker.kill()
+    looked = house.said().count("look")
+    house.turn("off")
+    hold = house.open(lease_s=3600)
+    hold.work(until_idle=True)
+    assert (task.state, task.results["power"]) == ("SUCCEEDED", "off")
+    assert house.said().count("ask") == house.said().count("first") == 1
+    looks = [line.extra for line in house.lines() if line.what == "look"]
+    assert looks == sorted(looks), "it goes on counting where it was"
+    assert looks[-1] in (looked, looked + 1)
+    assert len(hold.store.journal(task._id)) < 20, "polls fold into one row"
+
+
+@waits
+class TestVerbsOfOneThatWaits:
+    def test_cancel(self, house: House, flow: hf.Flow, said: str, undone: str) -> None:
+        hold, task = waiting(house, flow)
+        task.cancel()
+        hold.work(until_idle=True)
+        assert task.state == "CANCELLED"
+        assert house.said()[-2:] == [undone, "unfirst"]
+
+    def test_abort_needs_no_worker(self, house: House, flow: hf.Flow, said: str, undone: str) -> None:
+        _, task = waiting(house, flow)
+        assert task.abort().state == "ABORTED"
+        assert house.said()[-1] == said
+
+    def test_rollback(self, house: House, flow: hf.Flow, said: str, undone: str) -> None:
+        hold, task = waiting(house, flow)
+        task.rollback()
+        hold.work(until_idle=True)
+        assert task.state == "REVERTED"
+        assert house.said()[-2:] == [undone, "unfirst"]
+
+    def test_suspend_and_resume_keep_what_it_waits_for(
+        self, house: House, flow: hf.Flow, said: str, undone: str
+    ) -> None:
+        hold, task = waiting(house, flow)
+        entered = house.said().count(said)
+        assert task.suspend().state == "SUSPENDED"
+        hold.work(until_idle=True)
+        task.resume()
+        with hold.working():
+            until(lambda: task.state == "WAITING")
+        assert house.said().count(said) == entered, "it was not entered again before its time"
+        assert task.abort().state == "ABORTED"
+
+
+@pytest.mark.parametrize("payload", [{"by": "ann"}, None, 0, ""], ids=repr)
+class TestAnEvent:
+    """What is delivered is what the step gets; and where there is no payload, that it came."""
+
+    def test_delivered_while_nobody_works(self, house: House, payload: Any) -> None:
+        hold, task = waiting(house, flows.hearing)
+        task.deliver("word", payload)
+        hold.work(until_idle=True)
+        assert task.state == "SUCCEEDED"
+        assert task.results["answer"] == (True if payload is None else payload)
+        assert house.said() == ["first", "wait", "wait", "last"]
+
+    def test_delivered_before_it_is_awaited(self, house: House, payload: Any) -> None:
+        hold = house.open()
+        task = hold.submit(flows.hearing, {"at": house.at})
+        task.deliver("word", payload)
+        hold.work(until_idle=True)
+        assert task.state == "SUCCEEDED"
+        assert task.results["answer"] == (True if payload is None else payload)
+
+
+def test_an_event_reaches_a_worker_of_another_process(house: House) -> None:
+    task = house.open().submit(flows.hearing, {"at": house.at})
+    house.worker()
+    until(lambda: task.state == "WAITING")
+    task.deliver("another", 1)
+    task.deliver("word", 2)
+    assert task.wait(60).state == "SUCCEEDED"
+    assert task.results["answer"] == 2
+
+
+def test_an_event_survives_a_kill(house: House) -> None:
+    task = house.open().submit(flows.hearing, {"at": house.at})
+    worker = house.worker(lease_s=3600)
+    until(lambda: task.state == "WAITING")
+    worker.kill()
+    task.deliver("word", "heard")
+    house.open(lease_s=3600).work(until_idle=True)
+    assert (task.state, task.results["answer"]) == ("SUCCEEDED", "heard")
+
+
+def test_who_waits_only_so_long_goes_on_without(house: House) -> None:
+    hold = house.open()
+    task = hold.submit(flows.hearing_so_long, {"at": house.at})
+    with hold.working():
+        house.until_said("wait", 3)
+        house.turn("enough")
+        assert task.wait(60).state == "SUCCEEDED"
+    assert task.results["answer"] == "nobody spoke"
+
+
+def test_two_that_wait_for_one_event_both_hear_it(house: House) -> None:
+    hold, task = waiting(house, flows.two_hear)
+    task.deliver("word", "hear, hear")
+    hold.work(until_idle=True)
+    assert task.state == "SUCCEEDED"
+    assert (task.results["answer"], task.results["answer2"]) == ("hear, hear", "hear, hear")
+
+
+def test_a_deadline_ends_one_that_waits_and_it_is_undone(house: House) -> None:
+    hold = house.open()
+    task = hold.submit(flows.late, {"at": house.at})
+    with hold.working():
+        assert task.wait(60).state == "FAILED"
+    assert task.failure is not None
+    assert task.failure.type == "DeadlinePassed"
+    assert house.said()[-2:] == ["unpoll", "unfirst"]
+
+
+def test_a_deadline_that_passes_while_nobody_works_is_kept(house: House) -> None:
+    hold = house.open()
+    task = hold.submit(flows.late, {"at": house.at})
+    with hold.working():
+        until(lambda: task.state == "WAITING" or task.state == "FAILED")
+    until(lambda: Clock().time() > task._row().created_at + 0.5)
+    hold.work(until_idle=True)
+    assert task.state == "FAILED"
+    assert house.said()[-2:] == ["unpoll", "unfirst"]
+
+
+def test_a_step_that_waits_holds_up_no_sibling_and_no_thread(house: House) -> None:
+    hold = house.open(workers_max=1)
+    tasks = [hold.submit(flows.beside, {"at": house.at}) for _ in range(4)]
+    with hold.working():
+        house.until_said("first", 4)
+        until(lambda: [task.state for task in tasks] == ["WAITING"] * 4)
+
+
+@pytest.mark.parametrize("begin", [Task.cancel, Task.rollback], ids=["cancel", "rollback"])
+def test_what_was_left_is_handed_to_the_revert(house: House, begin: Callable[[Task], Task]) -> None:
+    hold, task = waiting(house, flows.polling)
+    begin(task)
+    hold.work(until_idle=True)
+    (undo,) = [line for line in house.lines() if line.what == "unpoll"]
+    assert undo.extra == {"looks": 1}
