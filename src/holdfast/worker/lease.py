@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from holdfast.errors import LeaseLost, WorldError
+from holdfast.errors import HoldfastClosed, LeaseLost, WorldError
 from holdfast.store.base import Store, Tx
 from holdfast.tasks import lease as rows
 
@@ -48,7 +48,7 @@ class Lease:
         self._clock = clock
         self._settings = settings
         self._pool = pool
-        self._threaded = threaded
+        self.threaded = threaded
         self._host = host or os.uname().nodename
         self._boot = _boot_id()
         self.id = clock.token_hex(16)
@@ -85,7 +85,7 @@ class Lease:
     def start(self, on_lost: Lost) -> None:
         """Begin to heartbeat. `on_lost` hears of tasks that are no longer ours; None: all of them."""
         self._on_lost = on_lost
-        if self._threaded and self._thread is None:
+        if self.threaded and self._thread is None:
             self._thread = threading.Thread(target=self._run, name="holdfast-heartbeat", daemon=True)
             self._thread.start()
 
@@ -95,7 +95,7 @@ class Lease:
 
     def turn(self, now: float) -> bool:
         """What is due now: a heartbeat where no thread sends it, and a sweep. Whether tasks were set free."""
-        if not self._threaded and self._registered:
+        if not self.threaded and self._registered:
             if self._clock.monotonic() - self._beat_at >= self._settings.heartbeat_s:
                 self.beat()
         if self._clock.monotonic() - self._swept_at < SWEEP_S:
@@ -117,6 +117,8 @@ class Lease:
             except LeaseLost:
                 lost = None
                 self._renew()
+            except HoldfastClosed:
+                return
             except WorldError:
                 if self._clock.monotonic() - self._beat_at >= self._settings.lease_s - self._settings.heartbeat_s:
                     lost = None

@@ -19,7 +19,7 @@ from holdfast.core.plan import Plan
 from holdfast.core.state import State
 from holdfast.core.states import phase as phase_of
 from holdfast.core.values import decode as decode_value
-from holdfast.errors import FlowNotFound, HoldfastError, TaskGone
+from holdfast.errors import FlowNotFound, HoldfastError, LeaseLost, TaskGone
 from holdfast.flow.compile import changed, compile, digest
 from holdfast.flow.registry import find
 from holdfast.store.base import JournalRow, Store, Tx
@@ -139,7 +139,7 @@ def rest_aside(store: Store, task: TaskRow, reason: str, error: BaseException, n
     """Let a task rest that this worker can't drive: its journal can't be folded (`definition_changed`), or folding or
     deciding failed (`poison`). The row says where it stood."""
     from holdfast.core.states import TASK, api_state, hold
-    from holdfast.store.base import Append
+    from holdfast.store.base import Append, Appended
     from holdfast.store.journal import encode
     from holdfast.tasks import take
 
@@ -165,7 +165,10 @@ def rest_aside(store: Store, task: TaskRow, reason: str, error: BaseException, n
             take.release(tx, task.id, task.token or "", due_at=None, now=now)
 
     row = encode(event, [])
-    store.append([Append(task.id, task.token or "", task.seq, (), [row], projection=columns, then=then)])
+    (answer,) = store.append([Append(task.id, task.token or "", task.seq, (), [row], projection=columns, then=then)])
+    if not isinstance(answer, LeaseLost) and not (isinstance(answer, Appended) and answer.accepted):
+        # A verb lay between: whoever takes the task next has read it. Kept, it would be nobody's.
+        store.write(lambda tx: take.release(tx, task.id, task.token or "", due_at=now, now=now))
 
 
 def _error(error: BaseException) -> str:

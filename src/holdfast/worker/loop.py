@@ -11,13 +11,14 @@ How a task is loaded: worker/load.py. What is written for one: worker/taken.py. 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
 
-from holdfast.errors import FlowNotFound, LeaseLost, TaskGone, WorldError
-from holdfast.store.base import Append, Store, Tx
+from holdfast.errors import FlowNotFound, HoldfastClosed, LeaseLost, TaskGone, TaskNotFound, WorldError
+from holdfast.store.base import Append, Appended, Store, Tx
 from holdfast.tasks import claims, retention, take
 from holdfast.tasks.row import TaskRow
 from holdfast.worker.lease import Lease
@@ -70,6 +71,7 @@ class Worker:
         self.lease.held = lambda: list(self.taken)
         self._dirty: dict[int, None] = {}
         self._ended: set[int] = set()
+        self._lost: deque[int] = deque()  # tasks that may be another's by now
         self._woken = threading.Event()
         self._poked = True
         self._changes = -1
@@ -105,7 +107,14 @@ class Worker:
             except WorldError as error:
                 if not error.retryable:
                     raise
-                did = False  # nothing is lost: all that was not stored is said again
+                # Nothing is lost: all that was not stored is said again.
+                self._clock.wait(self._woken, self._settings.poll_s)
+                self._woken.clear()
+                continue
+            except HoldfastClosed:
+                if self._stopped:
+                    return
+                raise
             if did:
                 continue
             if until is not None and until():
@@ -116,10 +125,11 @@ class Worker:
     def is_idle(self) -> bool:
         """Whether nothing is left that this worker could do now or after a while: none of its tasks, none due, none
         that time alone will make due, none of a worker that has died and whose steps are just leaving."""
-        return not self.taken and not self._to_start and self._next_due is None and not self._poked and not self.lease.expects
+        has = self.taken or self._to_start or self._next_due is not None
+        return not has and not self._poked and not self.lease.expects
 
     def _pause_s(self, now: float) -> float | None:
-        moments = [at for taken in self.taken.values() if (at := taken.drive.next_at()) is not None]
+        moments = [self._timers[0][0]] if self._timers else []  # all later than the last turn
         if self._next_due is not None:
             moments.append(self._next_due)
         pause = min(moments) - now if moments else self._settings.poll_s
@@ -130,8 +140,10 @@ class Worker:
         did = False
         if self.lease.turn(now):
             self._poked = True
-        if self._poked or now - self._looked_at >= self._settings.poll_s or now < self._looked_at:
+        due = self._next_due is not None and self._next_due <= now
+        if self._poked or due or now - self._looked_at >= self._settings.poll_s or now < self._looked_at:
             did = self._look(now)
+        self._let_go_of_lost()
         for taken in self.taken.values():
             taken.flush_progress(now)
         batch = self._advance(now)
@@ -144,18 +156,41 @@ class Worker:
 
     def close(self) -> None:
         """Give everything back: ask steps to stop, record what they say, let others take the tasks."""
+        if self.lease.threaded and any(taken.drive.calls for taken in self.taken.values()):
+            # On a thread of its own, because steps that stop leave checkpoints, and wait until they are stored.
+            closing = threading.Thread(target=self._close_runtimes, name="holdfast-closing")
+            closing.start()
+            while closing.is_alive():
+                self._woken.wait(self._settings.poll_s)
+                self._woken.clear()
+                self._save()
+            closing.join()
+        else:
+            self._runtimes.close(self._settings.grace_s)
         self.lease.stop()
-        self._runtimes.close(self._settings.grace_s)
-        now = self._clock.time()
+        self._save()
         try:
-            for taken in list(self.taken.values()):
-                facts = taken.drive.facts_now(now)
-                if facts:
-                    taken.append_facts(facts, now)
-            self.lease.leave(now)
-        except (LeaseLost, WorldError):
+            self.lease.leave(self._clock.time())
+        except (LeaseLost, WorldError, HoldfastClosed):
             pass  # whoever sweeps will find that we are gone
+        for taken in self.taken.values():
+            taken.drive.drop()
         self.taken.clear()
+
+    def _close_runtimes(self) -> None:
+        self._runtimes.close(self._settings.grace_s)
+        self._woken.set()
+
+    def _save(self) -> None:
+        """Store what the steps have said, of each task for itself."""
+        for taken in list(self.taken.values()):
+            try:
+                taken.save(self._clock.time())
+            except WorldError:
+                pass  # the next time, if there is one
+            except Exception:  # it is another's, or can't be driven: whoever takes it finds what its journal says
+                self._forget(taken)
+                taken.drive.drop()
 
     # --- hearing and taking ---------------------------------------------------------------------------------------
 
@@ -180,17 +215,32 @@ class Worker:
             taken = self.taken.get(task)
             if taken is None:
                 continue
-            if seq > taken.seen:
-                taken.hear()
+            if seq > taken.seen and not self._listen(taken):
+                continue
             heard.append(taken)
             self._dirty[task] = None
         if heard:
             self._store.write(partial(_note_heard, heard))
         return bool(heard)
 
+    def _listen(self, taken: Taken) -> bool:
+        """Hear what others have said of the task. False: it is not this worker's any more."""
+        try:
+            taken.hear()
+            return True
+        except (LeaseLost, TaskNotFound):
+            taken.drive.drop()
+        except WorldError:
+            raise
+        except Exception as error:  # one bad task hurts no other
+            taken.set_aside(error, self._clock.time())
+        self._forget(taken)
+        return False
+
     def _take(self, now: float) -> bool:
         room = self._tasks_max - len(self.taken)
         if self.draining or room <= 0:
+            self._next_due = None  # of no interest before there is room, and then it is looked for
             return False
         self.lease.register(now)
         if self._store.read(lambda tx: take.peek(tx, now=now, limit=1, pool=self._pool, only=self._only)):
@@ -275,19 +325,31 @@ class Worker:
                 self._dirty[taken.task.id] = None
             raise
         self._runtimes.begin_batch()
-        for (taken, _), answer in zip(batch, answers, strict=True):
-            if isinstance(answer, LeaseLost):  # another worker has it
-                self._forget(taken)
-                taken.drive.drop()
-            elif isinstance(answer, Exception):
-                self._forget(taken)
-                taken.set_aside(answer, now)
-            elif taken.answered(answer):
-                self._forget(taken)
-                self._poked = True
-            else:
-                self._dirty[taken.task.id] = None
-        self._runtimes.end_batch()
+        try:
+            for (taken, _), answer in zip(batch, answers, strict=True):
+                self._answered(taken, answer, now)
+        finally:
+            self._runtimes.end_batch()
+
+    def _answered(self, taken: Taken, answer: Appended | Exception, now: float) -> None:
+        if isinstance(answer, LeaseLost):  # another worker has it
+            self._forget(taken)
+            taken.drive.drop()
+            return
+        if not isinstance(answer, Exception):
+            try:
+                if taken.answered(answer):
+                    self._forget(taken)
+                    self._poked = True
+                else:
+                    self._dirty[taken.task.id] = None
+                return
+            except WorldError:
+                raise
+            except Exception as error:  # one bad task hurts no other
+                answer = error
+        self._forget(taken)
+        taken.set_aside(answer, now)
 
     def _watch(self, taken: Taken) -> None:
         """Remember when the task is to be looked at though nothing of it has ended."""
@@ -295,6 +357,9 @@ class Worker:
         if at is not None and at != taken.timer_at:
             taken.timer_at = at
             heappush(self._timers, (at, taken.task.id))
+            if len(self._timers) > 64 + 4 * len(self.taken):  # those of tasks long gone, for deadlines far away
+                self._timers = [each for each in self._timers if each[1] in self.taken]
+                heapify(self._timers)
 
     # --- letting go -----------------------------------------------------------------------------------------------
 
@@ -331,8 +396,17 @@ class Worker:
             taken = self.taken.get(task)
             if taken is not None:
                 taken.drive.stop_steps()
-                self._ended.add(task)
+                self._lost.append(task)
         self._woken.set()
+
+    def _let_go_of_lost(self) -> None:
+        """See which of the tasks that the lease's thread named are another's by now, and forget them."""
+        while self._lost:
+            taken = self.taken.get(self._lost[0])
+            if taken is not None:
+                self._dirty[taken.task.id] = None
+                self._listen(taken)
+            self._lost.popleft()
 
 
 def _note_heard(heard: Sequence[Taken], tx: Tx) -> None:

@@ -23,6 +23,7 @@ from holdfast.store.journal import encode
 
 _MOVES: dict[type, str] = {e.Began: "begin", e.Waited: "wait", e.Woke: "wake", e.Rested: "rest", e.Turned: "turn"}
 _BULK = frozenset((e.TakenOver, e.Turned, e.ScopeTurned, e.ScopeReset, e.ResumeAsked, e.Abandoned))
+_POLLS = frozenset((e.Parked, e.Reentered, e.Withdrawn, e.Checkpointed, e.Waited, e.Woke))
 _DONE_STATES = frozenset(("SUCCEEDED", "FAILED", "SKIPPED", "REVERTED", "REVERT_FAILED", "ABORTED", "ABANDONED"))
 
 
@@ -37,6 +38,8 @@ class Recorder:
         self._started_at: dict[int, float] = {}
         self._shown: dict[int, str] = {}
         self._parked: dict[int, list[int]] = {}  # seqs that a step's next `Parked` will tell anew
+        self._waited: int | None = None  # the last `Waited`, until the task has woken
+        self._waits: list[int] = []  # pairs of `Waited` and `Woke`
         self._checkpoint: dict[int, int] = {}
         self._stale = False
         self._columns: dict[str, Any] = {}
@@ -50,10 +53,10 @@ class Recorder:
         kind = type(event)
         if kind is e.Started or kind is e.RevertStarted:
             self._first(event.row, event.at)  # type: ignore[union-attr]
-        elif kind is e.Parked or kind is e.Reentered or kind is e.Checkpointed:
+        elif kind in _POLLS:
             self._note(seq, event)
         elif kind in _BULK:
-            self._stale = True
+            self._turn_page()
 
     def caught_up(self) -> None:
         """The journal has been read: what the database shows of each step is what the journal says, except where
@@ -153,20 +156,12 @@ class Recorder:
         """The append was taken, whole or its facts only."""
         taken = [*facts, *decisions] if answer.accepted else facts
         first = answer.seq - len(taken) + 1
-        polled: int | None = None
         for at, event in enumerate(taken):
             kind = type(event)
-            if kind is e.Parked or kind is e.Reentered or kind is e.Checkpointed:
+            if kind in _POLLS:
                 self._note(first + at, event)
-                polled = event.row if kind is e.Parked else polled  # type: ignore[union-attr]
             elif kind in _BULK:
-                self._stale = True
-            elif kind is e.Waited and polled is not None and self._parked.get(polled):
-                self._parked[polled].append(first + at)  # goes with the poll that the task waits for
-            elif kind is e.Woke and at + 1 < len(taken) and type(taken[at + 1]) is e.Reentered:
-                entered = taken[at + 1].row  # type: ignore[union-attr]
-                if self._parked.get(entered):
-                    self._parked[entered].append(first + at)
+                self._turn_page()
         if answer.accepted:
             self._new.clear()
             self._columns.update(self._pending)
@@ -182,9 +177,23 @@ class Recorder:
         self._stale = True
         self._columns.clear()
 
+    def _turn_page(self) -> None:
+        """Many rows changed at once, and how depends on which of them ran and which waited: so the polls before this
+        event stay in the journal, or whoever reads it would take a step that waited for one that ran."""
+        self._stale = True
+        self._parked.clear()
+        self._waited = None
+        self._waits.clear()
+
     def _note(self, seq: int, event: Any) -> None:
         if type(event) is e.Checkpointed:
             self._checkpoint[event.row] = seq
+        elif type(event) is e.Waited:
+            self._waited = seq
+        elif type(event) is e.Woke:
+            if self._waited is not None:  # the two go together, or a reader would think that the task still waits
+                self._waits += (self._waited, seq)
+                self._waited = None
         elif type(event) is e.Parked:
             self._parked[event.row] = [seq] if event.event is None else []
         elif self._parked.get(event.row):
@@ -197,6 +206,9 @@ class Recorder:
             kind = type(event)
             if kind is e.Parked:
                 found += self._parked.pop(event.row, ())  # type: ignore[union-attr]
+                if found:
+                    found += self._waits
+                    self._waits.clear()
             elif kind is e.Checkpointed and event.row in self._checkpoint:  # type: ignore[union-attr]
                 found.append(self._checkpoint.pop(event.row))  # type: ignore[union-attr]
         return found

@@ -13,10 +13,10 @@ from holdfast.core import events as e
 from holdfast.core.doubt import poisons
 from holdfast.core.states import api_state, hold
 from holdfast.core.values import Stored, encode
-from holdfast.errors import HoldfastError, LeaseLost
+from holdfast.errors import HoldfastError, LeaseLost, StateError
 from holdfast.runtime.drive import Drive
 from holdfast.store.base import Append, Appended, Store, Tx
-from holdfast.tasks import finish, rest
+from holdfast.tasks import finish, rest, row
 from holdfast.tasks.row import TaskRow
 from holdfast.worker import report
 from holdfast.worker.load import Loaded, fold_verbs, rest_aside
@@ -107,9 +107,10 @@ class Taken:
         """The append was taken, whole or its facts only; whether the task is off this worker's hands by it."""
         assert self._batch is not None
         facts, decisions = self._batch
-        self._batch = None
         self.recorder.appended(answer, facts, decisions)
         self.seen = answer.seq
+        self.drive.facts = []
+        self._batch = None
         if not answer.accepted:
             self.recorder.forget_columns()
             self.drive.refused(fold_verbs(self.drive.state, answer.unseen, self._unseal))
@@ -123,6 +124,16 @@ class Taken:
         self.recorder.not_stored()
 
     # --- facts alone ----------------------------------------------------------------------------------------------
+
+    def save(self, now: float) -> None:
+        """Store what has happened, on the way out. Raises: LeaseLost, WorldError."""
+        if self._batch is not None:
+            return  # interrupted while it was written: it may be stored, and must not be twice
+        facts = self.drive.facts_now(now)
+        if facts:
+            self.append_facts(facts, now)
+            self.drive.facts = []
+            self.drive.settle_checkpoints(None)
 
     def append_facts(self, facts: list[e.Event], now: float) -> None:
         """Store what has happened and decide nothing. Raises: LeaseLost, WorldError."""
@@ -149,8 +160,11 @@ class Taken:
         done(None)
 
     def hear(self) -> None:
-        """Fold what others have appended."""
-        rows = self._store.journal(self.task.id, self.seen)
+        """Fold the verbs that others have appended. Raises: LeaseLost: what is new may be another worker's."""
+        task, seen = self.task.id, self.seen
+        token, rows = self._store.read(lambda tx: (row.read(tx, task).token, tx.journal(task, seen)))
+        if token != self.token:
+            raise LeaseLost(task=task)
         if rows:
             self.drive.saw(fold_verbs(self.drive.state, rows, self._unseal))
             self.seen = rows[-1].seq
@@ -171,8 +185,8 @@ class Taken:
         at = self.task._replace(seq=self.seen, state=api_state(phase), hold=hold(phase))
         try:
             rest_aside(self._store, at, "poison", error, now)
-        except LeaseLost:
-            pass
+        except (LeaseLost, StateError):
+            pass  # it is another's, or stands where nothing more can be said of it
 
 
 def _rested(task: int, token: str, now: float, tx: Tx) -> None:
