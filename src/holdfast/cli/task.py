@@ -328,7 +328,7 @@ def force_fail(
 def deliver(
     task: TaskArgument,
     event: Annotated[str, typer.Argument(metavar="EVENT", help="The event's name.")],
-    payload: Annotated[str | None, typer.Argument(metavar="[JSON]", help="What it carries.")] = None,
+    payload: Annotated[str | None, typer.Argument(metavar="[JSON]", help="What it carries; true, if left out.")] = None,
     database: DatabaseOption = None,
     output: OutputOption = "table",
 ) -> int:
