@@ -16,7 +16,7 @@ from holdfast.core.progress import Aftermath, aftermath, final_failure
 from holdfast.core.state import State
 from holdfast.core.states import FINAL, PENDING, RESTING, RUNNING, STEP_STATES, WAITING, api_state
 from holdfast.core.trace import Story
-from holdfast.errors import TaskFailed
+from holdfast.errors import FlowNotFound, TaskFailed
 from holdfast.flow.compile import check_inputs, compile
 from holdfast.runtime.choice import Runtimes
 from holdfast.runtime.drive import Drive
@@ -113,7 +113,8 @@ def run(
     clock = clock or Clock()
     runtimes = Runtimes(runtime, workers_max=at_once)
     woken = Event()
-    drive, story = _drive(flow, inputs, runtimes, clock, 1 if runtimes.is_inline else at_once, woken.set)
+    slots = 1 if runtimes.is_inline else at_once
+    drive, story = _drive(flow, inputs, runtimes, clock, slots, woken.set, given_away=not isinstance(runtime, str))
 
     def finish() -> None:
         for _ in _turns(drive, story, clock, runtimes):
@@ -175,7 +176,14 @@ async def run_async(
 
 
 def _drive(
-    flow: Runnable, inputs: Mapping[str, Any] | None, runtimes: Runtimes, clock: Clock, slots: int, wake: Any
+    flow: Runnable,
+    inputs: Mapping[str, Any] | None,
+    runtimes: Runtimes,
+    clock: Clock,
+    slots: int,
+    wake: Any,
+    *,
+    given_away: bool = False,
 ) -> tuple[Drive, Story]:
     plan = compile(flow)
     given = dict(inputs or {})
@@ -189,19 +197,26 @@ def _drive(
         clock=clock,
         slots=slots,
         wake=wake,
-        reference=_reference(flow, plan),
+        reference=_reference(flow, plan, given_away=given_away),
         deadline_at=None if deadline_s is None else now + deadline_s,
     )
     return drive, Story()
 
 
-def _reference(flow: Runnable, plan: Plan) -> str | None:
-    """How another process finds the flow; asked only where a step needs one."""
-    if not any(step is not None and step.isolation == "process" for step in _steps_of(plan)):
+def _reference(flow: Runnable, plan: Plan, *, given_away: bool) -> str | None:
+    """How another process finds the flow; asked only where a step needs one. `given_away`: to an executor, which may
+    need none (threads), or find a step by its function."""
+    needed = any(step is not None and step.isolation == "process" for step in _steps_of(plan))
+    if not needed and not given_away:
         return None
     from holdfast.flow.registry import reference_of
 
-    return reference_of(flow)
+    try:
+        return reference_of(flow)
+    except FlowNotFound:
+        if needed:
+            raise
+        return None
 
 
 def _steps_of(plan: Plan) -> Iterator[Any]:
