@@ -41,6 +41,7 @@ class Database(Protocol):
     settings: Settings
     clock: Clock
     sealer: Sealer
+    actor: str  # whose verbs these are, as the journal will say
 
     def write(self, fn: Callable[[Tx, float], T]) -> T: ...
 
@@ -143,17 +144,21 @@ class Task:
     def cancel(self, *, revert: bool = True) -> Task:
         """Stop at the next safe point and undo what was done; `revert=False` leaves it."""
         return self._verb(
-            lambda tx, now: control.cancel(tx, self._id, now, actor="library", revert=revert, retention_s=self._keep_s)
+            lambda tx, now: control.cancel(
+                tx, self._id, now, actor=self._hold.actor, revert=revert, retention_s=self._keep_s
+            )
         )
 
     def abort(self) -> Task:
         """Stop now and undo nothing."""
-        return self._verb(lambda tx, now: control.abort(tx, self._id, now, actor="library", retention_s=self._keep_s))
+        return self._verb(
+            lambda tx, now: control.abort(tx, self._id, now, actor=self._hold.actor, retention_s=self._keep_s)
+        )
 
     def suspend(self, *, release_claims: bool = False) -> Task:
         """Stop at the next safe point and hold."""
         return self._verb(
-            lambda tx, now: control.suspend(tx, self._id, now, actor="library", release_claims=release_claims)
+            lambda tx, now: control.suspend(tx, self._id, now, actor=self._hold.actor, release_claims=release_claims)
         )
 
     def resume(self, answers: Mapping[str, str | tuple[str, Any]] | None = None) -> Task:
@@ -165,27 +170,27 @@ class Task:
             step: (word, None) if isinstance(word, str) else (word[0], self._kept(word[1]))
             for step, word in (answers or {}).items()
         }
-        return self._verb(lambda tx, now: control.resume(tx, self._id, now, actor="library", answers=given))
+        return self._verb(lambda tx, now: control.resume(tx, self._id, now, actor=self._hold.actor, answers=given))
 
     def rollback(self, *, force: bool = False) -> Task:
         """Undo: a moving task once it has stopped; an ended one by a new task, which is returned."""
         return self._verb(
             lambda tx, now: control.rollback(
-                tx, self._id, now, actor="library", uuid=self._hold.clock.uuid7(), force=force
+                tx, self._id, now, actor=self._hold.actor, uuid=self._hold.clock.uuid7(), force=force
             )
         )
 
     def retry(self) -> Task:
         """The same request again, as a new task, which is returned."""
         return self._verb(
-            lambda tx, now: control.retry(tx, self._id, now, actor="library", uuid=self._hold.clock.uuid7())
+            lambda tx, now: control.retry(tx, self._id, now, actor=self._hold.actor, uuid=self._hold.clock.uuid7())
         )
 
     def force_fail(self, reason: str) -> Task:
         """An administrator's last word: FAILED now, whatever its steps still do."""
         return self._verb(
             lambda tx, now: control.force_fail(
-                tx, self._id, now, actor="library", reason=reason, retention_s=self._keep_s
+                tx, self._id, now, actor=self._hold.actor, reason=reason, retention_s=self._keep_s
             )
         )
 
@@ -202,7 +207,7 @@ class Task:
         text = outline(plan)
         return self._hold.write(
             lambda tx, now: adopting.adopt(
-                tx, self._id, plan, now, digest=digest(plan), outline=text, actor="library", dry_run=dry_run
+                tx, self._id, plan, now, digest=digest(plan), outline=text, actor=self._hold.actor, dry_run=dry_run
             )
         )
 

@@ -69,6 +69,7 @@ class Holdfast:
     ) -> None:
         self.url = url
         self.settings = settings
+        self.actor = "library"
         self.flows: tuple[Flow, ...] = tuple(flows() if callable(flows) else flows)
         self.clock = clock
         self.sealer = Sealer(settings.read_keys)

@@ -55,7 +55,18 @@ def opened(
         given = load_flows(target)
         known += given() if callable(given) else given
     with local.open(database, create=create, flows=known, **settings) as hold:
+        hold.actor = f"cli:{_user()}"
         yield hold
+
+
+def _user() -> str:
+    """Who types, as far as the system knows."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
 
 
 def inputs(words: Iterable[str]) -> dict[str, Any]:
