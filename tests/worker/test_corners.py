@@ -120,6 +120,7 @@ def test_a_step_whose_task_another_worker_has_does_not_wait_for_its_checkpoint(b
 # --- one bad task hurts no other ---------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("G10")
 @pytest.mark.parametrize("message", [Path("/var/lib"), "a name that is not UTF-8: \udcff", "nul \0", "x" * 10**6])
 def test_whatever_a_step_says_of_its_progress_the_worker_goes_on(bench: Bench, message: Any) -> None:
     task = bench.submit()
@@ -176,9 +177,8 @@ def test_a_task_that_was_failed_by_force_is_let_go_of(bench: Bench) -> None:
     bench.settle()
     calls = list(bench.runtime.calls)
     task.force_fail("enough")
-    bench.later(bench.hold.settings.heartbeat_s)  # a heartbeat tells that it is ours no more
-    bench.clock.now += 1
-    bench.worker.lease.beat()
+    bench.worker.lease.start(bench.worker._lost_lease)
+    bench.worker.lease.beat()  # tells that it is ours no more
     bench.settle()
     assert bench.worker.taken == {}
     assert all(call.stop_reason is not None for call in calls)

@@ -170,6 +170,7 @@ def test_a_step_that_waits_holds_up_no_sibling_and_no_thread(house: House) -> No
     with hold.working():
         house.until_said("first", 4)
         until(lambda: [task.state for task in tasks] == ["WAITING"] * 4)
+    assert house.said().count("look") == 4, "each looked and let go of the one thread there is"
 
 
 @pytest.mark.parametrize("begin", [Task.cancel, Task.rollback], ids=["cancel", "rollback"])
