@@ -48,13 +48,13 @@ def make_flow(chance: Random, name: str) -> Flow:
         }
         if chance.random() < 0.08:
             options["deadline_s"] = chance.choice((4.0, 20.0))
-        children = [_child(chance, chance.randint(0, 2), f"{name}{place}") for place in range(chance.randint(1, 3))]
+        children = [_child(chance, chance.randint(0, 2), f"{name}{place}") for place in range(chance.randint(1, 4))]
         made = linear(name, *_bound(chance, children), **options)
         try:
             plan = compile(made)
         except FlowError:
             continue
-        if _size(plan) <= 14:
+        if 2 <= _size(plan) <= 16:
             return made
 
 

@@ -56,10 +56,10 @@ class World:
         self.calm = False
         self.goodwill = chance.choice((0.5, 0.8, 0.95))
         self.trouble = chance.choice((0.0, 0.05, 0.15))
-        self.asking = chance.choice((0.1, 0.25))
+        self.asking = chance.choice((0.1, 0.3, 0.5))
         self.preempts = chance.choice((0.0, 0.005, 0.02))
-        self.tasks_max = chance.randint(2, 7)
-        self.rounds = chance.choice((30, 50, 80))
+        self.tasks_max = chance.randint(3, 12)
+        self.rounds = chance.choice((40, 80, 120))
         self.depth = 0
         self.happened: Counter[str] = Counter()
         self.locks: set[str] = set()
@@ -147,7 +147,7 @@ class World:
         self.client.submit()
         idle = False
         for _ in range(self.rounds):
-            if self.chance.random() < (0.6 if idle else self.asking):
+            if self.chance.random() < (0.8 if idle else self.asking):
                 self.client.act()
             if self.chance.random() < self.trouble:
                 self.break_something()
