@@ -126,5 +126,5 @@ def _answer_revert(state: State, row: int, word: str) -> None:
     else:  # it stays as it is, and the end says so
         state.st[row] = S_REVERT_FAILED
         state.revert_errors.setdefault(row, Failure(("Skipped",), "a person said to leave it as it is", None, ()))
-    state.undo_heap[:] = [item for item in state.undo_heap if item[1] != row]
+    state.undo_heap[:] = sorted(item for item in state.undo_heap if item[1] != row)  # sorted, it is a heap
     undo.undone(state, row)
