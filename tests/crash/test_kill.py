@@ -29,9 +29,8 @@ def start(database: str) -> subprocess.Popen[str]:
     return process
 
 
-def killed(database: str, moment_s: float) -> bool:
+def killed(process: subprocess.Popen[str], moment_s: float) -> bool:
     """Let a worker work for a moment and kill it; whether it had not ended by itself."""
-    process = start(database)
     try:
         process.wait(moment_s)
     except subprocess.TimeoutExpired:
@@ -121,7 +120,7 @@ def test_three_hundred_kills_leave_one_story(tmp_path: Path) -> None:
                     inputs["items"] = [1, 2, 3]
                 task = hold.submit(flow, {name: value for name, value in inputs.items() if name in wanted})
                 submitted[task.id] = flow.name
-        kills += killed(database, chance.uniform(0.02, 0.5))
+        kills += killed(start(database), chance.uniform(0.02, 0.5))
     finishing = start(database)
     assert finishing.wait(240) == 0
     assert finishing.stdout is not None

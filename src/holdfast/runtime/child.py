@@ -122,11 +122,17 @@ class _Worker:
             if self.latest is not None:
                 fraction, message = self.latest
                 self.latest = None
-                self.conn.sendall(frame("progress", fraction=fraction, message=message))
+                self._send(frame("progress", fraction=fraction, message=message))
 
     def send(self, data: bytes) -> None:
         with self.lock:
+            self._send(data)
+
+    def _send(self, data: bytes) -> None:
+        try:
             self.conn.sendall(data)
+        except OSError:
+            self.leave()
 
     def end(self, outcome: Outcome, name: str, value_bytes_max: int | None) -> None:
         self.flush_latest()
@@ -136,7 +142,7 @@ class _Worker:
 
     def listen(self, call: Call) -> None:
         buffer = bytearray()
-        while data := self.conn.recv(65536):
+        while data := self._received():
             buffer += data
             for message in take_frames(buffer):
                 if message["kind"] == "ask":
@@ -145,5 +151,14 @@ class _Worker:
                     with self.lock:
                         done = self.waiting.pop(message["number"])
                     done(read_error(message["error"]))
-        # The worker is gone. The fork server sees that too; this is the nearer witness.
+        self.leave()
+
+    def _received(self) -> bytes:
+        try:
+            return self.conn.recv(65536)
+        except OSError:
+            return b""
+
+    def leave(self) -> None:
+        """The worker is gone. The fork server sees that too; this is the nearer witness."""
         os.killpg(0, signal.SIGKILL)
