@@ -6,14 +6,22 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from holdfast.store.schema import tasks, tickets
+from holdfast.store.base import Tx
+from holdfast.store.schema import tasks, tickets, workers
 from holdfast.store.sqlite import SqliteStore
-from holdfast.tasks import finish, row
+from holdfast.tasks import finish, row, take
 from holdfast.tasks.claims import claims_of
+from holdfast.tasks.lease import WorkerRow
 from holdfast.tasks.row import TaskRow
 from holdfast.tasks.submit import Request, Submitted, submit
 
 DAY_S = 86_400.0
+
+
+def take_as(tx: Tx, worker: str, **how: Any) -> list[TaskRow]:
+    """`take.take` by a worker that is made known first, if it isn't yet."""
+    tx.insert_new(workers, WorkerRow(worker, "here", "", 1, None, "default", 0.0, 0.0, 15.0)._asdict())
+    return take.take(tx, worker, **how)
 
 
 class Desk:

@@ -11,9 +11,9 @@ from holdfast.core.states import FINAL, TASK, api_state, hold
 from holdfast.errors import AnswerNeeded, AnswerRefused, PastPivot, VerbRefused
 from holdfast.store.base import Append, Row, StepRow, Tx
 from holdfast.store.sqlite import SqliteStore
-from holdfast.tasks import control, take
+from holdfast.tasks import control
 from holdfast.tasks.control import Answer
-from tests.tasks.desk import Desk
+from tests.tasks.desk import Desk, take_as
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_verbs_wait_for_no_claim(desk: Desk) -> None:
 def test_what_ends_at_once_frees_its_claims_and_its_worker_writes_no_more(desk: Desk) -> None:
     task, waiter = desk.submit("r"), desk.submit("r")
     (at,) = desk.store.write(
-        lambda tx: take.take(tx, "w", generation="g", nonce="n", now=desk.now, limit=9, pool="default")
+        lambda tx: take_as(tx, "w", generation="g", nonce="n", now=desk.now, limit=9, pool="default")
     )
     answer = give(desk, "cancel", task)
     after = answer.task
@@ -292,7 +292,7 @@ def test_a_task_without_its_claims_is_taken_from_the_worker_that_could_go_on(des
     (at,) = [
         at
         for at in desk.store.write(
-            lambda tx: take.take(tx, "w", generation="g", nonce="n", now=desk.now, limit=9, pool="default")
+            lambda tx: take_as(tx, "w", generation="g", nonce="n", now=desk.now, limit=9, pool="default")
         )
         if at.id == task
     ]

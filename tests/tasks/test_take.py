@@ -10,7 +10,7 @@ from holdfast.store.sqlite import SqliteStore
 from holdfast.tasks import control, lease, rest, retention, take
 from holdfast.tasks.lease import WorkerRow
 from holdfast.tasks.row import TaskRow
-from tests.tasks.desk import Desk
+from tests.tasks.desk import Desk, take_as
 
 
 @pytest.fixture
@@ -20,9 +20,7 @@ def desk(store: SqliteStore) -> Desk:
 
 def taken(desk: Desk, worker: str = "w", limit: int = 100, pool: str = "default") -> list[TaskRow]:
     now = desk.tick()
-    return desk.store.write(
-        lambda tx: take.take(tx, worker, generation="g", nonce="n", now=now, limit=limit, pool=pool)
-    )
+    return desk.store.write(lambda tx: take_as(tx, worker, generation="g", nonce="n", now=now, limit=limit, pool=pool))
 
 
 def register(desk: Desk, worker: str = "w") -> None:
@@ -172,3 +170,13 @@ def test_a_long_journal_is_purged_in_bounded_steps(desk: Desk) -> None:
     assert [each.rows for each in rounds[:2]] == [40, 40]
     assert [(each.tasks, each.more) for each in rounds] == [(0, True), (0, True), (1, False)]
     assert desk.store.journal(task) == []
+
+
+def test_a_worker_that_was_taken_for_dead_takes_nothing(desk: Desk) -> None:
+    """Simulator, seed 1114: the tasks of a dead worker are set free once, when it is found dead."""
+    task = desk.submit()
+    desk.store.write(lambda tx: take_as(tx, "w", generation="g", nonce="n", now=0.0, limit=1, pool="default"))
+    desk.store.write(lambda tx: lease.mark_dead(tx, "w", desk.now))
+    with pytest.raises(LeaseLost):
+        desk.store.write(lambda tx: take_as(tx, "w", generation="g", nonce="n", now=desk.now, limit=1, pool="default"))
+    assert desk.row(task).worker_id is None

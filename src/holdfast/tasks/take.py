@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
-from sqlalchemy import Text, bindparam, case, cast, func, null, select, true, update
+from sqlalchemy import Text, bindparam, case, cast, false, func, null, select, true, update
 
+from holdfast.errors import LeaseLost
 from holdfast.store.base import Tx
-from holdfast.store.schema import tasks
+from holdfast.store.schema import tasks, workers
 from holdfast.tasks import row, submit
 from holdfast.tasks.row import TaskRow
 
@@ -46,6 +47,9 @@ _TAKE: Final = (
         due_at=null(),
     )
     .returning(tasks)
+)
+_ALIVE: Final = (
+    select(workers.c.id).where(workers.c.id == bindparam("_worker"), workers.c.dead == false()).with_for_update()
 )
 _DUE: Final = select(func.min(tasks.c.due_at)).where(_free, tasks.c.due_at > bindparam("_now"))
 _DUE_SOME: Final = select(func.min(tasks.c.due_at)).where(
@@ -91,11 +95,18 @@ def take(
     only: Collection[int] | None = None,
 ) -> list[TaskRow]:
     """Take up to `limit` tasks that are due, the highest priority first, then the oldest. Their rows, with the new
-    tokens. Tasks whose `start_after` has come enter their queues first. `only`: these alone, whatever their pool."""
+    tokens. Tasks whose `start_after` has come enter their queues first. `only`: these alone, whatever their pool.
+
+    Raises: LeaseLost: the worker was taken for dead; nobody would find the tasks of a dead worker a second time.
+    """
     submit.draw_due(tx, now)
     found = _due(tx, now, limit, pool, only)
     values = {"_worker": worker, "_before": f"{generation}.", "_after": f".{nonce}"}
-    return [row.of(tx.execute(_TAKE, {**values, "_task": task}).one()) for task in found]
+    taken = [row.of(tx.execute(_TAKE, {**values, "_task": task}).one()) for task in found]
+    # Last, as the order of locks has it: who marks the worker dead meanwhile waits, and then finds these too.
+    if tx.execute(_ALIVE, {"_worker": worker}).first() is None:
+        raise LeaseLost(worker=worker)
+    return taken
 
 
 def peek(tx: Tx, *, now: float, limit: int, pool: str, only: Collection[int] | None = None) -> list[int]:

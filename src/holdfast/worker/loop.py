@@ -243,19 +243,24 @@ class Worker:
             self._next_due = None  # of no interest before there is room, and then it is looked for
             return False
         self.lease.register(now)
-        if self._store.read(lambda tx: take.peek(tx, now=now, limit=1, pool=self._pool, only=self._only)):
-            self._to_start += self._store.write(
-                lambda tx: take.take(
-                    tx,
-                    self.lease.id,
-                    generation=self._store.generation,
-                    nonce=self._clock.token_hex(8),
-                    now=now,
-                    limit=room,
-                    pool=self._pool,
-                    only=self._only,
+        try:
+            if self._store.read(lambda tx: take.peek(tx, now=now, limit=1, pool=self._pool, only=self._only)):
+                self._to_start += self._store.write(
+                    lambda tx: take.take(
+                        tx,
+                        self.lease.id,
+                        generation=self._store.generation,
+                        nonce=self._clock.token_hex(8),
+                        now=now,
+                        limit=room,
+                        pool=self._pool,
+                        only=self._only,
+                    )
                 )
-            )
+        except LeaseLost:  # the next heartbeat says so too; taking can't wait for it
+            self.lease.beat()
+            self._poked = True
+            return False
         started = bool(self._to_start)
         while self._to_start:  # what could not be read this time is ours all the same, and begun the next
             self._start(self._to_start[0], now)
