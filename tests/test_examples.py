@@ -51,3 +51,8 @@ def test_example_is_short_stands_alone_and_says_what_it_teaches(example: Path) -
     imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     assert "holdfast" in imported
     assert not imported & {path.stem for path in EXAMPLES}
+
+
+def test_the_list_of_examples_has_each_of_them() -> None:
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert [path.name for path in EXAMPLES if f"]({path.name})" not in page] == []
