@@ -82,6 +82,24 @@ poison = hf.linear("poison", first, it(dies, isolation="process"), see)
 step_unresponsive = hf.linear("step_unresponsive", first, it(endless, timeout_s=0.2, grace_s=0.1), see)
 past_pivot = hf.linear("past_pivot", first, pivot, it(bad), see)
 
+
+@hf.step
+def see_again(ctx: hf.Context, at: str, it: str) -> None:
+    tell(at, ctx, f"see {it}")
+
+
+@see_again.revert
+def unsee(ctx: hf.Context, at: str) -> None:
+    tell(at, ctx, "unsee")
+
+
+def unit_fails(ctx: hf.Context, at: str) -> None:
+    tell(at, ctx, "unit")
+    if knob(at, "undo_fails") and not knob(at, "mended"):
+        raise ConnectionError("no carrier")
+
+
+kept = hf.linear("kept", first, it(fine, unit_fails), see_again, last, on_failure="keep")
 revert_failed = hf.linear("revert_failed", first, it(fine, unit_bad), last)
 poison_back = hf.linear("poison_back", first, it(fine, unit_dies, isolation="process"), last)
 unresponsive_back = hf.linear("unresponsive_back", first, it(fine, unit_endless, 0.2, grace_s=0.1), last)

@@ -28,6 +28,13 @@ _RETRIES: Final = (
 _ROLLBACKS: Final = (
     select(tasks).where(tasks.c.rollback_of == bindparam("_task"), _promising).order_by(tasks.c.id.desc()).limit(1)
 )
+_EARLIER: Final = (
+    select(tasks.c.id)
+    .where(
+        tasks.c.rollback_of == bindparam("_of"), tasks.c.id < bindparam("_task"), tasks.c.finished_at.is_not(null())
+    )
+    .order_by(tasks.c.id)
+)
 
 
 def may_roll_back(at: TaskRow) -> bool:
@@ -44,6 +51,9 @@ def retry(tx: Tx, at: TaskRow, now: float, *, actor: str, uuid: str, request_id:
         return Submitted(row.of(known), replayed=True)
     if at.rollback_of is not None:
         _check_origin(tx, at, now)
+        known = tx.execute(_ROLLBACKS, {"_task": at.rollback_of}).first()
+        if known is not None:
+            return Submitted(row.of(known), replayed=True)
     request = _request(tx, at, actor, request_id)
     return submit(tx, request._replace(retry_of=at.id, rollback_of=at.rollback_of), now, uuid)
 
@@ -67,6 +77,11 @@ def rollback(
         _check_unchanged(tx, at, request)
     request = request._replace(rollback_of=at.id, digest=at.digest)
     return submit(tx, request, now, uuid)
+
+
+def rollbacks_before(tx: Tx, at: TaskRow) -> list[int]:
+    """The rollbacks of the same task that ended before this one was asked for. What they undid is undone."""
+    return tx.execute(_EARLIER, {"_of": at.rollback_of, "_task": at.id}).scalars()
 
 
 def _verbs(at: TaskRow) -> list[str]:

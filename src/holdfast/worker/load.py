@@ -3,7 +3,7 @@
 Theory: G9. A task that has not begun takes the plan as it is now. One that has goes on only if everything it
 recorded exists unchanged; else the registered old version is looked for, else it rests as SUSPENDED
 `definition_changed`, for an operator to `adopt`. A rollback's state is the folded state of the task that it rolls
-back, turned round.
+back, and of the rollbacks of it that were stopped, turned round.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from holdfast.flow.registry import find
 from holdfast.store.base import JournalRow, Store, Tx
 from holdfast.store.journal import decode
 from holdfast.store.schema import plans
+from holdfast.tasks import anew
 from holdfast.tasks import row as rows
 from holdfast.tasks.row import TaskRow
 from holdfast.worker.record import Recorder
@@ -65,6 +66,9 @@ def load(store: Store, task: TaskRow, flows: Sequence[Flow], *, deaths_max: int,
     state = State(plan, decode_value(inputs_text, unseal), deaths_max=deaths_max)
     if origin is not task:
         _fold(state, journal, unseal, None)
+        for earlier in store.read(lambda tx: anew.rollbacks_before(tx, task)):
+            invert(state)
+            _fold(state, store.journal(earlier), unseal, None)
         invert(state)
         journal = store.journal(task.id)
     recorder = Recorder(state, task.id)
