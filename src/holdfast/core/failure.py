@@ -94,7 +94,7 @@ def _message(exc: BaseException) -> str:
         text = str(exc)
     except Exception as broken:
         text = f"(its message can't be shown: {type(broken).__name__})"
-    return _clean(text if len(text) <= MESSAGE_CHARS_MAX else text[: MESSAGE_CHARS_MAX - 1] + "…")
+    return clean(text if len(text) <= MESSAGE_CHARS_MAX else text[: MESSAGE_CHARS_MAX - 1] + "…")
 
 
 def _traceback(exc: BaseException) -> str | None:
@@ -108,10 +108,10 @@ def _traceback(exc: BaseException) -> str | None:
     if len(text) > TRACEBACK_CHARS_MAX:
         # The end says what went wrong and where; the start only how the worker got there.
         text = "…\n" + text[2 - TRACEBACK_CHARS_MAX :]
-    return _clean(text)
+    return clean(text)
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Text that UTF-8 and every database can hold: lone surrogates and NUL are spelled out."""
     if text.isascii() and "\0" not in text:
         return text

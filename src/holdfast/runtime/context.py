@@ -12,6 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from holdfast.clock import WAIT_S_MAX
+from holdfast.core.failure import MESSAGE_CHARS_MAX, clean
 from holdfast.errors import LeaseLost, Stopping
 
 if TYPE_CHECKING:
@@ -79,7 +80,9 @@ class _Shared:
 
     def progress(self, fraction: float, message: str | None = None) -> None:
         """Say how far the step is, 0 to 1. Cheap to call often: of many, the latest is kept."""
-        self._call.host.progress(self._call, min(1.0, max(0.0, fraction)), message)
+        if message is not None:
+            message = clean(str(message)[:MESSAGE_CHARS_MAX])
+        self._call.host.progress(self._call, min(1.0, max(0.0, float(fraction))), message)
 
     def _bounded(self, seconds: float) -> tuple[float, bool]:
         """How long to sleep, and whether the deadline will be what ends it."""

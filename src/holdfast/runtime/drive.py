@@ -78,6 +78,7 @@ class Drive:
         self._reference = reference
         self._patience = Patience(self.calls, grace_s)
         self._in_start = False
+        self._dropped = False
 
     # --- what runtimes say, from any thread ----------------------------------------------------------------------
 
@@ -91,7 +92,9 @@ class Drive:
             self._flush_now(call, value, done)
             return
         self.inbox.append((call, value, done))
-        if call.isolation == "inline":
+        if self._dropped:  # looked at after the append, as `drop` looks at the inbox after it has said so
+            self._refuse_checkpoints()
+        elif call.isolation == "inline":
             self._drain(self._clock.time())
             self.settle_checkpoints(None)
         elif self._wake is not None:
@@ -107,6 +110,8 @@ class Drive:
         self._flush(self, e.Checkpointed(call.row, kept, self._clock.time()), done)
 
     def progress(self, call: Call, fraction: float, message: str | None) -> None:
+        if self.calls.get(call.row) is not call:
+            return  # it was left behind, and what it does is nobody's
         told = self.progress_of.get(call.row)
         if told is not None and told[0] > fraction:
             fraction = told[0]  # never back within an attempt
@@ -164,7 +169,7 @@ class Drive:
         self._fold(fact)
 
     def facts_now(self, now: float) -> list[e.Event]:
-        """What has happened since, folded; and starts that never began, withdrawn. Nothing is decided."""
+        """What has happened since, folded. Nothing is decided."""
         self._drain(now)
         return self.facts
 
@@ -183,8 +188,20 @@ class Drive:
 
     def drop(self) -> None:
         """Another worker has the task: stop everything and write nothing more."""
+        self._dropped = True
         self.settle_checkpoints(LeaseLost())
+        self._refuse_checkpoints()
         self.stop_steps()
+
+    def _refuse_checkpoints(self) -> None:
+        """Let nobody wait for what will never be written."""
+        while True:
+            try:
+                item = self.inbox.popleft()
+            except IndexError:
+                return
+            if type(item) is tuple:
+                item[2](LeaseLost())
 
     def stop_steps(self) -> None:
         """The lease is lost or nearly: whatever runs must stop now. From any thread."""
@@ -334,7 +351,12 @@ class Drive:
             call.outcome = ("raised", error)
             self.inbox.append(call)
             return
-        runtime.start(call)
+        try:
+            runtime.start(call)
+        except (OSError, RuntimeError) as error:  # the system has no process or thread left for it
+            call.outcome = ("raised", error)
+            self.inbox.append(call)
+            return
         if call.deadline_at is not None and call.outcome is None:
             self._patience.watch(call)
 
