@@ -188,6 +188,7 @@ class TestRetry:
         ended = do(hf.linear("flow", saying(told, "before"), inner, saying(told, "after")))
         assert ended.state == "SUCCEEDED"
         assert told == ["before", *["make", "use", "unmake"] * 2, "make", "use", "after"]
+        assert ended.trace.count("flow/inner RETRYING") == 2
 
     def test_of_a_flow_spent_undoes_everything(self, do: Doing, told: Told) -> None:
         made = saying(told, "make")

@@ -42,7 +42,7 @@ def line_of(event: e.Event, ids: list[str]) -> str | None:
     kind = type(event)
     word = _STEP_WORD.get(kind)
     if word is not None:
-        line = f"{ids[event.row]} {word}"  # type: ignore[union-attr]
+        line = f"{ids[event.row].removesuffix('/(open)')} {word}"  # type: ignore[union-attr]
         if isinstance(event, (e.Failed, e.RevertFailed)):
             return f"{line} ({event.failure.summary})"
         if isinstance(event, e.Probed):
