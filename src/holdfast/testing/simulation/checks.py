@@ -7,6 +7,7 @@ What user code sees is checked in testing/simulation/witness.py.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core import events as e
@@ -317,7 +318,7 @@ class Queues(Checker):
 
 
 class Finality(Checker):
-    """G7: a final state never changes; what has ended is left alone until it is purged, and nothing of it still runs."""
+    """G7: a final state never changes; what has ended is left alone until it is purged, and nothing of it runs."""
 
     def commit(self, commit: Commit) -> None:
         for task in commit.changed:
@@ -359,13 +360,13 @@ class Acknowledged(Checker):
             self.check(task)
 
     def check(self, task: int) -> None:
-        said, maybe = self.world.client.said.get(task), self.world.client.maybe.get(task, {})
+        said, maybe = self.world.client.said.get(task), self.world.client.maybe.get(task, Counter())
         shadow = self.world.shadows.get(task)
         if said is None or shadow is None:
             return
         for kind, count in said.items():
             found = shadow.verbs[kind]
-            if not count <= found <= count + maybe.get(kind, 0):
+            if not count <= found <= count + maybe[kind]:
                 raise Violation(f"task {task}: {count} times {kind} was accepted, and {found} are in its journal")
 
 

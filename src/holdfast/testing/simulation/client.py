@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _SUSPENDED = api_state(SUSPENDED_PENDING)
 _RESOURCES = ("a", "b", "c")
-_WORDS = {
+_WORDS: dict[str, type[Any]] = {
     "cancel": e.CancelAsked, "leave": e.CancelAsked, "abort": e.AbortAsked, "suspend": e.SuspendAsked,
     "release": e.SuspendAsked, "resume": e.ResumeAsked, "rollback": e.RollbackAsked, "force_fail": e.ForceFailed,
 }  # fmt: skip

@@ -54,7 +54,7 @@ class Line:
 
     def before(self, sql: str) -> None:
         """Something may happen before the statement."""
-        if self.pause is not None and (sql == BEGIN or sql == READ):
+        if self.pause is not None and sql in (BEGIN, READ):
             self.pause()
         if sql == "ROLLBACK":
             return  # what the system does for a process that is gone

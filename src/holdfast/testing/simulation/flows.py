@@ -121,9 +121,8 @@ def _step(chance: Random, name: str, needs: str | None = None) -> Step:
         options["bind"] = {"value": needs}
     made = step(act if needs is None else use, **options)
     if chance.random() < 0.7:
-        patience = {"timeout_s": 6.0} if chance.random() < 0.2 else {}
-        tries = {"retry": Retry(attempts=2, backoff_s=1)} if chance.random() < 0.3 else {}
-        made.revert(**patience, **tries)(undo)
+        timeout_s = 6.0 if chance.random() < 0.2 else None
+        made.revert(retry=Retry(attempts=2, backoff_s=1) if chance.random() < 0.3 else None, timeout_s=timeout_s)(undo)
     if chance.random() < 0.2:
         made.probe(ask)
     return made

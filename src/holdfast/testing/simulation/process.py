@@ -20,9 +20,7 @@ class SimulatedLease(Lease):
     """A lease whose lock file is an entry in the world's table of locks."""
 
     def __init__(self, world: World, store: Store, name: str, *, locked: bool) -> None:
-        super().__init__(
-            store, world.clock, world.settings, "default", threaded=False, host="here" if locked else name
-        )
+        super().__init__(store, world.clock, world.settings, "default", threaded=False, host="here" if locked else name)
         self._world = world
         if locked:
             self.lock_path = f"/nowhere/{name}"

@@ -84,9 +84,7 @@ class Watch:
         return shadow.journal[place:]
 
     def _meet(self, row: TaskRow) -> Shadow:
-        inputs, claims = self._cursor.execute(
-            "SELECT inputs, claims FROM inputs WHERE task = ?", (row.id,)
-        ).fetchone()
+        inputs, claims = self._cursor.execute("SELECT inputs, claims FROM inputs WHERE task = ?", (row.id,)).fetchone()
         shadow = Shadow(row, self.world.plans[row.flow], inputs, claims)
         shadow.begin(self.shadows.get(row.rollback_of or 0), self.world.settings.deaths_max)
         self.shadows[row.id] = self.by_uuid[row.uuid] = shadow

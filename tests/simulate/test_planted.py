@@ -1,0 +1,174 @@
+"""The simulator finds what is planted: for each thing that it watches a bug is put in, and some seed of the first few
+must be broken by it, and say so in the words of the checker whose business it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Text, bindparam, update
+
+from holdfast.core import undo
+from holdfast.core.state import State
+from holdfast.runtime.drive import Drive
+from holdfast.store import appends, sqlite
+from holdfast.store.schema import tasks
+from holdfast.store.transaction import Transaction
+from holdfast.tasks import claims
+from holdfast.testing.simulate import Simulator
+from holdfast.worker import lease, taken
+
+SEEDS = 200
+Patch = pytest.MonkeyPatch
+
+
+@pytest.fixture(autouse=True)
+def _compiled_anew() -> Iterator[None]:
+    """Statements are compiled once a process, and some of these change them."""
+    sqlite.hot_statements.cache_clear()
+    yield
+    sqlite.hot_statements.cache_clear()
+
+
+def no_fence(patch: Patch) -> None:
+    """The guard of an append no longer looks at the token."""
+    anything = bindparam("_token", type_=Text).is_not(None)
+    behind = (
+        update(tasks)
+        .where(tasks.c.id == bindparam("_task"), anything)
+        .values(seq=tasks.c.seq + bindparam("_count"))
+        .returning(tasks.c.seq)
+    )
+    patch.setattr(appends, "FENCED", (tasks.c.id == bindparam("_task"), anything))
+    patch.setattr(appends, "BEHIND", behind)
+
+
+def eldest_first(patch: Patch) -> None:
+    """Reverts in the order of start."""
+
+    def may_revert(state: State, row: int, undone: list[int]) -> None:
+        if undo.is_trivial(state, row):
+            undone.append(row)
+        elif row not in state.running:
+            undo.heappush(state.undo_heap, (state.began[row], row))
+
+    patch.setattr(undo, "_may_revert", may_revert)
+
+
+def edges_unturned(patch: Patch) -> None:
+    """A revert waits for nothing."""
+    turn = undo.turn
+
+    def unturned(state: State, scope: int, whole: bool) -> None:
+        succ, state.succ = state.succ, [()] * len(state.succ)
+        turn(state, scope, whole)
+        state.succ = succ
+
+    patch.setattr(undo, "turn", unturned)
+
+
+def no_conflicts(patch: Patch) -> None:
+    """Claims are granted whatever stands in the way."""
+    patch.setattr(claims, "_is_blocked", lambda tx, ticket: False)
+
+
+def out_of_turn(patch: Patch) -> None:
+    """Who waits is not looked at, only who holds."""
+    patch.setattr(claims, "_AHEAD", {False: claims._HELD, True: claims._HELD})
+
+
+def dropped_ticket(patch: Patch) -> None:
+    """The last of several claims gets no ticket."""
+    draw = claims.draw
+
+    def short(tx: Any, task: int, wanted: Any, **how: Any) -> None:
+        draw(tx, task, wanted[:-1] or wanted, **how)
+
+    patch.setattr(claims, "draw", short)
+
+
+def no_wake(patch: Patch) -> None:
+    """Nobody is told that a resource is free."""
+    patch.setattr(claims, "wake", lambda tx, names, now: 0)
+
+
+def unheard_verb(patch: Patch) -> None:
+    """The worker drops the verbs that it had not seen."""
+    patch.setattr(taken, "fold_verbs", lambda state, journal, unseal: [])
+
+
+def unwritten_verb(patch: Patch) -> None:
+    """Every third verb changes the task and is not in its journal."""
+    record = Transaction.record
+    count = iter(range(1 << 30))
+
+    def forgetful(self: Transaction, task: int, rows: Any, projection: Any = None) -> int:
+        return record(self, task, () if next(count) % 3 == 2 else rows, projection)
+
+    patch.setattr(Transaction, "record", forgetful)
+
+
+def told_twice(patch: Patch) -> None:
+    """Facts that were stored beside an unseen verb are stored again."""
+    answered = taken.Taken.answered
+
+    def forgets(self: taken.Taken, answer: Any) -> bool:
+        assert self._batch is not None
+        facts = self._batch[0]
+        off = answered(self, answer)
+        if not answer.accepted:
+            self.drive.facts = list(facts)
+        return off
+
+    patch.setattr(taken.Taken, "answered", forgets)
+
+
+def early_word(patch: Patch) -> None:
+    """A step is told that its checkpoint is stored before it is."""
+    note = Drive._note_checkpoint
+
+    def hasty(self: Drive, *told: Any, **how: Any) -> None:
+        note(self, *told, **how)
+        self.settle_checkpoints(None)
+
+    patch.setattr(Drive, "_note_checkpoint", hasty)
+
+
+def no_sync(patch: Patch) -> None:
+    """A commit is not on the disk when it returns."""
+    made = sqlite.SqliteStore._open
+    patch.setattr(sqlite.SqliteStore, "_open", lambda self, synchronous: made(self, "normal"))
+
+
+def no_sweep(patch: Patch) -> None:
+    """Nobody looks for dead workers."""
+    patch.setattr(lease.Lease, "sweep", lambda self, now: False)
+
+
+@pytest.mark.parametrize(
+    ("plant", "said"),
+    [
+        (no_fence, r"has written to it"),
+        (eldest_first, r"is undone before .*, which began later"),
+        (edges_unturned, r"is undone before .*, which depends on it"),
+        (no_conflicts, r"is granted to tasks|was granted before"),
+        (out_of_turn, r"was granted before"),
+        (dropped_ticket, r"has begun something without its claims"),
+        (no_wake, r"which nobody holds up"),
+        (unheard_verb, r"by its journal|set aside|does not answer|nothing is in the way"),
+        (unwritten_verb, r"by its journal|was accepted, and|says that its journal"),
+        (told_twice, r"is recorded twice"),
+        (early_word, r"was told that its checkpoint is stored, and it is not"),
+        (no_sync, r"was accepted, and is lost|gone before its time"),
+        (no_sweep, r"nothing is in the way any more"),
+    ],
+    ids=lambda given: getattr(given, "__name__", ""),
+)
+def test_a_planted_bug_is_found(plant: Callable[[Patch], None], said: str, monkeypatch: Patch) -> None:
+    plant(monkeypatch)
+    found = Simulator().first_broken(range(SEEDS))
+    assert found is not None, f"{SEEDS} seeds did not find it: {plant.__doc__}"
+    with pytest.raises(AssertionError, match=said):
+        raise AssertionError(found.broken)
+    assert f"--seed {found.seed}" in found.report()
