@@ -131,6 +131,7 @@ def test_nothing_is_entered_in_a_flow_that_is_being_undone() -> None:
     task.drive.saw([heard])
     task.settle()
     assert running(task) == ["revert a", "revert b"]
+    assert task.state.mailbox == {"x": 7}
 
 
 def test_a_step_answered_with_rerun_in_a_flow_that_fails_is_undone_first() -> None:
@@ -233,3 +234,53 @@ def test_a_step_killed_for_a_lease_that_nobody_took_is_entered_again() -> None:
     task.drive.stop_steps()
     end(task, "a", "killed", None)
     assert running(task) == ["execute a"]
+
+
+# --- results that are not what was promised ----------------------------------------------------------------------
+
+
+def pair() -> tuple[int, int]:
+    return 1, 2
+
+
+def test_a_step_that_a_person_calls_done_may_give_less_than_it_promised() -> None:
+    first = hf.step(pair, name="a", provides=("p", "q"), on_interrupt="suspend")
+    task = script(hf.linear("f", first, hf.step(lambda q: q, name="b")))
+    task.crash()
+    task.settle()
+    say(task, e.ResumeAsked({"f/a": ("done", None)}, "t", 1.0))
+    assert task.runtime.calls[0].arguments == {"q": None}
+    end(task, "b")
+    assert task.state.phase == "SUCCEEDED"
+    assert task.state.outputs() == {"p": None, "q": None}
+
+
+def test_a_probe_that_brings_back_less_than_was_promised_knows_nothing() -> None:
+    first = hf.step(pair, name="a", provides=("p", "q"))
+    first.probe(lambda: hf.Done(3))
+    task = script(hf.linear("f", first))
+    task.crash()
+    task.settle()
+    end(task, "a", "returned", hf.Done(3))
+    assert task.state.reason == "outcome_unknown"
+
+
+def test_what_was_skipped_in_a_map_is_none_in_its_list() -> None:
+    first, last = step("first"), hf.step(pair, name="last", provides=("p", "q"))
+    body = hf.graph("g", first, last).link(first, last, when=lambda: False)
+    task = script(hf.map("m", body, over="items", item="item", provides="out", collect="q"), {"items": [1, 2]})
+    for call in list(task.runtime.calls):
+        task.runtime.end(call, "returned", 1)
+    task.settle()
+    assert task.state.phase == "SUCCEEDED"
+    assert task.state.outputs() == {"out": [None, None]}
+
+
+def test_an_event_is_there_for_the_next_try_of_the_step_that_failed_with_it() -> None:
+    task = script(step("a", retry=hf.Retry(attempts=2)))
+    end(task, "a", "returned", hf.WaitFor("x"))
+    say(task, e.Delivered("x", 7, 1.0))
+    end(task, "a", "raised", ConnectionError())
+    end(task, "a", "returned", hf.WaitFor("x"))
+    assert running(task) == ["execute a"]
+    assert list(task.state.delivered.values()) == [7]

@@ -67,6 +67,7 @@ def _failed(state: State, event: e.Failed) -> None:
     state.to_probe.pop(row, None)
     if state.st[row] == S_PENDING:  # a link's `when` or a map's list
         rows.unready(state, row)
+    rows.keep_event(state, row)
     rows.unpark(state, row)
     state.st[row] = S_FAILED
     state.failures[row] = event.failure

@@ -60,10 +60,15 @@ def unpark(state: State, row: int) -> None:
             state.event_waits.pop(parked.event, None)
 
 
+def keep_event(state: State, row: int) -> None:
+    """The step has not done with what it waited for: its next entry, or its next try, finds it again."""
+    if row in state.delivered:
+        state.mailbox[state.parked[row].event] = state.delivered[row]
+
+
 def back_to_ready(state: State, row: int) -> None:
     """The step will be entered again, with its checkpoint; the attempt is not counted."""
-    if row in state.delivered:  # it may not have seen what it waited for
-        state.mailbox.setdefault(state.parked[row].event, state.delivered[row])
+    keep_event(state, row)
     unpark(state, row)
     state.st[row] = S_PENDING
     state.attempt[row] -= 1

@@ -202,7 +202,7 @@ class State:
         if type(source) is FromRow:
             frame = self._outer(row, source.up) if row >= self.static else self.frames[0]
             found = self._result(frame.base + source.row)
-            return found if source.key is None else opened(found)[source.key]
+            return part(found, source.key)
         if type(source) is FromInput:
             return self.inputs[source.name]
         if type(source) is FromItem:
@@ -230,7 +230,7 @@ class State:
         collected = []
         for element in self.elements[of][: self.lengths[of]]:
             found = self._result(element.base + result.row)
-            collected.append(opened(found) if result.key is None else opened(found)[result.key])
+            collected.append(opened(part(found, result.key)))
         return collected
 
     def given(self, row: int, binding: Binding) -> bool:
@@ -248,10 +248,19 @@ class State:
     def outputs(self) -> dict[str, Any]:
         """Every provided name and its value; where two steps give one name, the later row's."""
         return {
-            name: self._result(row) if key is None else opened(self._result(row))[key]
-            for name, row, key in self.plan.outputs
-            if self.st[row] == S_SUCCEEDED
+            name: part(self._result(row), key) for name, row, key in self.plan.outputs if self.st[row] == S_SUCCEEDED
         }
+
+
+def part(value: Any, key: int | str | None) -> Any:
+    """One of the values that a step gave, or all of it. None where it gave no such thing: it was skipped, or a person
+    said that it was done and not what came of it."""
+    if key is None:
+        return value
+    try:
+        return opened(value)[key]
+    except (TypeError, LookupError):
+        return None
 
 
 def opened(value: Any) -> Any:

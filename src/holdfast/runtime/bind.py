@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from holdfast.core.plan import MAP
-from holdfast.core.state import State, opened
+from holdfast.core.state import State, opened, part
 from holdfast.errors import UsageError
 
 
@@ -46,8 +46,8 @@ def outputs_of(provides: Any, result: Any) -> dict[str, Any]:
     if isinstance(provides, str):
         return {provides: result}
     if isinstance(provides, tuple):
-        return dict(zip(provides, result, strict=True))
-    return {name: result[name] for name in provides}
+        return {name: part(result, at) for at, name in enumerate(provides)}
+    return {name: part(result, name) for name in provides}
 
 
 def item_count(state: State, row: int) -> int:

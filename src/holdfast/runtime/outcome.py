@@ -105,6 +105,9 @@ def _probed(call: Call, how: str, what: Any, now: float, keep: Keep | None) -> e
     if how == "returned":
         if isinstance(what, Done):
             try:
+                provides = call.step.provides  # type: ignore[union-attr]
+                if provides is not None and type(provides) is not str:
+                    _check_shape(call, provides, what.result)
                 result = what.result if keep is None else keep(what.result, f"the result of {call.step_id}")
             except UsageError as error:
                 return e.Probed(call.row, "unknown", None, str(error), now)
