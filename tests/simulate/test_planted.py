@@ -4,6 +4,7 @@ must be broken by it, and say so in the words of the checker whose business it i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from heapq import heappush
 from typing import Any
 
 import pytest
@@ -51,7 +52,7 @@ def eldest_first(patch: Patch) -> None:
         if undo.is_trivial(state, row):
             undone.append(row)
         elif row not in state.running:
-            undo.heappush(state.undo_heap, (state.began[row], row))
+            heappush(state.undo_heap, (state.began[row], row))
 
     patch.setattr(undo, "_may_revert", may_revert)
 

@@ -12,7 +12,7 @@ SEEDS = int(os.environ.get("HOLDFAST_TEST_SEEDS", "2000"))
 BLOCKS = 16  # for the workers of pytest to share
 
 
-@pytest.mark.requirement("TF-9")
+@pytest.mark.requirement("TF-12", "G1", "G2", "G3", "G4", "G5", "G7")
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_what_must_hold_holds_in_every_history(block: int) -> None:
     size = SEEDS // BLOCKS

@@ -69,6 +69,8 @@ class Shadow:
             self.verbs[row.kind] += 1
         if type(event) is e.ResumeAsked:
             self.answered.update(self.state.row_of(step) for step in event.answers)
+        elif type(event) is e.Started:
+            self.answered.discard(event.row)
 
 
 def new_state(shadow: Shadow, origin: Shadow | None, deaths_max: int) -> State:
