@@ -339,3 +339,18 @@ def orphaning(ctx: hf.Context, at: str) -> None:
 
 
 orphans = hf.linear("orphans", first, orphaning, last)
+
+
+@hf.step
+def hearing_stops(ctx: hf.Context, at: str) -> None:
+    """Naps, and says why it was stopped; with `go` it ends."""
+    tell(at, ctx, "naps")
+    try:
+        while not knob(at, "go"):
+            ctx.sleep(0.01)
+    except hf.Stopping as stop:
+        tell(at, ctx, f"stopped: {stop.reason}")
+        raise
+
+
+stopping = hf.linear("stopping", first, hearing_stops, last)

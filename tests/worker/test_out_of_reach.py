@@ -1,0 +1,53 @@
+"""A database out of reach: a worker stops its own steps before its lease is over, and goes on when it can."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from tests.worker import flows
+from tests.worker.house import House, until
+
+
+@pytest.mark.requirement("G2", "G1")
+@pytest.mark.parametrize("meanwhile", ["nobody", "another"])
+def test_steps_are_stopped_before_the_lease_is_over_and_the_task_goes_on(house: House, meanwhile: str) -> None:
+    task = house.open().submit(flows.stopping, {"at": house.at})
+    worker = house.worker(lease_s=2.0, busy_timeout_s=0.1, poll_s=0.02)
+    house.until_said("naps")
+    with closing(sqlite3.connect(house.directory / "tasks.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # nobody can write, so no heartbeat either
+        house.until_said("stopped: lease_lost")
+        lease = other.execute("SELECT heartbeat_at + lease_s FROM workers WHERE dead = 0").fetchone()[0]
+        stopped_at = (house.directory / "witness").stat().st_mtime
+        assert stopped_at < lease, "somebody else could have begun it already"
+        assert task.state == "RUNNING"
+        other.execute("ROLLBACK")
+    if meanwhile == "another":
+        house.worker(lease_s=2.0)
+    house.turn("go")
+    assert task.wait(60).state == "SUCCEEDED"
+    assert house.said()[:3] == ["first", "naps", "stopped: lease_lost"]
+    assert house.said()[-1] == "last"
+    assert house.said().count("last") == house.said().count("first") == 1
+    assert worker.leave() == 0
+
+
+@pytest.mark.requirement("G1", "G10")
+def test_a_database_that_is_locked_for_a_while_costs_nothing_but_time(house: House) -> None:
+    hold = house.open()
+    tasks = [hold.submit(flows.short, {"at": house.at}) for _ in range(20)]
+    worker = house.worker(lease_s=600, busy_timeout_s=0.05)
+    house.until_said("first")
+    with closing(sqlite3.connect(house.directory / "tasks.db", isolation_level=None)) as other:
+        for _ in range(3):
+            other.execute("BEGIN IMMEDIATE")
+            seen = hold.store.changes()
+            hold.store.wait(seen, 0.3)
+            other.execute("ROLLBACK")
+            hold.store.wait(seen, 0.1)
+    until(lambda: all(task.state == "SUCCEEDED" for task in tasks))
+    assert house.said().count("first") == house.said().count("last") == 20
+    assert worker.leave() == 0
