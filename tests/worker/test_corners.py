@@ -196,3 +196,59 @@ def test_a_poll_that_is_due_while_another_step_is_stopping_keeps_the_worker_asle
     assert bench.worker._pause_s(bench.clock.time()) == bench.hold.settings.poll_s
     bench.end("b", "stopped", "suspend")
     assert task.state == "SUSPENDED"
+
+
+# --- what is shown of it -----------------------------------------------------------------------------------------
+
+
+def test_reverts_add_nothing_to_the_progress_of_the_way_forward(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, hf.linear("f", step("a"), step("b")))
+    with bench.hold:
+        task = bench.submit()
+        bench.settle()
+        bench.end("a")
+        task.cancel()
+        bench.settle()
+        bench.end("b", "stopped", "cancel")
+        shown = []
+        for name in ("b", "a"):
+            call = bench.call(name)
+            call.host.progress(call, 0.9, "almost")
+            bench.later(10)
+            shown.append(task.view()["progress"]["percent"])
+            bench.end(name)
+        assert task.state == "CANCELLED"
+        assert shown == [50, 50]
+
+
+def test_a_rollback_begins_at_nothing_and_is_as_far_as_its_reverts(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, hf.linear("f", step("a"), step("b")))
+    with bench.hold:
+        task = bench.submit()
+        bench.settle()
+        bench.end("a")
+        bench.end("b")
+        back = task.rollback()
+        bench.settle()
+        shown = [back.view()["progress"]["percent"]]
+        for name in ("b", "a"):
+            bench.end(name)
+            shown.append(back.view()["progress"]["percent"])
+        assert shown == [0, 50, 100]
+
+
+def test_the_failure_of_an_earlier_try_is_not_why_a_task_was_cancelled(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, hf.linear("f", step("a", retry=hf.Retry(attempts=2)), step("b")))
+    with bench.hold:
+        task = bench.submit()
+        bench.settle()
+        bench.end("a", "raised", ConnectionError("once"))
+        bench.end("a")
+        task.cancel()
+        bench.settle()
+        bench.end("b", "stopped", "cancel")
+        bench.end("b")
+        bench.end("a")
+        assert task.state == "CANCELLED"
+        assert task.failure is None
+        assert task.steps[0].error is None

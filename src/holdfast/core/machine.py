@@ -51,6 +51,8 @@ def _succeeded(state: State, event: e.Succeeded) -> None:
     row = event.row
     del state.running[row]
     state.results[row] = event.result
+    if state.failures:
+        state.failures.pop(row, None)  # that of an earlier try
     if state.deaths:
         state.deaths = 0
         state.suspects.clear()

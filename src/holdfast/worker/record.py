@@ -16,7 +16,7 @@ from typing import Any
 from holdfast.core import events as e
 from holdfast.core.progress import aftermath, final_failure, progress
 from holdfast.core.state import State
-from holdfast.core.states import S_FAILED, STEP, STEP_STATES, TASK, api_state, hold
+from holdfast.core.states import S_FAILED, S_RUNNING, S_WAITING, STEP, STEP_STATES, TASK, api_state, hold
 from holdfast.core.values import Stored
 from holdfast.store.base import Append, Appended, StepRow, Tx
 from holdfast.store.journal import encode
@@ -334,6 +334,8 @@ class Recorder:
     def done(self) -> float:
         """The weight of what is done, out of `progress_total`."""
         state = self._state
+        if state.inverse:
+            return float(progress(state).fraction * state.total_weight)
         return state.done_weight + (float(state.done_extra * state.total_weight) if state.done_extra else 0.0)
 
     def ord_of(self, row: int) -> int:
@@ -343,8 +345,10 @@ class Recorder:
         return self._state.ids[row]
 
     def weight_of(self, row: int) -> float:
-        """A step's share of `progress_total`."""
+        """A step's share of `progress_total`; what is being undone, or was done before, adds nothing."""
         state = self._state
+        if state.settled[row] or state.st[row] not in (S_RUNNING, S_WAITING):
+            return 0.0
         if row < state.static:
             return float(state.weight[row])
         return float(state.weight[row] * state.frame_of(row).unit * state.total_weight)
