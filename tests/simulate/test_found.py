@@ -1,0 +1,280 @@
+"""What the simulator has found, each as small as it can be told. The seed that found it is in its docstring; but what a
+seed draws changes with the simulator, so here is the story itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import holdfast as hf
+from holdfast.core import commands as c
+from holdfast.core import events as e
+from holdfast.core.decide import decide
+from holdfast.core.machine import apply
+from holdfast.core.state import State
+from holdfast.core.states import S_ABORTED
+from holdfast.errors import LeaseLost, StoreBusy, TaskGone, VerbRefused
+from holdfast.flow.compile import compile
+from holdfast.settings import Settings
+from holdfast.store.base import Appended
+from holdfast.store.schema import tasks
+from holdfast.tasks import control, finish, lease, retention, row, submit, take
+from holdfast.testing.clock import FakeClock
+from holdfast.testing.simulation.disk import Disk, Line, Store
+from holdfast.worker.lease import Lease
+from holdfast.worker.load import load
+from holdfast.worker.loop import Worker
+from holdfast.worker.record import Recorder
+
+DAY_S = 86_400.0
+
+
+def ok() -> None: ...
+
+
+def steps(*names: str, **options: Any) -> list[Any]:
+    made = [hf.step(ok, name=name, **options) for name in names]
+    for step in made:
+        step.revert(ok)
+    return made
+
+
+def state_of(flow: hf.Flow, *events: e.Event) -> State:
+    state = State(compile(flow), {})
+    for event in events:
+        apply(state, event)
+    return state
+
+
+# --- the core ----------------------------------------------------------------------------------------------------
+
+
+def test_reverts_are_in_order_after_an_answer() -> None:
+    """Seed 1191: the row that was answered for was taken out of the heap, and what was left was none."""
+    state = state_of(hf.unordered("all", *steps("a", "b", "c")), e.Began(0.0))
+    a, b, c_ = (state.row_of(f"all/{name}") for name in "abc")
+    before: list[e.Event] = [e.Started(at, 1, None, 0.0) for at in (a, b, c_)]
+    before += [e.Succeeded(at, None, 0.0) for at in (a, b, c_)]
+    before += [e.CancelAsked(True, "", 0.0), e.Turned("CANCELLED", 0.0), e.RevertStarted(c_, 1, None, 0.0)]
+    before += [e.TakenOver(2, 0.0, True), e.Rested("poison", (c_,), 0.0)]
+    for event in (*before, e.ResumeAsked({"all/c": ("skip", None)}, "", 0.0)):
+        apply(state, event)
+    assert decide(state, 0.0, 4) == [c.Revert(b, False), c.Revert(a, False)]
+
+
+def test_a_deadline_behind_a_pivot_is_no_dead_end() -> None:
+    """Seed 313: it rested as past_pivot for no step at all, again after every resume."""
+    (pivot,) = steps("a", pivot=True)
+    (last,) = steps("b")
+    state = state_of(hf.linear("line", pivot, last), e.Began(0.0))
+    at = state.row_of("line/a")
+    for event in (e.Started(at, 1, None, 0.0), e.Succeeded(at, None, 0.0), e.DeadlineReached(9.0)):
+        apply(state, event)
+    assert decide(state, 9.0, 4) == [c.Start(state.row_of("line/b"), False)]
+
+
+def test_what_runs_in_a_task_failed_by_force_was_aborted() -> None:
+    """Seed 5: its rows said so, and its journal did not."""
+    state = state_of(hf.linear("line", *steps("a", "b")), e.Began(0.0))
+    at = state.row_of("line/a")
+    apply(state, e.Started(at, 1, None, 0.0))
+    apply(state, e.ForceFailed("", "", 1.0))
+    assert state.st[at] == S_ABORTED
+
+
+# --- what is shown of a journal ----------------------------------------------------------------------------------
+
+
+def test_a_refused_start_takes_no_place_among_the_steps() -> None:
+    """Seed 9: a step that never began had a row, and those that did had the numbers of others."""
+    flow = hf.unordered("all", *steps("a", "b"))
+    state = state_of(flow, e.Began(0.0))
+    first, second = (state.row_of(f"all/{name}") for name in "ab")
+    recorder = Recorder(state, 1)
+    refused = [e.Started(first, 1, None, 0.0)]
+    recorder.append("t", 1, [], refused, 0.0, None)
+    recorder.appended(Appended(2, False), [], refused)
+    append = recorder.append("t", 2, [], [e.Started(second, 1, None, 0.0)], 0.0, None)
+    assert [(shown.ord, shown.node) for shown in append.steps_all] == [(0, "all/b")]
+
+
+def polled(*seen: e.Event) -> list[int]:
+    """What the next poll of the first step supersedes, of a journal with these events."""
+    state = state_of(hf.linear("line", *steps("a", "b")))
+    recorder = Recorder(state, 1)
+    for seq, event in enumerate(seen, 1):
+        apply(state, event)
+        recorder.saw(seq, event)
+    recorder.caught_up()
+    at = state.row_of("line/a")
+    return sorted(recorder.append("t", len(seen), [e.Parked(at, 2.0, None, None, 2, 1.0)], [], 1.0, None).folded)
+
+
+def test_polls_fold_with_the_wait_between_them() -> None:
+    """Seed 823: who read the journal of a dead worker folded `woke` and left `waited`, so the task waited again."""
+    at = compile(hf.linear("line", *steps("a", "b"))).ids.index("line/a")
+    began = (e.Began(0.0), e.Started(at, 1, None, 0.0), e.Parked(at, 1.0, None, None, 1, 0.0))
+    assert polled(*began, e.Waited(0.0), e.Woke(1.0), e.Reentered(at, 1.0)) == [3, 4, 5, 6]
+    assert polled(*began, e.Woke(1.0), e.Reentered(at, 1.0)) == [3, 5]
+
+
+def test_an_entry_that_was_withdrawn_folds_with_its_poll() -> None:
+    """Seed 193: it stayed behind without the entry that it withdrew, and the journal could not be read any more."""
+    at = compile(hf.linear("line", *steps("a", "b"))).ids.index("line/a")
+    began = (e.Began(0.0), e.Started(at, 1, None, 0.0), e.Parked(at, 1.0, None, None, 1, 0.0))
+    entered = e.Reentered(at, 1.0)
+    assert polled(*began, entered, e.Withdrawn(at, 1.0), entered) == [3, 4, 5, 6]
+
+
+# --- tasks -------------------------------------------------------------------------------------------------------
+
+
+class Desk:
+    """A store on the simulator's disk, and tasks of one flow."""
+
+    def __init__(self) -> None:
+        self.disk = Disk()
+        self.clock = FakeClock(threads=None)
+        self.flow = hf.linear("line", *steps("a", "b"))
+        self.line = Line(self.disk, "client")
+        self.store = self.disk.store(self.line)
+
+    def submit(self, **fields: Any) -> int:
+        request = submit.Request(flow="line", reference="line@1", **fields)
+        made = self.store.write(lambda tx: submit.submit(tx, request, self.clock.time(), self.clock.uuid7()))
+        return made.task.id
+
+    def row(self, task: int) -> row.TaskRow:
+        return self.store.read(lambda tx: row.read(tx, task))
+
+    def end(self, task: int, state: str) -> None:
+        now, left = self.clock.time(), ("applied", "none")
+        self.store.write(lambda tx: finish.ended(tx, task, state, now, retention_s=DAY_S, left=left))
+
+    def rollback(self, task: int) -> int:
+        now, uuid = self.clock.time(), self.clock.uuid7()
+        answer = self.store.write(lambda tx: control.rollback(tx, task, now, actor="", uuid=uuid))
+        return answer.task.id
+
+    def purge(self) -> int:
+        now = self.clock.time()
+        return self.store.write(lambda tx: retention.purge(tx, now)).tasks
+
+    def worker(self, line: Line) -> Worker:
+        store: Store = self.disk.store(line)
+        settings = Settings(lease_s=9.0, heartbeat_s=3.0)
+        from holdfast.runtime.choice import Runtimes
+
+        return Worker(
+            store,
+            Runtimes("inline"),
+            clock=self.clock,
+            settings=settings,
+            flows=[self.flow],
+            lease=Lease(store, self.clock, settings, "default", threaded=False),
+        )
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def test_a_task_is_kept_while_its_rollback_needs_its_journal(desk: Desk) -> None:
+    """Seed 150: it was purged under a rollback that rested, which could then never go on."""
+    first = desk.submit()
+    desk.end(first, "SUCCEEDED")
+    undoing = desk.rollback(first)
+    desk.clock.advance(2 * DAY_S)
+    assert desk.purge() == 0
+    desk.end(undoing, "SUCCEEDED")
+    assert desk.purge() == 1
+
+
+def test_a_rollback_is_not_tried_again_without_what_it_undoes(desk: Desk) -> None:
+    """Seed 63."""
+    first = desk.submit()
+    desk.end(first, "SUCCEEDED")
+    undoing = desk.rollback(first)
+    desk.clock.advance(DAY_S / 2)
+    desk.end(undoing, "FAILED")
+    desk.clock.advance(DAY_S * 3 / 4)
+    assert desk.purge() == 1
+    now, uuid = desk.clock.time(), desk.clock.uuid7()
+    with pytest.raises(TaskGone):
+        desk.store.write(lambda tx: control.retry(tx, undoing, now, actor="", uuid=uuid))
+
+
+def test_a_rollback_that_runs_is_not_rolled_back(desk: Desk) -> None:
+    """Seed 276: it was REVERTING then, a state in which it could not end."""
+    first = desk.submit()
+    desk.end(first, "SUCCEEDED")
+    undoing = desk.rollback(first)
+    changes = {"state": "RUNNING", "executed_at": desk.clock.time()}
+    desk.store.write(lambda tx: tx.execute(tasks.update().where(tasks.c.id == undoing).values(**changes)))
+    with pytest.raises(VerbRefused, match="it is a rollback itself"):
+        desk.rollback(undoing)
+    assert "rollback" not in control.supported_verbs(desk.row(undoing))
+
+
+def test_what_has_ended_rests_for_nothing(desk: Desk) -> None:
+    """Seed 0."""
+    task, now = desk.submit(), desk.clock.time()
+    desk.store.write(lambda tx: control.suspend(tx, task, now, actor=""))
+    assert desk.row(task).reason == "asked"
+    desk.store.write(lambda tx: control.force_fail(tx, task, now, actor="", reason=""))
+    assert (desk.row(task).state, desk.row(task).reason) == ("FAILED", None)
+
+
+# --- workers -----------------------------------------------------------------------------------------------------
+
+
+def test_a_task_that_was_taken_and_could_not_be_read_is_begun_the_next_time(desk: Desk) -> None:
+    """Seed 28: the database was busy between the two, and the task was the worker's for ever and never done."""
+    task = desk.submit()
+    line = Line(desk.disk, "worker")
+    worker = desk.worker(line)
+
+    def taken(_: Line) -> None:
+        if desk.disk.real.execute("SELECT token FROM tasks").fetchone()[0] is not None:
+            line.fuse, line.fault = 1, "busy"
+            desk.disk.watch = None
+
+    desk.disk.watch = taken
+    with pytest.raises(StoreBusy):
+        worker.turn(desk.clock.time())
+    assert desk.row(task).worker_id == worker.lease.id
+    while worker.turn(desk.clock.time()):
+        pass
+    assert desk.row(task).state == "SUCCEEDED"
+
+
+def test_a_worker_that_lost_a_task_hears_nothing_of_its_successors(desk: Desk) -> None:
+    """Seed 120: what the next worker had written was folded as if it were verbs, and took the worker down."""
+    task = desk.submit()
+    slow = desk.worker(Line(desk.disk, "slow"))
+    slow.lease.register(desk.clock.time())
+    now = desk.clock.time()
+    (found,) = desk.store.write(
+        lambda tx: take.take(tx, slow.lease.id, generation="g", nonce="n", now=now, limit=1, pool="default")
+    )
+    slow._start(found, now)
+    (held,) = slow.taken.values()
+    desk.store.write(lambda tx: lease.mark_dead(tx, slow.lease.id, now))
+    other = desk.worker(Line(desk.disk, "other"))
+    while other.turn(desk.clock.time()):
+        pass
+    assert desk.row(task).state == "SUCCEEDED"
+    with pytest.raises(LeaseLost):
+        held.hear()
+    assert held.drive.state.phase == "PENDING"
+
+
+def test_a_rollback_has_the_keys_of_what_it_undoes(desk: Desk) -> None:
+    """Seed 21."""
+    first = desk.submit()
+    desk.end(first, "SUCCEEDED")
+    undoing = desk.row(desk.rollback(first))
+    loaded = load(desk.store, undoing, [desk.flow], deaths_max=3, unseal=None)
+    assert loaded.keys_of == desk.row(first).uuid != undoing.uuid
