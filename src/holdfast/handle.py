@@ -63,7 +63,8 @@ class Task:
 
     def view(self) -> dict[str, Any]:
         """Everything there is to show of it, at one moment: the representation of the REST contract, section 3."""
-        return self._hold.store.read(lambda tx: show.task(tx, row.read(tx, self._id)))
+        now = self._hold.clock.time()
+        return self._hold.store.read(lambda tx: show.task(tx, row.read(tx, self._id), now=now))
 
     @property
     def state(self) -> str:

@@ -29,7 +29,7 @@ def listed(desk: Desk, **wanted: Any) -> list[int]:
 
 
 def shown(desk: Desk, task: int, **how: Any) -> dict[str, Any]:
-    found = desk.store.read(lambda tx: show.task(tx, desk_row(tx, task), **how))
+    found = desk.store.read(lambda tx: show.task(tx, desk_row(tx, task), now=desk.now, **how))
     json.dumps(found)
     return found
 

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from holdfast.cli.main import main
 from holdfast.clock import Clock
 from holdfast.settings import Settings
 from holdfast.tasks import row
@@ -94,3 +95,23 @@ def test_a_worker_that_was_frozen_past_its_lease_writes_nothing_more(house: Hous
     assert hold.store.journal(task._id) == story
     assert task.view() == view
     assert [event.kind for event in story].count("ended") == 1
+
+
+@pytest.mark.requirement("IRONIC-17")
+def test_who_looks_sees_that_nothing_is_heard_of_the_worker(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    hold = house.open()
+    task = hold.submit(flows.rerun, {"at": house.at})
+    assert task.view()["worker"] is None
+    worker = house.worker(lease_s=0.5)
+    house.until_said("make")
+    until(lambda: not task.view()["worker"]["stale"])
+    worker.signal(signal.SIGSTOP)
+    until(lambda: task.view()["worker"]["stale"])
+    assert task.state == "RUNNING", "a state says what is meant to happen, not who does it"
+    assert main(["task", "show", task.id, "--database", house.url]) == 0
+    assert "not heard of since" in capsys.readouterr().out
+    worker.signal(signal.SIGCONT)
+    until(lambda: not task.view()["worker"]["stale"])
+    house.turn("go")
+    assert task.wait(60).state == "SUCCEEDED"
+    assert task.view()["worker"] is None

@@ -72,12 +72,14 @@ class Story:
     def look(self) -> Look:
         from holdfast.tasks import query, row, show
 
+        now = self._hold.clock.time()
+
         def read(tx: Tx) -> tuple[float, dict[str, Any], list[StepRow], list[JournalRow]]:
             at = row.read(tx, self._task)
             if self._plan is None:
                 self._plan = _steps_of(query.outline_of(tx, at)) if at.rollback_of is None else []
             steps = query.latest_steps(tx, self._task, STEPS_SEEN)
-            return at.created_at, show.task(tx, at), steps, tx.journal(self._task, self._seq)
+            return at.created_at, show.task(tx, at, now=now), steps, tx.journal(self._task, self._seq)
 
         since, view, steps, journal = self._hold.store.read(read)
         news = [(entry.at - since, line) for entry in journal if (line := self._line(entry)) is not None]
@@ -264,6 +266,7 @@ def page(document: dict[str, Any], trace: Sequence[str]) -> list[str]:
         "accepted": moment(document["created_at"]),
         "ended": moment(document["finish_time"]),
         "claims": ", ".join(f"{claim['resource']} ({claim['mode']})" for claim in document["claims"]),
+        "worker": _silence(document["worker"]),
         "waits behind": ", ".join(document["blocked_by"]),
         "retry of": document["retry_of"],
         "rollback of": document["rollback_of"],
@@ -283,6 +286,13 @@ def page(document: dict[str, Any], trace: Sequence[str]) -> list[str]:
     if trace:
         lines += ["trace", *(f"  {line}" for line in trace)]
     return lines
+
+
+def _silence(worker: dict[str, Any] | None) -> str | None:
+    """What there is to say of a worker that says nothing."""
+    if worker is None or not worker["stale"]:
+        return None
+    return f"not heard of since {moment(worker['heartbeat_at'])}; another takes the task over"
 
 
 def _values(values: dict[str, Any] | None) -> str:

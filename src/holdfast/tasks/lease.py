@@ -43,6 +43,7 @@ _BEAT: Final = (
 )
 _HELD: Final = select(tasks.c.id).where(tasks.c.worker_id == bindparam("_id"))
 _ALIVE: Final = select(workers).where(workers.c.dead == false()).order_by(workers.c.started_at, workers.c.id)
+_OF: Final = select(workers).where(workers.c.id == bindparam("_id"))
 _BURY: Final = (
     update(workers)
     .where(workers.c.id == bindparam("_id"), workers.c.dead == false(), workers.c.heartbeat_at <= bindparam("_seen"))
@@ -79,6 +80,12 @@ def heartbeat(tx: Tx, worker: str, now: float, *, held: Collection[int]) -> list
 def alive(tx: Tx) -> list[WorkerRow]:
     """The workers that nobody has marked dead, the oldest first."""
     return [WorkerRow._make(found) for found in tx.execute(_ALIVE).all()]
+
+
+def find(tx: Tx, worker: str) -> WorkerRow | None:
+    """The worker of that id, alive or dead; None: forgotten."""
+    found = tx.execute(_OF, {"_id": worker}).first()
+    return None if found is None else WorkerRow._make(found)
 
 
 def expired(tx: Tx, now: float) -> list[WorkerRow]:

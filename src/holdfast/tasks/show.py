@@ -12,13 +12,13 @@ from typing import Any, Final
 from holdfast import errors
 from holdfast.core import states
 from holdfast.store.base import StepRow, Tx
-from holdfast.tasks import claims, control, query, row
+from holdfast.tasks import claims, control, lease, query, row
 from holdfast.tasks.row import TaskRow
 
 HIDDEN: Final = "***"
 
 
-def task(tx: Tx, at: TaskRow, *, traceback: bool = False) -> dict[str, Any]:
+def task(tx: Tx, at: TaskRow, *, now: float, traceback: bool = False) -> dict[str, Any]:
     """The whole representation. `traceback`: an administrator may see where it failed."""
     asked, claimed = row.asked_for(tx, at.id)
     waits = not at.ready and at.finished_at is None
@@ -39,6 +39,7 @@ def task(tx: Tx, at: TaskRow, *, traceback: bool = False) -> dict[str, Any]:
         "expires_at": moment(at.expires_at),
         "priority": at.priority,
         "pool": at.pool,
+        "worker": _worker(tx, at, now),
         "queue_position": claims.queue_position(tx, at.id) if waits else None,
         "blocked_by": [names[each] for each in blockers if each in names],
         "direction": direction(at),
@@ -51,6 +52,15 @@ def task(tx: Tx, at: TaskRow, *, traceback: bool = False) -> dict[str, Any]:
         "error": error(at, traceback=traceback),
         "supported_verbs": control.supported_verbs(at),
     }
+
+
+def _worker(tx: Tx, at: TaskRow, now: float) -> dict[str, Any] | None:
+    """Whether the worker that has the task still says that it lives. `stale`: not for as long as its lease."""
+    found = None if at.worker_id is None else lease.find(tx, at.worker_id)
+    if found is None:
+        return None
+    stale = found.dead or found.heartbeat_at + found.lease_s <= now
+    return {"heartbeat_at": moment(found.heartbeat_at), "stale": stale}
 
 
 def summary(at: TaskRow) -> dict[str, Any]:
