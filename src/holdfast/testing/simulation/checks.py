@@ -199,11 +199,7 @@ class UndoOrder(Checker):
         mark = state.undo_of.get(event.row)
         if mark is None:
             raise Violation(f"task {shadow.id}: {state.ids[event.row]} is reverted though no undo asks for it")
-        left = {
-            each
-            for each, of in state.undo_of.items()
-            if of == mark and self._is_to_undo(shadow, each) and each not in shadow.answered
-        }
+        left = {each for each, of in state.undo_of.items() if of == mark and self._is_to_undo(shadow, each)}
         for other in sorted(_dependents(state, event.row) & left):
             raise Violation(
                 f"task {shadow.id}: {state.ids[event.row]} is undone before {state.ids[other]}, which depends on it"
@@ -222,7 +218,7 @@ class UndoOrder(Checker):
         step = state.steps[row]
         if state.kind[row] != STEP or step is None or not step.has_revert or not state.began[row]:
             return False
-        return state.st[row] not in (S_REVERTED, S_SKIPPED)
+        return state.st[row] not in (S_REVERTED, S_SKIPPED) and shadow.answered.get(row) not in ("done", "skip")
 
     def _may_go(self, state: Any, row: int, left: set[int]) -> bool:
         """Whether nothing has kept its revert from beginning: it was not even tried yet."""

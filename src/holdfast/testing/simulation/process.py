@@ -8,6 +8,7 @@ from holdfast.errors import WorldError
 from holdfast.runtime.base import Call
 from holdfast.testing.simulation.code import Code
 from holdfast.testing.simulation.disk import Killed, Line
+from holdfast.testing.simulation.shadow import Violation, differences
 from holdfast.worker.lease import Lease
 from holdfast.worker.loop import Worker
 
@@ -85,7 +86,10 @@ class Process:
         self.is_busy = True
         try:
             did = self.code.run(now)
-            return self.worker.turn(now) or did
+            did = self.worker.turn(now) or did
+            if self.world.chance_to_look():
+                self._compare()
+            return did
         except Killed:
             self.die()
         except WorldError as error:
@@ -97,6 +101,17 @@ class Process:
         finally:
             self.is_busy = False
         return True
+
+    def _compare(self) -> None:
+        """What the worker has in memory is what the journal says, where it has seen all of it and wants to add
+        nothing."""
+        for taken in self.worker.taken.values():
+            row, drive = self.world.rows.get(taken.task.id), taken.drive
+            if row is None or row.token != taken.token or row.seq != taken.seen or drive.facts:
+                continue
+            found = differences(drive.state, self.world.shadows[row.id].state)
+            if found:
+                raise Violation(f"{self.name} believes something else of task {row.id} than its journal says: {found}")
 
     def leave(self) -> None:
         """End as a process does that is told to, or can't go on."""

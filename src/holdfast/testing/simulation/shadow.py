@@ -39,7 +39,7 @@ class Violation(BaseException):
 
 
 class Shadow:
-    """One task. `answered`: rows of which a person has said what they are."""
+    """One task. `answered`: what a person has said of reverts."""
 
     def __init__(self, row: TaskRow, plan: Plan, inputs: str, claims: str) -> None:
         self.id = row.id
@@ -50,7 +50,7 @@ class Shadow:
         self.rollback_of = row.rollback_of
         self.journal: list[tuple[JournalRow, e.Event]] = []
         self.verbs: Counter[str] = Counter()
-        self.answered: set[int] = set()
+        self.answered: dict[int, str] = {}
         self.seq = 0
         self.state: State
 
@@ -62,15 +62,18 @@ class Shadow:
         return decode(row, finder(self.state))
 
     def fold(self, row: JournalRow, event: e.Event) -> None:
+        if type(event) is e.ResumeAsked:
+            for step, (word, _) in event.answers.items():
+                at = self.state.row_of(step)
+                if at in self.state.undo_of:
+                    self.answered[at] = word
+        elif type(event) is e.Started:
+            self.answered.pop(event.row, None)
         apply(self.state, event)
         self.seq = row.seq
         self.journal.append((row, event))
         if row.kind in VERBS:
             self.verbs[row.kind] += 1
-        if type(event) is e.ResumeAsked:
-            self.answered.update(self.state.row_of(step) for step in event.answers)
-        elif type(event) is e.Started:
-            self.answered.discard(event.row)
 
 
 def new_state(shadow: Shadow, origin: Shadow | None, deaths_max: int) -> State:

@@ -111,7 +111,7 @@ class World:
         return self._number
 
     def chance_to_look(self) -> bool:
-        return self.chance.random() < 0.04
+        return self.chance.random() < 0.06
 
     def note(self, line: str) -> None:
         self.lines.append(f"{self.now() - self.started_at:8.2f} {line}")
