@@ -284,3 +284,29 @@ def test_an_event_is_there_for_the_next_try_of_the_step_that_failed_with_it() ->
     end(task, "a", "returned", hf.WaitFor("x"))
     assert running(task) == ["execute a"]
     assert list(task.state.delivered.values()) == [7]
+
+
+# --- answers of user code that are none --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        hf.Again(float("nan")), hf.Again(float("inf")), hf.Again("3"), hf.Again(10**400),  # type: ignore[arg-type]
+        hf.WaitFor("x", "3"), hf.WaitFor(3), hf.WaitFor("x", float("nan")),  # type: ignore[arg-type]
+    ],
+)  # fmt: skip
+def test_a_wait_that_would_never_end_is_the_steps_failure(answer: Any) -> None:
+    task = script(step("a"))
+    end(task, "a", "returned", answer)
+    end(task, "a")
+    assert task.state.phase == "FAILED"
+    assert task.state.failures[0].type in ("UsageError", "OverflowError")
+
+
+def test_a_call_that_has_ended_is_not_kept_until_its_timeout_would_have_been() -> None:
+    task = script(hf.linear("f", step("a", timeout_s=3600), step("b")))
+    gone = task.runtime.calls[0]
+    end(task, "a")
+    assert task.drive.next_at() is None
+    assert gone not in task.drive._patience._open.values()

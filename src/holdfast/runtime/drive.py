@@ -258,7 +258,7 @@ class Drive:
         """One round. False: user code or the world has answered at once, so ask again."""
         state = self.state
         folded = False
-        for command in decide(state, now, self._slots - len(self.calls)):
+        for command in decide(state, now, max(0, self._slots - len(self.calls))):
             kind = type(command)
             if kind is c.Start:
                 decisions.append(start_of(state, command.row, now))  # type: ignore[union-attr]

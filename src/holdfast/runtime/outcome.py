@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -70,7 +71,7 @@ def _returned(call: Call, value: Any, state: State, now: float, keep: Keep | Non
         if provides is not None and type(provides) is not str:
             _check_shape(call, provides, value)
         return e.Succeeded(call.row, value if keep is None else keep(value, f"the result of {call.step_id}"), now)
-    except UsageError as error:
+    except Exception as error:  # whatever is wrong with what a step returns is the step's failure
         return e.Failed(call.row, Failure.of(error), now)
 
 
@@ -84,9 +85,19 @@ def _parked(call: Call, value: Again | WaitFor, state: State, now: float, keep: 
     elif keep is not None:
         checkpoint = keep(checkpoint, f"the checkpoint of {call.step_id}")
     if isinstance(value, Again):
-        return e.Parked(row, now + value.after_s, None, checkpoint, entries, now)
-    until = None if value.timeout_s is None else now + value.timeout_s
+        return e.Parked(row, now + _seconds(call, "Again", value.after_s), None, checkpoint, entries, now)
+    if not isinstance(value.event, str):
+        raise UsageError(f"{call.step_id} returned WaitFor({value.event!r}): an event's name is a text")
+    until = None if value.timeout_s is None else now + _seconds(call, "WaitFor", value.timeout_s)
     return e.Parked(row, until, value.event, checkpoint, entries, now)
+
+
+def _seconds(call: Call, what: str, value: Any) -> float:
+    """A pause that will end."""
+    seconds = float(value) if isinstance(value, (int, float)) else math.nan
+    if not math.isfinite(seconds):
+        raise UsageError(f"{call.step_id} returned {what} with {value!r} for the seconds to wait")
+    return seconds
 
 
 def _check_shape(call: Call, provides: Any, value: Any) -> None:
@@ -115,7 +126,7 @@ def _probed(call: Call, how: str, what: Any, now: float, keep: Keep | None) -> e
         if isinstance(what, NotDone):
             return e.Probed(call.row, "not_done", None, None, now)
         if isinstance(what, Unknown):
-            return e.Probed(call.row, "unknown", None, what.why, now)
+            return e.Probed(call.row, "unknown", None, str(what.why), now)
         said = f"the probe returned a {type(what).__name__}, not Done, NotDone or Unknown"
         return e.Probed(call.row, "unknown", None, said, now)
     if how == "raised":

@@ -13,6 +13,7 @@ from typing import Any
 
 from holdfast.runtime.base import Call
 
+KILL_EARLY = 0.9  # of the grace, so that the process is gone when it is over
 AT_ONCE = frozenset(("timeout", "abort", "lease_lost"))
 
 
@@ -23,16 +24,24 @@ class Patience:
         self._calls = calls
         self._grace_s = grace_s
         self._asked: dict[int, str] = {}
-        self._timers: list[tuple[float, int, Call, str]] = []
+        self._timers: list[tuple[float, int, str]] = []
+        self._open: dict[int, Call] = {}  # by the timer's number: a timer that is far off must not keep a call alive
+        self._numbers: dict[int, list[int]] = {}  # the timers of each row
         self._count = count()
 
     def next_at(self) -> float | None:
-        return self._timers[0][0] if self._timers else None
+        timers = self._timers
+        while timers and timers[0][1] not in self._open:
+            heappop(timers)
+        return timers[0][0] if timers else None
 
     def forget(self, row: int) -> None:
         """The row's call has ended."""
         if self._asked:
             self._asked.pop(row, None)
+        if self._numbers:
+            for number in self._numbers.pop(row, ()):
+                self._open.pop(number, None)
 
     def watch(self, call: Call) -> None:
         """Hold the call to its deadline."""
@@ -52,14 +61,15 @@ class Patience:
         if reason in AT_ONCE:
             self._later(now + self._grace_of(call), call, "abandon")
         elif reason != "suspend" and call.isolation == "process":
-            self._later(now + self._grace_of(call), call, "kill")
+            self._later(now + KILL_EARLY * self._grace_of(call), call, "kill")
 
     def tick(self, now: float) -> list[Call]:
         """Act on what is over; the calls to be abandoned."""
         abandoned = []
         while self._timers and self._timers[0][0] <= now:
-            _, _, call, what = heappop(self._timers)
-            if self._calls.get(call.row) is not call or call.outcome is not None:
+            _, number, what = heappop(self._timers)
+            call = self._open.pop(number, None)
+            if call is None or self._calls.get(call.row) is not call or call.outcome is not None:
                 continue
             if what == "timeout":
                 self.ask(call, "timeout", now)
@@ -81,4 +91,7 @@ class Patience:
         return self._grace_s if step is None or step.grace_s is None else float(step.grace_s)
 
     def _later(self, at: float, call: Call, what: str) -> None:
-        heappush(self._timers, (at, next(self._count), call, what))
+        number = next(self._count)
+        self._open[number] = call
+        self._numbers.setdefault(call.row, []).append(number)
+        heappush(self._timers, (at, number, what))
