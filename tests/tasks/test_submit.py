@@ -73,6 +73,7 @@ def test_another_request_under_the_same_tag_is_refused(desk: Desk, other: dict[s
     assert count(desk) == 1
 
 
+@pytest.mark.requirement("TAG-10")
 def test_each_project_has_its_own_tags(desk: Desk) -> None:
     one = desk.ask(tag="t", project_id="a")
     two = desk.ask(tag="t", project_id="b", inputs='{"x":1}')

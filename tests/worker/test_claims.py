@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections import Counter, defaultdict
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -78,3 +82,53 @@ def test_one_of_three_is_killed_and_nothing_is_doubled(house: House) -> None:
     for task in tasks:
         kinds = Counter((row.kind, row.node) for row in hold.store.journal(task._id))
         assert all(kinds["succeeded", f"effects/{step}"] == 1 for step in ("effect", "second"))
+
+
+@pytest.mark.requirement("NEUTRON-3", "TAG-9")
+def test_the_same_request_twice_is_two_tasks_and_the_second_waits_and_says_behind_whom(house: House) -> None:
+    hold = house.open()
+    first, second, third = (hold.submit(flows.rerun, {"at": house.at}, claims=["port/1"]) for _ in range(3))
+    assert len({first.id, second.id, third.id}) == 3
+    with hold.working():
+        house.until_said("make")
+        assert [task.state for task in (first, second, third)] == ["RUNNING", "PENDING", "PENDING"]
+        assert (second.view()["blocked_by"], second.view()["queue_position"]) == ([first.id], 1)
+        assert (third.view()["blocked_by"], third.view()["queue_position"]) == ([first.id, second.id], 2)
+        house.turn("go")
+        assert third.wait(60).state == "SUCCEEDED"
+    assert house.said() == ["first", "make", "made", "use"] * 3
+    assert third.view()["blocked_by"] == []
+
+
+@pytest.mark.requirement("NOVA-16")
+def test_a_worker_takes_what_is_of_its_pool_and_listens_on_no_socket(house: House) -> None:
+    hold = house.open()
+    mine = hold.submit(flows.rerun, {"at": house.at}, pool="cell-1")
+    others = hold.submit(flows.rerun, {"at": house.at})
+    worker = house.worker(pool="cell-1")
+    house.until_said("make")
+    assert (mine.state, others.state) == ("RUNNING", "PENDING")
+    assert listening(worker.pid) == []
+    house.turn("go")
+    assert mine.wait(60).state == "SUCCEEDED"
+    assert (worker.leave(), others.state) == (0, "PENDING")
+
+
+def listening(pid: int) -> list[str]:
+    """The sockets of the process that somebody could connect to, as the kernel lists them."""
+    own = set()
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            own.add(os.readlink(fd))
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A" and f"socket:[{words[9]}]" in own:
+                found.append(line)
+    return found
+
+
+def test_a_socket_that_listens_would_be_seen() -> None:
+    with socket.create_server(("127.0.0.1", 0)):
+        assert len(listening(os.getpid())) == 1
