@@ -252,3 +252,34 @@ def test_the_failure_of_an_earlier_try_is_not_why_a_task_was_cancelled(tmp_path:
         assert task.state == "CANCELLED"
         assert task.failure is None
         assert task.steps[0].error is None
+
+
+def test_a_link_that_exits_is_its_own_task_s_failure(tmp_path: Path) -> None:
+    def leave() -> bool:
+        raise SystemExit(3)
+
+    first, last = step("first"), step("last")
+    bench = Bench(tmp_path, hf.graph("f", first, last).link(first, last, when=leave))
+    with bench.hold:
+        task = bench.submit()
+        bench.settle()
+        bench.end("first")
+        bench.end("first")
+        assert task.state == "FAILED"
+        assert task.failure is not None
+        assert task.failure.type == "SystemExit"
+
+
+@pytest.mark.requirement("G2")
+def test_a_worker_that_was_taken_for_dead_takes_nothing_before_it_is_known_again(bench: Bench) -> None:
+    bench.submit()
+    worker = bench.worker
+    worker.lease.register(bench.clock.time())
+    bench.hold.store.write(lambda tx: leases.mark_dead(tx, worker.lease.id, bench.clock.time()))
+    bench.settle()
+    assert worker.taken == {}
+    worker.lease.beat()  # hears of it
+    bench.settle()
+    assert len(worker.taken) == 1
+    (task,) = bench.hold.tasks()
+    assert task._row().worker_id in [row.id for row in bench.hold.store.read(leases.alive)]

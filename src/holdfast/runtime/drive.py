@@ -301,7 +301,9 @@ class Drive:
                 when: Any = self.state.steps[row]
                 return e.Decided(row, bool(when.execute(**step_arguments(self.state, row))), now)
             return e.Expanded(row, item_count(self.state, row), now)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # as of a step: SystemExit too, or it would end one worker after the other
             return e.Failed(row, Failure.of(error), now)
 
     # --- user code -----------------------------------------------------------------------------------------------
