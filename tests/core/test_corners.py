@@ -310,3 +310,17 @@ def test_a_call_that_has_ended_is_not_kept_until_its_timeout_would_have_been() -
     end(task, "a")
     assert task.drive.next_at() is None
     assert gone not in task.drive._patience._open.values()
+
+
+def test_the_time_that_a_step_waits_for_a_thread_is_not_taken_off_its_timeout() -> None:
+    task = script(step("a", timeout_s=10))
+    (call,) = task.runtime.calls
+    call.began = False  # no thread is free
+    task.clock.now += 11
+    task.settle()
+    assert call.stop_reason is None
+    call.begin()
+    for passed, reason in ((9, None), (2, "timeout")):
+        task.clock.now += passed
+        task.settle()
+        assert call.stop_reason == reason

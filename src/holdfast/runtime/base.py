@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from holdfast.errors import Stopping, UsageError
 
 if TYPE_CHECKING:
+    from holdfast.clock import Clock
     from holdfast.core.failure import Failure
     from holdfast.flow.step import Step
     from holdfast.runtime.context import AsyncContext, Context
@@ -34,12 +35,14 @@ class Call:
     __slots__ = (
         "arguments",
         "began",
+        "clock",
         "context",
         "deadline_at",
         "function",
         "handle",
         "host",
         "isolation",
+        "launched_at",
         "outcome",
         "reference",
         "row",
@@ -77,8 +80,16 @@ class Call:
         self.stop_reason: str | None = None
         self.outcome: Outcome | None = None
         self.began = False
+        self.clock: Clock | None = None  # set by a host that gives a deadline, with the moment of the start
+        self.launched_at = 0.0
         self.handle: Any = None  # the runtime's own: its task, child or future
         self.runtime: Any = None  # who runs it; set and used by the host
+
+    def begin(self) -> None:
+        """User code is entered now; what the call has waited for a thread is not taken off its time."""
+        self.began = True
+        if self.clock is not None and self.deadline_at is not None:
+            self.deadline_at += max(0.0, self.clock.time() - self.launched_at)
 
     def __repr__(self) -> str:
         return f"<Call {self.what} {self.step_id} {self.outcome[0] if self.outcome else 'open'}>"
@@ -158,7 +169,7 @@ def enter(call: Call) -> None:
     if call.stop_reason is not None:
         call.outcome = ("stopped", call.stop_reason)
         return
-    call.began = True
+    call.begin()
     try:
         call.outcome = ("returned", call.function(**call.arguments))
     except Stopping as stop:

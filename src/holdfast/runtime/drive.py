@@ -333,6 +333,8 @@ class Drive:
         elif what == "revert" and step.revert_timeout_s is not None:
             call.deadline_at = self._clock.time() + step.revert_timeout_s
         call.runtime = runtime
+        if call.deadline_at is not None:
+            call.clock, call.launched_at = self._clock, self._clock.time()
         self.calls[row] = call
         try:
             if what == "execute":

@@ -72,12 +72,22 @@ class Patience:
             if call is None or self._calls.get(call.row) is not call or call.outcome is not None:
                 continue
             if what == "timeout":
-                self.ask(call, "timeout", now)
+                self._time_is_over(call, now)
             elif what == "kill":
                 call.runtime.kill(call)
             elif call.isolation != "inline":  # that one runs on this very thread
                 abandoned.append(call)
         return abandoned
+
+    def _time_is_over(self, call: Call, now: float) -> None:
+        """Unless it has waited for a thread, or still does: its time begins when it does."""
+        assert call.deadline_at is not None
+        if call.isolation == "thread" and not call.began:
+            self._later(now + max(1.0, call.deadline_at - call.launched_at), call, "timeout")
+        elif now < call.deadline_at:
+            self.watch(call)
+        else:
+            self.ask(call, "timeout", now)
 
     def stop_all(self) -> None:
         """Everything must stop now: the lease is lost. From any thread."""
