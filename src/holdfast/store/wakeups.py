@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from itertools import count
 
 
 class Wakeups:
@@ -18,7 +19,9 @@ class Wakeups:
         self._look_s = look_s
         self._condition = threading.Condition(threading.Lock())
         self._callbacks: tuple[Callable[[frozenset[int]], None], ...] = ()
+        self._numbers = count(1)  # one is drawn at once, whichever thread asks
         self._commits = 0
+        self._waiting = 0
         self._closed = False
 
     def subscribe(self, callback: Callable[[frozenset[int]], None]) -> Callable[[], None]:
@@ -34,9 +37,10 @@ class Wakeups:
 
     def committed(self, tasks: set[int]) -> None:
         """Tell everybody, on this thread."""
-        with self._condition:
-            self._commits += 1
-            self._condition.notify_all()
+        self._commits = next(self._numbers)
+        if self._waiting:  # who begins to wait counts itself first and looks at `_commits` after
+            with self._condition:
+                self._condition.notify_all()
         if self._callbacks:
             touched = frozenset(tasks)
             for callback in self._callbacks:
@@ -57,8 +61,12 @@ class Wakeups:
                 return now
             pause_s = min(left_s, self._look_s)
             with self._condition:
-                if not self._closed and self._commits == commits and not self._condition.wait(pause_s):
-                    left_s -= pause_s
+                self._waiting += 1
+                try:
+                    if not self._closed and self._commits == commits and not self._condition.wait(pause_s):
+                        left_s -= pause_s
+                finally:
+                    self._waiting -= 1
 
     def close(self) -> None:
         """Wake who waits; `changes` tells them."""

@@ -22,7 +22,7 @@ from holdfast.store.base import Append, Appended, StepRow, Tx
 from holdfast.store.journal import encode
 
 _MOVES: dict[type, str] = {e.Began: "begin", e.Waited: "wait", e.Woke: "wake", e.Rested: "rest", e.Turned: "turn"}
-_BULK = frozenset((e.TakenOver, e.Turned, e.ScopeTurned, e.ScopeReset, e.ResumeAsked, e.Abandoned))
+_BULK = frozenset((e.TakenOver, e.Turned, e.ScopeTurned, e.ScopeReset, e.Abandoned))
 _POLLS = frozenset((e.Parked, e.Reentered, e.Withdrawn, e.Checkpointed, e.Waited, e.Woke))
 _DONE_STATES = frozenset(("SUCCEEDED", "FAILED", "SKIPPED", "REVERTED", "REVERT_FAILED", "ABORTED", "ABANDONED"))
 
@@ -55,7 +55,7 @@ class Recorder:
             self._first(event.row, event.at)  # type: ignore[union-attr]
         elif kind in _POLLS:
             self._note(seq, event)
-        elif kind in _BULK:
+        elif self._is_bulk(event):
             self._turn_page()
 
     def caught_up(self) -> None:
@@ -160,7 +160,7 @@ class Recorder:
             kind = type(event)
             if kind in _POLLS:
                 self._note(first + at, event)
-            elif kind in _BULK:
+            elif self._is_bulk(event):
                 self._turn_page()
         if answer.accepted:
             self._new.clear()
@@ -217,7 +217,7 @@ class Recorder:
 
     def _steps_of_facts(self, facts: Sequence[e.Event]) -> list[StepRow]:
         state = self._state
-        if self._stale or any(type(event) in _BULK for event in facts):
+        if self._stale or any(self._is_bulk(event) for event in facts):
             self._stale = False
             return [self._row(row, STEP_STATES[state.st[row]], None) for row in self._ord if self._is_new(row)]
         found = []
@@ -226,6 +226,11 @@ class Recorder:
             if row in self._ord:
                 found.append(self._row(row, STEP_STATES[state.st[row]], event.at))
         return found
+
+    def _is_bulk(self, event: e.Event) -> bool:
+        """Whether an event may have changed many steps at once. A resume does where steps have failed."""
+        kind = type(event)
+        return kind in _BULK or (kind is e.ResumeAsked and bool(self._state.failures or event.answers))  # type: ignore[union-attr]
 
     def _is_new(self, row: int) -> bool:
         return self._shown.get(row) != STEP_STATES[self._state.st[row]]

@@ -26,13 +26,15 @@ if TYPE_CHECKING:
     from holdfast.runtime.choice import Runtimes
     from holdfast.settings import Settings
 
+_STARTS = frozenset((e.Started, e.Reentered, e.RevertStarted))
+
 
 class Taken:
     """See the module. `wake` tells the worker that its inbox has something."""
 
     __slots__ = (
-        "_batch", "_clock", "_flushed_at", "_seal", "_settings", "_store", "_unseal", "drive", "recorder", "seen",
-        "task", "timer_at", "token",
+        "_batch", "_clock", "_flushed_at", "_seal", "_settings", "_store", "_unseal", "drive", "has_more", "recorder",
+        "seen", "task", "timer_at", "token",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +62,7 @@ class Taken:
         self._unseal = unseal
         self._batch: tuple[list[e.Event], list[e.Event]] | None = None
         self._flushed_at = 0.0
+        self.has_more = True  # whether the drive is to be asked again at once
         deadline_s = loaded.state.plan.options.deadline_s
         self.drive = Drive(
             loaded.state,
@@ -111,11 +114,14 @@ class Taken:
         self.seen = answer.seq
         self.drive.facts = []
         self._batch = None
+        self.has_more = True
         if not answer.accepted:
             self.recorder.forget_columns()
             self.drive.refused(fold_verbs(self.drive.state, answer.unseen, self._unseal))
             return False
         self.drive.accepted(decisions)
+        # After starts there is nothing more to decide until one of them ends, and that rings.
+        self.has_more = bool(self.drive.inbox) or any(type(event) not in _STARTS for event in decisions)
         return bool(decisions) and type(decisions[-1]) in (e.Ended, e.Rested)
 
     def unanswered(self) -> None:
