@@ -19,7 +19,7 @@ from holdfast.core.plan import Plan
 from holdfast.core.state import State
 from holdfast.core.states import phase as phase_of
 from holdfast.core.values import decode as decode_value
-from holdfast.errors import FlowNotFound, HoldfastError, LeaseLost, TaskGone
+from holdfast.errors import HoldfastError, LeaseLost, TaskGone, UsageError
 from holdfast.flow.compile import changed, compile, digest
 from holdfast.flow.registry import find
 from holdfast.store.base import JournalRow, Store, Tx
@@ -54,7 +54,7 @@ class Loaded(NamedTuple):
 
 
 def load(store: Store, task: TaskRow, flows: Sequence[Flow], *, deaths_max: int, unseal: Unseal | None) -> Loaded:
-    """Raises: DefinitionChanged, FlowNotFound, TaskGone (a rollback of a purged task)."""
+    """Raises: DefinitionChanged, TaskGone (a rollback of a purged task)."""
     if task.rollback_of is not None:
         origin = store.read(lambda tx: rows.read(tx, task.rollback_of or 0))
         if origin.finished_at is None:
@@ -107,14 +107,12 @@ def fold_verbs(state: State, journal: Sequence[JournalRow], unseal: Unseal | Non
 def plan_of(store: Store, task: TaskRow, flows: Sequence[Flow], journal: Sequence[JournalRow]) -> Plan:
     """The plan that this task is to go on with.
 
-    Raises: DefinitionChanged, FlowNotFound.
+    Raises: DefinitionChanged.
     """
     try:
         plan = compile(find(task.reference, flows))
-    except FlowNotFound:
-        if not journal:
-            raise
-        raise DefinitionChanged(f"the flow {task.reference} is no longer there") from None
+    except UsageError as error:  # it is no longer there, or no longer sound
+        raise DefinitionChanged(f"the flow {task.reference} can't be used: {error}") from None
     recorded = {row.node for row in journal if row.node is not None}
     adopted = _adopted(journal)
     begun_with = adopted or task.digest
