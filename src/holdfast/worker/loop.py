@@ -22,6 +22,7 @@ from holdfast.store.base import Append, Appended, Store, Tx
 from holdfast.tasks import claims, retention, take
 from holdfast.tasks.row import TaskRow
 from holdfast.worker.lease import Lease
+from holdfast.worker.leave import close_beside, save_all
 from holdfast.worker.load import DefinitionChanged, load, rest_aside
 from holdfast.worker.taken import Taken
 
@@ -157,14 +158,7 @@ class Worker:
     def close(self) -> None:
         """Give everything back: ask steps to stop, record what they say, let others take the tasks."""
         if self.lease.threaded and any(taken.drive.calls for taken in self.taken.values()):
-            # On a thread of its own, because steps that stop leave checkpoints, and wait until they are stored.
-            closing = threading.Thread(target=self._close_runtimes, name="holdfast-closing")
-            closing.start()
-            while closing.is_alive():
-                self._woken.wait(self._settings.poll_s)
-                self._woken.clear()
-                self._save()
-            closing.join()
+            close_beside(self._runtimes, self._settings.grace_s, self._woken, self._settings.poll_s, self._save)
         else:
             self._runtimes.close(self._settings.grace_s)
         self.lease.stop()
@@ -177,20 +171,9 @@ class Worker:
             taken.drive.drop()
         self.taken.clear()
 
-    def _close_runtimes(self) -> None:
-        self._runtimes.close(self._settings.grace_s)
-        self._woken.set()
-
     def _save(self) -> None:
-        """Store what the steps have said, of each task for itself."""
-        for taken in list(self.taken.values()):
-            try:
-                taken.save(self._clock.time())
-            except WorldError:
-                pass  # the next time, if there is one
-            except Exception:  # it is another's, or can't be driven: whoever takes it finds what its journal says
-                self._forget(taken)
-                taken.drive.drop()
+        for taken in save_all(list(self.taken.values()), self._clock.time()):
+            self._forget(taken)
 
     # --- hearing and taking ---------------------------------------------------------------------------------------
 
@@ -247,16 +230,10 @@ class Worker:
             if self._store.read(lambda tx: take.peek(tx, now=now, limit=1, pool=self._pool, only=self._only)):
                 self._to_start += self._store.write(
                     lambda tx: take.take(
-                        tx,
-                        self.lease.id,
-                        generation=self._store.generation,
-                        nonce=self._clock.token_hex(8),
-                        now=now,
-                        limit=room,
-                        pool=self._pool,
-                        only=self._only,
+                        tx, self.lease.id, generation=self._store.generation, nonce=self._clock.token_hex(8), now=now,
+                        limit=room, pool=self._pool, only=self._only,
                     )
-                )
+                )  # fmt: skip
         except LeaseLost:  # the next heartbeat says so too; taking can't wait for it
             self.lease.beat()
             self._poked = True
@@ -280,16 +257,9 @@ class Worker:
             rest_aside(self._store, row, "poison", error, now)
             return
         taken = Taken(
-            row,
-            loaded,
-            self._store,
-            self._runtimes,
-            clock=self._clock,
-            settings=self._settings,
-            seal=self._seal,
-            unseal=self._unseal,
-            wake=partial(self._note_end, row.id),
-        )
+            row, loaded, self._store, self._runtimes, clock=self._clock, settings=self._settings, seal=self._seal,
+            unseal=self._unseal, wake=partial(self._note_end, row.id),
+        )  # fmt: skip
         self.taken[row.id] = taken
         self._dirty[row.id] = None
 

@@ -1,0 +1,50 @@
+"""Leaving: steps are asked to stop, and what they say until the last is gone is stored.
+
+What is stored of one task: worker/taken.py. Who leaves: worker/loop.py.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from holdfast.errors import WorldError
+
+if TYPE_CHECKING:
+    from holdfast.runtime.choice import Runtimes
+    from holdfast.worker.taken import Taken
+
+
+def close_beside(
+    runtimes: Runtimes, grace_s: float, woken: threading.Event, poll_s: float, save: Callable[[], None]
+) -> None:
+    """Close the runtimes on a thread of its own and `save` meanwhile, because steps that stop leave checkpoints, and
+    wait until they are stored. `woken` is set whenever a step has said something."""
+
+    def close() -> None:
+        runtimes.close(grace_s)
+        woken.set()
+
+    closing = threading.Thread(target=close, name="holdfast-closing")
+    closing.start()
+    while closing.is_alive():
+        woken.wait(poll_s)
+        woken.clear()
+        save()
+    closing.join()
+
+
+def save_all(tasks: Iterable[Taken], now: float) -> list[Taken]:
+    """Store what the steps of each task have said, and tell which can't be: another worker's, or broken. Whoever takes
+    one of those finds what its journal says."""
+    lost = []
+    for taken in tasks:
+        try:
+            taken.save(now)
+        except WorldError:
+            pass  # the next time, if there is one
+        except Exception:
+            taken.drive.drop()
+            lost.append(taken)
+    return lost
