@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 import holdfast as hf
+from holdfast.testing.clock import FakeClock
 
 said: list[str] = []
 
@@ -103,3 +104,36 @@ def test_a_cancelled_caller_undoes_what_was_done() -> None:
 def test_a_wait_for_an_event_that_nobody_can_deliver_comes_back() -> None:
     outcome = hf.run(hf.step(lambda: hf.WaitFor("approved"), name="approve"))
     assert outcome.state == "WAITING"
+
+
+def test_a_cancelled_caller_stops_a_plain_await_too() -> None:
+    began = asyncio.Event()
+
+    @hf.step
+    async def deaf() -> None:
+        began.set()
+        await asyncio.sleep(3600)
+
+    @deaf.revert
+    async def hear() -> None:
+        said.append("undo deaf")
+
+    async def main() -> None:
+        running = asyncio.create_task(hf.run_async(hf.linear("build", make_port, deaf), {"network": "public"}))
+        await began.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    asyncio.run(main())
+    assert said == ["make port on public", "undo deaf", "drop port-1"]
+
+
+def test_the_flows_deadline_ends_a_sleep_inline_too() -> None:
+    clock = FakeClock()
+    nap = hf.step(lambda ctx: ctx.sleep(3600), name="nap")
+    outcome = hf.run(hf.linear("build", make_port, nap, deadline_s=60.0), {"network": "public"}, clock=clock)
+    assert outcome.state == "FAILED"
+    assert outcome.failure is not None
+    assert outcome.failure.type == "DeadlinePassed"
+    assert said == ["make port on public", "drop port-1"]

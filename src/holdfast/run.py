@@ -167,6 +167,7 @@ async def run_async(
         await finish()
     except asyncio.CancelledError:
         _cancel(drive, story, clock)
+        drive.kill_coroutines()  # a plain await hears of it too, as asyncio's users expect
         await finish()
         raise
     finally:

@@ -207,6 +207,13 @@ class Drive:
         """The lease is lost or nearly: whatever runs must stop now. From any thread."""
         self._patience.stop_all()
 
+    def kill_coroutines(self) -> None:
+        """Cancel what runs on the event loop, for a cancel that came from there."""
+        for call in list(self.calls.values()):
+            if call.isolation == "async":
+                call.stop_reason = "cancel"
+                call.runtime.kill(call)
+
     def settle_checkpoints(self, error: BaseException | None) -> None:
         dones, self.dones = self.dones, []
         for done in dones:
@@ -330,6 +337,8 @@ class Drive:
         call = Call(self, row, state.ids[row], step, what, function, {}, isolation, self._reference)
         if what == "execute":
             call.deadline_at = state.deadlines.get(row) if step.timeout_s is not None else None
+            if isolation == "inline" and self.deadline_at is not None:  # nobody else could tell it of the flow's
+                call.deadline_at = min(self.deadline_at, call.deadline_at or self.deadline_at)
         elif what == "revert" and step.revert_timeout_s is not None:
             call.deadline_at = self._clock.time() + step.revert_timeout_s
         call.runtime = runtime
