@@ -316,8 +316,10 @@ class Worker:
                 if taken.answered(answer):
                     self._forget(taken)
                     self._poked = True
-                else:
+                elif taken.has_more:
                     self._dirty[taken.task.id] = None
+                else:
+                    self._watch(taken)
                 return
             except WorldError:
                 raise
