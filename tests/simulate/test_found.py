@@ -192,6 +192,16 @@ def test_a_task_is_kept_while_its_rollback_needs_its_journal(desk: Desk) -> None
     assert desk.purge() == 1
 
 
+def test_a_rollback_is_kept_while_the_next_needs_its_journal(desk: Desk) -> None:
+    first = desk.submit()
+    desk.end(first, "SUCCEEDED")
+    tried = desk.rollback(first)
+    desk.end(tried, "FAILED")
+    desk.rollback(first)
+    desk.clock.advance(2 * DAY_S)
+    assert desk.purge() == 0
+
+
 def test_a_rollback_is_not_tried_again_without_what_it_undoes(desk: Desk) -> None:
     """Seed 63."""
     first = desk.submit()

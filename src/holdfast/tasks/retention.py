@@ -25,13 +25,14 @@ class Purged(NamedTuple):
 
 
 _rollback = tasks.alias("rollback")
-#: A rollback that has not ended reads what it undoes from the journal of the other.
+#: A rollback that has not ended reads what it undoes from the journals of the other, and of its rollbacks before.
 _EXPIRED: Final = (
     select(tasks.c.id)
     .where(
         tasks.c.expires_at <= bindparam("_now"),
         tasks.c.finished_at.is_not(null()),
         ~exists().where(_rollback.c.rollback_of == tasks.c.id, _rollback.c.finished_at.is_(null())),
+        ~exists().where(_rollback.c.rollback_of == tasks.c.rollback_of, _rollback.c.finished_at.is_(null())),
     )
     .order_by(tasks.c.expires_at)
     .limit(bindparam("_limit"))
