@@ -138,10 +138,7 @@ class Replay(Checker):
 
     def _read_again(self, shadow: Shadow) -> None:
         rows = self.world.journal_of(shadow.id)
-        origin = self.world.shadows.get(shadow.rollback_of or 0)
-        if shadow.rollback_of is not None and origin is None:
-            return  # purged meanwhile
-        state = new_state(shadow, origin, self.world.settings.deaths_max)
+        state = new_state(shadow, self.world.settings.deaths_max)
         fold_all(state, rows)
         found = differences(state, shadow.state)
         if found:
@@ -295,8 +292,8 @@ class Queues(Checker):
                 if not each.granted:
                     waiting.setdefault(each.task, []).append(each)
         for task, mine in waiting.items():
-            if commit.after[task].state == _SUSPENDED:
-                continue
+            if commit.after[task].state == _SUSPENDED or commit.after[task].ready:
+                continue  # nothing moves it; or it is on its way to where it needs none
             if not any(
                 (other.granted and other.task != task and "exclusive" in (other.mode, each.mode))
                 or self._is_before(commit, other, each)

@@ -6,7 +6,7 @@ Nothing a worker holds in memory is looked at here. Who compares it with the res
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdfast.core import events as e
@@ -52,11 +52,13 @@ class Shadow:
         self.verbs: Counter[str] = Counter()
         self.answered: dict[int, str] = {}
         self.seq = 0
+        self.before: Sequence[Shadow] = ()
         self.state: State
 
-    def begin(self, origin: Shadow | None, deaths_max: int) -> None:
-        """`origin`: whose reverts these are, where the task is a rollback."""
-        self.state = new_state(self, origin, deaths_max)
+    def begin(self, before: Sequence[Shadow], deaths_max: int) -> None:
+        """`before`: of a rollback, the task whose reverts these are, and the rollbacks of it that came first."""
+        self.before = before
+        self.state = new_state(self, deaths_max)
 
     def read(self, row: JournalRow) -> e.Event:
         return decode(row, finder(self.state))
@@ -76,11 +78,12 @@ class Shadow:
             self.verbs[row.kind] += 1
 
 
-def new_state(shadow: Shadow, origin: Shadow | None, deaths_max: int) -> State:
-    of = shadow if origin is None else origin
+def new_state(shadow: Shadow, deaths_max: int) -> State:
+    """What the task begins with."""
+    of = shadow.before[0] if shadow.before else shadow
     state = State(of.plan, decode_value(of.inputs, None), deaths_max=deaths_max)
-    if origin is not None:
-        fold_all(state, [row for row, _ in origin.journal])
+    for earlier in shadow.before:
+        fold_all(state, [row for row, _ in earlier.journal])
         invert(state)
     return state
 

@@ -86,7 +86,11 @@ class Watch:
     def _meet(self, row: TaskRow) -> Shadow:
         inputs, claims = self._cursor.execute("SELECT inputs, claims FROM inputs WHERE task = ?", (row.id,)).fetchone()
         shadow = Shadow(row, self.world.plans[row.flow], inputs, claims)
-        shadow.begin(self.shadows.get(row.rollback_of or 0), self.world.settings.deaths_max)
+        before = []
+        if row.rollback_of is not None:
+            before = [self.shadows[row.rollback_of]]
+            before += [each for each in self.shadows.values() if each.rollback_of == row.rollback_of]
+        shadow.begin(before, self.world.settings.deaths_max)
         self.shadows[row.id] = self.by_uuid[row.uuid] = shadow
         return shadow
 
