@@ -218,6 +218,12 @@ class TestARevertThatFails:
         assert "una" not in told
         assert told.index("und") < told.index("unc")
 
+    def test_within_a_flow_that_is_tried_again_too(self, do: Doing, told: Told) -> None:
+        inner = hf.linear("inner", stuck(told, "b"), failing(told), retry=hf.Retry(attempts=2))
+        ended = do(hf.linear("flow", pair(told, "a"), inner))
+        assert (ended.state, ended.reason, ended.revert) == ("SUSPENDED", "revert_failed", "failed")
+        assert told == ["a", "b", "boom", "unb?"], "it is not tried again beside what is left of the first try"
+
     def test_or_the_flow_says_that_it_fails(self, do: Doing, told: Told) -> None:
         flow = hf.linear("flow", pair(told, "a"), stuck(told, "b"), failing(told), on_revert_failure="fail")
         ended = do(flow)

@@ -60,9 +60,7 @@ def aftermath(state: State) -> Aftermath:
 
 
 def _revert(state: State) -> str:
-    if not state.turned:
-        return "none"
-    if state.reverted:
+    if state.turned and state.reverted:
         return "partial"
     return "failed" if any_revert_failed(state) else "none"
 
