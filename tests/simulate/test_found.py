@@ -11,6 +11,7 @@ import holdfast as hf
 from holdfast.core import commands as c
 from holdfast.core import events as e
 from holdfast.core.decide import decide
+from holdfast.core.failure import Failure
 from holdfast.core.machine import apply
 from holdfast.core.state import State
 from holdfast.core.states import S_ABORTED
@@ -61,6 +62,28 @@ def test_reverts_are_in_order_after_an_answer() -> None:
     for event in (*before, e.ResumeAsked({"all/c": ("skip", None)}, "", 0.0)):
         apply(state, event)
     assert decide(state, 0.0, 4) == [c.Revert(b, False), c.Revert(a, False)]
+
+
+def test_a_scope_that_fails_takes_over_the_undo_in_it_before_that_goes_on() -> None:
+    """Seed 1122: the inner scope's revert and the outer scope's failure were decided at once, and contradicted each
+    other in the journal."""
+    again = hf.Retry(attempts=2)
+    inner = hf.linear("inner", *steps("a", "b"), retry=again)
+    state = state_of(hf.unordered("outer", inner, *steps("c"), retry=again), e.Began(0.0))
+    a, b, c_, open_ = (state.row_of(f"outer/{name}") for name in ("inner/a", "inner/b", "c", "inner/(open)"))
+    failed = Failure.of(ConnectionError("no"))
+    for event in (
+        e.Started(a, 1, None, 0.0),
+        e.Started(c_, 1, None, 0.0),
+        e.Succeeded(a, None, 0.0),
+        e.Started(b, 1, None, 0.0),
+        e.Failed(b, failed, 0.0),
+        e.ScopeFailing(open_, 0.0),
+        e.ScopeTurned(open_, 0.0),
+        e.Failed(c_, failed, 0.0),
+    ):
+        apply(state, event)
+    assert decide(state, 0.0, 4) == [c.FailScope(state.row_of("outer/(open)"))]
 
 
 def test_a_deadline_behind_a_pivot_is_no_dead_end() -> None:

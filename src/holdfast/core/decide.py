@@ -135,6 +135,8 @@ def _trouble(state: State, now: float, slots: int, found: list[c.Command]) -> li
         reason = next(iter(state.doubts.values()))
         rows = tuple(row for row, why in state.doubts.items() if why == reason)
         return _ask_all(state, "suspend") or [c.Rest(reason, rows)]
+    if any(type(command) is c.FailScope for command in found):
+        return _woken(state, found)  # it takes over the undo of the scopes in it: what they ask for now is void then
     for scope, turned in state.failing.items():
         room = _undo_room(state, slots) - sum(type(command) is c.Revert for command in found)
         found.extend(_failing_scope(state, scope, turned, now, room))
