@@ -127,7 +127,7 @@ class Script:
 COMPARED = (
     "phase", "goal", "reason", "st", "settled", "attempt", "left", "need", "completed", "total", "done_weight",
     "done_extra", "failures", "turned", "undo_need", "undo_left", "undo_of", "incarnation", "checkpoints", "tries",
-    "failing", "doubts", "wake_at", "parked", "mailbox", "results", "lengths", "reverted", "revert_began", "pivots",
+    "failing", "doubts", "wake_at", "parked", "events", "events_taken", "delivered", "results", "lengths", "reverted", "revert_began", "pivots",
 )  # fmt: skip
 
 

@@ -82,7 +82,7 @@ def outcome(chance: random.Random, call: Any, calm: float) -> tuple[str, Any]:
     if draw < calm + (1 - calm) * 0.6:
         return "raised", ConnectionError("x")
     if call.what == "execute" and draw < calm + (1 - calm) * 0.7:
-        return "returned", hf.WaitFor(call.step_id, chance.choice((None, 3)))
+        return "returned", hf.WaitFor(chance.choice("xy"), chance.choice((None, 3)))
     if call.what == "execute" and draw < calm + (1 - calm) * 0.9:
         return "returned", hf.Again(chance.choice((0, 1, 5)), checkpoint=chance.randint(0, 9))
     return "died", "signal 9"
@@ -141,7 +141,7 @@ def walk(seed: int) -> Script:
         if chance.random() < trouble / 2 and not peaceful:
             script.crash()
         if chance.random() < trouble and script.state.phase in ("RUNNING", "WAITING", "SUSPENDED/forward"):
-            script.verb(e.Delivered(chance.choice(script.state.ids), 7, script.clock.now))
+            script.verb(e.Delivered(chance.choice("xy"), chance.randint(0, 9), script.clock.now))
         if script.turn():
             continue
         check_replay(script)
@@ -156,7 +156,7 @@ def walk(seed: int) -> Script:
             script.clock.now = max(script.clock.now, due)
         else:
             assert due is not None or script.state.event_waits, f"seed {seed}: stuck in {script.state.phase}"
-            script.verb(e.Delivered(chance.choice([*script.state.event_waits] or ["x"]), 7, script.clock.now))
+            script.verb(e.Delivered(chance.choice("xy"), 7, script.clock.now))
     raise AssertionError(f"seed {seed}: no end after 3,000 turns, in {script.state.phase} {script.state.reason}")
 
 

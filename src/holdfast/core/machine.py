@@ -57,6 +57,7 @@ def _succeeded(state: State, event: e.Succeeded) -> None:
         state.deaths = 0
         state.suspects.clear()
     if row in state.parked:
+        rows.took_event(state, row)
         rows.unpark(state, row)
     rows.settle_step(state, row)
 
@@ -69,7 +70,6 @@ def _failed(state: State, event: e.Failed) -> None:
     state.to_probe.pop(row, None)
     if state.st[row] == S_PENDING:  # a link's `when` or a map's list
         rows.unready(state, row)
-    rows.keep_event(state, row)
     rows.unpark(state, row)
     state.st[row] = S_FAILED
     state.failures[row] = event.failure
@@ -85,19 +85,16 @@ def _parked(state: State, event: e.Parked) -> None:
         state.deaths = 0
         state.suspects.clear()
     state.st[row] = S_WAITING
+    rows.took_event(state, row)
     state.parked[row] = event
-    state.delivered.pop(row, None)
     if event.checkpoint is not None:
         state.checkpoints[row] = event.checkpoint
-    if event.event is not None:
-        if event.event in state.mailbox:
-            state.delivered[row] = state.mailbox.pop(event.event)
-            rows.wake(state, row, event.at)
-            return
-        state.event_waits.setdefault(event.event, []).append(row)
     due = [at for at in (event.until, state.deadlines.get(row)) if at is not None]
     if due:
         rows.wake(state, row, min(due))
+    if event.event is not None:
+        state.event_waits.setdefault(event.event, {})[row] = None
+        rows.hand_event(state, row)
 
 
 def _checkpointed(state: State, event: e.Checkpointed) -> None:

@@ -53,22 +53,33 @@ def unpark(state: State, row: int) -> None:
     state.wake_at.pop(row, None)
     state.delivered.pop(row, None)
     if parked is not None and parked.event is not None:
-        rows = state.event_waits.get(parked.event, [])
-        if row in rows:
-            rows.remove(row)
-        if not rows:
-            state.event_waits.pop(parked.event, None)
+        waiting = state.event_waits.get(parked.event)
+        if waiting is not None:
+            waiting.pop(row, None)
+            if not waiting:
+                del state.event_waits[parked.event]
 
 
-def keep_event(state: State, row: int) -> None:
-    """The step has not done with what it waited for: its next entry, or its next try, finds it again."""
+def hand_event(state: State, row: int) -> None:
+    """Give a waiting step the next event of that name that it has not taken, if there is one."""
+    parked = state.parked[row]
+    told = state.events.get(parked.event, ())
+    taken = state.events_taken.get((row, parked.event), 0)
+    if taken < len(told):
+        state.delivered[row] = told[taken]
+        wake(state, row, parked.at)
+
+
+def took_event(state: State, row: int) -> None:
+    """The entry that was handed an event has come to an end of its own: it will not be handed it again."""
     if row in state.delivered:
-        state.mailbox[state.parked[row].event] = state.delivered[row]
+        name = state.parked[row].event
+        state.events_taken[(row, name)] = state.events_taken.get((row, name), 0) + 1
+        del state.delivered[row]
 
 
 def back_to_ready(state: State, row: int) -> None:
     """The step will be entered again, with its checkpoint; the attempt is not counted."""
-    keep_event(state, row)
     unpark(state, row)
     state.st[row] = S_PENDING
     state.attempt[row] -= 1

@@ -46,9 +46,9 @@ class State:
     __slots__ = (
         "again", "asked_undo", "at", "attempt", "began", "began_count", "bindings", "cancel_reverts", "checkpoints",
         "closes", "completed", "deadline_reached", "deadlines", "deaths", "deaths_max", "delivered", "done_extra",
-        "done_weight", "doubts", "elements", "event_waits", "failed", "failing", "failures", "first_at", "forced",
-        "frame", "frames", "goal", "ids", "incarnation", "index", "inputs", "inverse", "kind", "left", "lengths",
-        "mailbox", "map_next", "need", "no", "parked", "phase", "pivots", "plan", "ready", "reason", "resting",
+        "done_weight", "doubts", "elements", "event_waits", "events", "events_taken", "failed", "failing", "failures",
+        "first_at", "forced", "frame", "frames", "goal", "ids", "incarnation", "index", "inputs", "inverse", "kind",
+        "left", "lengths", "map_next", "need", "no", "parked", "phase", "pivots", "plan", "ready", "reason", "resting",
         "results", "revert_began", "revert_errors", "revert_tries", "reverted", "running", "scope", "scopes", "settled",
         "skips", "st", "static", "steps", "succ", "suspects", "timers", "to_probe", "total", "total_weight", "tries",
         "turned", "undo_heap", "undo_left", "undo_need", "undo_of", "undo_pred", "wake_at", "weight",
@@ -108,8 +108,9 @@ class State:
         self.no: dict[int, int] = {}
         self.skips = False
         self.parked: dict[int, Any] = {}
-        self.event_waits: dict[str, list[int]] = {}
-        self.mailbox: dict[str, Any] = {}
+        self.event_waits: dict[str, dict[int, None]] = {}
+        self.events: dict[str, list[Any]] = {}  # what was delivered, by name, in that order
+        self.events_taken: dict[tuple[int, str], int] = {}  # how many of a name a step has taken
         self.delivered: dict[int, Any] = {}
         self.checkpoints: dict[int, Any] = {}
         self.timers: list[tuple[float, int]] = []

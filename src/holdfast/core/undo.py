@@ -55,9 +55,8 @@ def _loosen(state: State, row: int) -> None:
     if state.st[row] in (S_PENDING, S_WAITING, S_RUNNING, S_REVERT_FAILED):
         state.st[row] = S_INTERRUPTED
     state.wake_at.pop(row, None)
-    parked = state.parked.pop(row, None)
-    if parked is not None and row in state.delivered:  # it never saw it: the next try will
-        state.mailbox[parked.event] = state.delivered.pop(row)
+    state.parked.pop(row, None)
+    state.delivered.pop(row, None)
     state.failed.pop(row, None)
     state.to_probe.pop(row, None)
     if state.doubts.get(row) != "step_unresponsive":

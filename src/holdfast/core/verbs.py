@@ -52,18 +52,14 @@ def force_failed(state: State, event: e.ForceFailed) -> None:
 
 
 def delivered(state: State, event: e.Delivered) -> None:
-    asked = state.event_waits.pop(event.name, ())
-    waiting = [row for row in asked if row in state.parked and state.parked[row].event == event.name]
-    for row in waiting:
-        if state.st[row] == S_WAITING:
-            state.delivered[row] = event.payload
-            rows.wake(state, row, state.parked[row].at)  # as where it came first: the two commute
-    if not waiting and any(state.st[row] == S_WAITING and state.parked[row].event == event.name
-                           for row in state.delivered):  # fmt: skip
-        return  # nobody has taken the one before yet
-    # Who has been entered meanwhile, because its time was up, may come back and wait for it again.
-    if not waiting or any(state.st[row] != S_WAITING for row in waiting):
-        state.mailbox.setdefault(event.name, event.payload)
+    """An event is for every step that waits for its name, now or later; each takes it once, in the order of delivery.
+    So it does not matter which came first, the event or the wait."""
+    state.events.setdefault(event.name, []).append(event.payload)
+    for row in state.event_waits.get(event.name, ()):
+        parked = state.parked.get(row)
+        waits = parked is not None and parked.event == event.name and state.st[row] == S_WAITING
+        if waits and row not in state.delivered:
+            rows.hand_event(state, row)
 
 
 def resume_asked(state: State, event: e.ResumeAsked) -> None:
