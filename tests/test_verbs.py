@@ -92,6 +92,8 @@ napping_async = hf.linear("napping_async", first, long_async, last)
 gate = hf.linear("gate", first, gated, last)
 committed = hf.linear("committed", first, commit, long)
 quick = hf.linear("quick", first, last)
+pooled = hf.linear("pooled", last.with_options(pool="slow"))
+torn = hf.linear("torn", last.with_options(pool="slow"), first.with_options(pool="other"))
 wide = hf.unordered("wide", *(backlog(index) for index in range(8)))
 
 
@@ -259,3 +261,25 @@ def test_abort_racing_the_end_has_one_winner_a_thousand_times(tmp_path: Path) ->
             assert len(ends) <= 2
             won[said] += 1
     assert sum(won.values()) == 1000
+
+
+def test_a_tasks_pool_is_what_its_steps_ask_for(hold: Holdfast) -> None:
+    task = hold.submit(pooled)
+    assert task.state == "PENDING"  # the worker here serves the default pool
+    with pytest.raises(hf.HoldfastError, match="whole in one pool"):
+        hold.submit(torn)
+    with pytest.raises(hf.HoldfastError, match="whole in one pool"):
+        hold.submit(pooled, pool="other")
+
+
+def test_closing_waits_for_what_steps_have_said(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'tasks.db'}"
+    hold = open_database(url)
+    with hold.working():
+        task = hold.submit(gate)
+        assert began.wait(30)
+        go_on.set()
+        hold.close()
+    with open_database(url) as again:
+        states = {step.node: step.state for step in again.task(task.id).steps}
+        assert states["gate/gated"] == "SUCCEEDED"

@@ -13,8 +13,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast.clock import Clock
+from holdfast.core.plan import Plan, steps_of
 from holdfast.core.values import encode
-from holdfast.errors import HoldfastClosed
+from holdfast.errors import HoldfastClosed, UsageError
 from holdfast.flow.compile import check_inputs, compile
 from holdfast.flow.outline import digest, outline
 from holdfast.flow.registry import reference_of
@@ -118,7 +119,7 @@ class Holdfast:
             weight=float(sum(plan.weight)),
             start_after=start_after,
             priority=priority,
-            pool=pool or self.settings.pool,
+            pool=_pool_of(plan, pool, self.settings.pool),
         )
         found = self.write(lambda tx, now: submit.submit(tx, request, now, self.clock.uuid7()))
         return Task(self, found.task.id, found.task.uuid, replayed=found.replayed)
@@ -204,15 +205,16 @@ class Holdfast:
     def working(self, runtime: str | Executor = "threads") -> Iterator[None]:
         """A worker in a thread of its own, for as long as the `with` lasts."""
         worker = self.worker(runtime)
-        thread = threading.Thread(target=worker.run, name="holdfast-worker", daemon=True)
+        thread = threading.Thread(target=_run_and_close, args=(worker,), name="holdfast-worker", daemon=True)
+        self._threads.append(thread)
         thread.start()
         try:
             yield
         finally:
             worker.stop()
             thread.join()
+            self._threads.remove(thread)
             self._workers.remove(worker)
-            worker.close()
 
     # --- housekeeping ---------------------------------------------------------------------------------------------
 
@@ -231,6 +233,9 @@ class Holdfast:
             self._closed = True
             for worker in list(self._workers):
                 worker.stop()
+            for thread in self._threads:  # what their steps have said is stored first
+                if thread is not threading.current_thread():
+                    thread.join()
             self.store.close()
 
     def __enter__(self) -> Holdfast:
@@ -250,6 +255,25 @@ class Holdfast:
         for worker in self._workers:
             worker.poke()
         return answer
+
+
+def _run_and_close(worker: Worker) -> None:
+    try:
+        worker.run()
+    finally:
+        worker.close()
+
+
+def _pool_of(plan: Plan, given: str | None, default: str) -> str:
+    """The pool of a task: as asked for, else as its steps ask, else the default. A task runs whole in one pool."""
+    wanted = sorted({step.pool for step in steps_of(plan) if step.pool is not None})
+    if len(wanted) > 1 or (given is not None and wanted not in ([], [given])):
+        asked = f" and the task for {given}" if given is not None else ""
+        raise UsageError(
+            f"a task runs whole in one pool, but the steps of {plan.name} ask for {' and '.join(wanted)}{asked}: "
+            "give them one, or make several tasks of it"
+        )
+    return given or (wanted[0] if wanted else default)
 
 
 __all__ = ["Holdfast", "Task", "open"]

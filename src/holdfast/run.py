@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from holdfast.clock import Clock
 from holdfast.core import events as e
 from holdfast.core.failure import Failure
-from holdfast.core.plan import STEP, Plan
+from holdfast.core.plan import Plan, steps_of
 from holdfast.core.progress import Aftermath, aftermath, final_failure
 from holdfast.core.state import State
 from holdfast.core.states import FINAL, PENDING, RESTING, RUNNING, STEP_STATES, WAITING, api_state
@@ -207,7 +207,7 @@ def _drive(
 def _reference(flow: Runnable, plan: Plan, *, given_away: bool) -> str | None:
     """How another process finds the flow; asked only where a step needs one. `given_away`: to an executor, which may
     need none (threads), or find a step by its function."""
-    needed = any(step is not None and step.isolation == "process" for step in _steps_of(plan))
+    needed = any(step is not None and step.isolation == "process" for step in steps_of(plan))
     if not needed and not given_away:
         return None
     from holdfast.flow.registry import reference_of
@@ -218,16 +218,6 @@ def _reference(flow: Runnable, plan: Plan, *, given_away: bool) -> str | None:
         if needed:
             raise
         return None
-
-
-def _steps_of(plan: Plan) -> Iterator[Any]:
-    plans = [plan]
-    while plans:
-        at = plans.pop()
-        for row, step in enumerate(at.steps):
-            if at.kind[row] == STEP:
-                yield step
-        plans.extend(spec.template for spec in at.maps.values())
 
 
 def _cancel(drive: Drive, story: Story, clock: Clock) -> None:
@@ -243,7 +233,10 @@ def _turns(drive: Drive, story: Story, clock: Clock, runtimes: Runtimes) -> Iter
     there is nothing to do but wait."""
     state = drive.state
     inline = runtimes.is_inline
+    places = runtimes.places
     while True:
+        if places.is_used:
+            places.new_round()
         facts, decisions = drive.advance(clock.time())
         if facts or decisions:
             story.tell(facts)

@@ -14,6 +14,7 @@ from holdfast.core.state import State
 from holdfast.core.states import TASK
 from holdfast.runtime.base import Call
 from holdfast.runtime.drive import Drive
+from holdfast.runtime.places import Places
 
 
 class ScriptedClock(Clock):
@@ -37,6 +38,10 @@ class ScriptedRuntime:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.alone: set[tuple[str, int]] = set()
+        self.places = Places({})
+
+    def name_of(self, isolation: str, alone: bool) -> str:
+        return "process" if alone else isolation
 
     def of(self, isolation: str, alone: bool) -> tuple[Any, str]:
         return self, "process" if alone else isolation
@@ -127,7 +132,8 @@ class Script:
 COMPARED = (
     "phase", "goal", "reason", "st", "settled", "attempt", "left", "need", "completed", "total", "done_weight",
     "done_extra", "failures", "turned", "undo_need", "undo_left", "undo_of", "incarnation", "checkpoints", "tries",
-    "failing", "doubts", "wake_at", "parked", "events", "events_taken", "delivered", "results", "lengths", "reverted", "revert_began", "pivots",
+    "failing", "doubts", "wake_at", "parked", "events", "events_taken", "delivered",
+    "results", "lengths", "reverted", "revert_began", "pivots",
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ How a flow becomes a plan: flow/compile.py. How a plan is run: core/machine.py.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple, Protocol
 
 from holdfast.core.retry import Retry
@@ -183,3 +184,12 @@ class Plan:
                     pred[target].append(row)
             self._pred = pred
         return self._pred
+
+
+def steps_of(plan: Plan) -> Iterator[Any]:
+    """The steps of a plan, those of its maps' bodies included."""
+    plans = [plan]
+    while plans:
+        at = plans.pop()
+        yield from (step for row, step in enumerate(at.steps) if at.kind[row] == STEP)
+        plans.extend(spec.template for spec in at.maps.values())

@@ -364,7 +364,7 @@ def step(function: Any = None, /, **options: Unpack[StepOptions]) -> Any:
     name: its name in a flow; the function's unless said.
     retry, timeout_s, grace_s: tries, the seconds one may take, and how long a stopped one may take to leave.
     on_interrupt: after a crash in the middle of it: "rerun" | "undo" | "suspend" (at most once).
-    pivot: the point of no return. weight: its share of the progress. pool: which workers may run it.
+    pivot: the point of no return. weight: its share of the progress. pool: which workers may run its task.
     isolation: "thread" | "process"; an `async def` always runs on the event loop.
     bind: {parameter: name} takes a value from another name; inject: {parameter: value} fixes it.
     """

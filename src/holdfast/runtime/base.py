@@ -44,6 +44,7 @@ class Call:
         "isolation",
         "launched_at",
         "outcome",
+        "placed",
         "reference",
         "row",
         "runtime",
@@ -84,6 +85,7 @@ class Call:
         self.launched_at = 0.0
         self.handle: Any = None  # the runtime's own: its task, child or future
         self.runtime: Any = None  # who runs it; set and used by the host
+        self.placed: list[str] = []  # the host's place that it has (places.py); who takes it out gives it back
 
     def begin(self) -> None:
         """User code is entered now; what the call has waited for a thread is not taken off its time."""

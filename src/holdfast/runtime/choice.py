@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.errors import UsageError
 from holdfast.runtime.base import Runtime
 from holdfast.runtime.inline import InlineRuntime
+from holdfast.runtime.places import Places
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -51,6 +52,15 @@ class Runtimes:
             from holdfast.runtime.executor import ExecutorRuntime
 
             self.main, self._main_name = ExecutorRuntime(main), "thread"
+
+        limits = {"process": workers_max} | ({} if main == "inline" else {"thread": workers_max})
+        self.places = Places(limits)
+
+    def name_of(self, isolation: str, alone: bool) -> str:
+        """How a step with that isolation is run: inline, thread, async or process."""
+        if isolation == "process" or (alone and isolation == "thread"):
+            return "process"
+        return "async" if isolation == "async" else self._main_name
 
     @property
     def is_inline(self) -> bool:

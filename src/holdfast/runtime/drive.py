@@ -79,10 +79,13 @@ class Drive:
         self._patience = Patience(self.calls, grace_s)
         self._in_start = False
         self._dropped = False
+        self.starved = False  # something could begin, but no thread or process is free
 
     # --- what runtimes say, from any thread ----------------------------------------------------------------------
 
     def ended(self, call: Call) -> None:
+        if call.placed:
+            self._runtimes.places.give_back(call)
         self.inbox.append(call)
         if self._wake is not None and not self._in_start:
             self._wake()
@@ -130,6 +133,7 @@ class Drive:
         if self.deadline_at is not None and now >= self.deadline_at and not self.state.deadline_reached:
             self._fold(e.DeadlineReached(now))
         decisions: list[e.Event] = []
+        self.starved = False
         while not self._decide(now, decisions):
             decisions.clear()
         return self.facts, decisions
@@ -267,6 +271,9 @@ class Drive:
         folded = False
         for command in decide(state, now, max(0, self._slots - len(self.calls))):
             kind = type(command)
+            if (kind is c.Start or kind is c.Reenter or kind is c.Revert) and not self._has_place(command):
+                self.starved = True
+                continue
             if kind is c.Start:
                 decisions.append(start_of(state, command.row, now))  # type: ignore[union-attr]
                 if command.alone:  # type: ignore[union-attr]
@@ -285,6 +292,14 @@ class Drive:
                     self._runtimes.alone.add((self.task_id, command.row))  # type: ignore[union-attr]
                 decisions.append(decision_of(command, state, now, self._clock.random() if kind is c.Schedule else 0.0))
         return not folded
+
+    def _has_place(self, command: Any) -> bool:
+        """Whether a thread or a process is free for it; else it is decided on when one is."""
+        step: Any = self.state.steps[command.row]
+        wanted = step.revert_isolation if type(command) is c.Revert else step.isolation
+        if wanted == "thread" and self._runtimes.is_inline:
+            return True
+        return self._runtimes.places.promise(self._runtimes.name_of(wanted, getattr(command, "alone", False)))
 
     def _ask(self, command: Any, now: float) -> None:
         call = self.calls.get(command.row)
@@ -345,6 +360,7 @@ class Drive:
         if call.deadline_at is not None:
             call.clock, call.launched_at = self._clock, self._clock.time()
         self.calls[row] = call
+        self._runtimes.places.take(call)
         try:
             if what == "execute":
                 if state.bindings[row]:
@@ -362,13 +378,13 @@ class Drive:
         except Exception as error:
             call.began = True
             call.outcome = ("raised", error)
-            self.inbox.append(call)
+            self.ended(call)
             return
         try:
             runtime.start(call)
         except (OSError, RuntimeError) as error:  # the system has no process or thread left for it
             call.outcome = ("raised", error)
-            self.inbox.append(call)
+            self.ended(call)
             return
         if call.deadline_at is not None and call.outcome is None:
             self._patience.watch(call)
@@ -388,6 +404,7 @@ class Drive:
         """Its thread heeds nothing: leave it behind. What it still does is nobody's."""
         del self.calls[call.row]
         self._patience.forget(call.row)
+        self._runtimes.places.give_back(call)
         abandon = getattr(call.runtime, "abandon", None)
         if abandon is not None:
             abandon(call)

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from heapq import heapify, heappop, heappush
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from holdfast.errors import FlowNotFound, HoldfastClosed, LeaseLost, TaskGone, TaskNotFound, WorldError
@@ -81,6 +82,7 @@ class Worker:
         self.draining = False
         self._stopped = False
         self._timers: list[tuple[float, int]] = []
+        self._starved: dict[int, None] = {}
         self._kept_at = clock.time()
         self._swept: str | None = None
 
@@ -276,6 +278,9 @@ class Worker:
             self._dirty[self._ended.pop()] = None
         while self._timers and self._timers[0][0] <= now:
             self._dirty[heappop(self._timers)[1]] = None
+        self._runtimes.places.new_round()
+        if self._starved:
+            self._feed()
         batch = []
         for taken in [self.taken[task] for task in self._dirty if task in self.taken]:
             try:
@@ -288,8 +293,17 @@ class Worker:
                 batch.append((taken, append))
             else:
                 self._watch(taken)
+            if taken.drive.starved:
+                self._starved[taken.task.id] = None
         self._dirty.clear()
         return batch
+
+    def _feed(self) -> None:
+        """Look again at those that lacked a thread or a process: as many as are free, who waited longest first."""
+        free = max(0, self._runtimes.places.free("thread")) + max(0, self._runtimes.places.free("process"))
+        for task in list(islice(self._starved, free)):
+            del self._starved[task]
+            self._dirty[task] = None
 
     def _append(self, batch: list[tuple[Taken, Append]], now: float) -> None:
         try:
@@ -358,6 +372,7 @@ class Worker:
     def _forget(self, taken: Taken) -> None:
         self.taken.pop(taken.task.id, None)
         self._dirty.pop(taken.task.id, None)
+        self._starved.pop(taken.task.id, None)
 
     def _keep_house(self, now: float) -> None:
         """Evaluate queues again, as a net, and purge what has expired; a bounded part of each."""
