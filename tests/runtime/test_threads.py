@@ -58,7 +58,8 @@ def test_an_idle_thread_is_used_again(pool: ThreadRuntime, host: Recorder) -> No
     assert [run(pool, host, threading.get_ident) for _ in range(10)] == [first] * 10
 
 
-def test_there_are_never_more_threads_than_allowed(pool: ThreadRuntime, host: Recorder) -> None:
+def test_there_are_never_more_threads_than_allowed(host: Recorder) -> None:
+    pool = ThreadRuntime(max_workers=2, name="counted-step")
     stuck = [Stuck() for _ in range(5)]
     calls = [call_of(host, step) for step in stuck]
     for call in calls:
@@ -68,7 +69,8 @@ def test_there_are_never_more_threads_than_allowed(pool: ThreadRuntime, host: Re
     for step in stuck:
         step.free.set()
     assert host.until(lambda: len(host.ends) == 5)
-    assert len([thread for thread in threading.enumerate() if thread.name.startswith("holdfast-step")]) == 2
+    assert len([thread for thread in threading.enumerate() if thread.name.startswith("counted-step")]) == 2
+    pool.close()
 
 
 @pytest.mark.requirement("G10")
