@@ -21,6 +21,7 @@ from holdfast.testing.simulation.disk import Disk
 from holdfast.testing.simulation.shadow import Violation
 from holdfast.testing.simulation.world import World
 
+SHOWN_MAX = 5  # broken histories; the others are counted
 COMMAND = "python -m holdfast.testing.simulate --seed {seed} --trace"
 
 
@@ -95,7 +96,10 @@ def _many(seeds: Sequence[int]) -> int:
         total += history.happened
         if history.broken is not None:
             broken += 1
-            print(f"{_clear()}{history.report()}", flush=True)
+            if broken <= SHOWN_MAX:
+                print(f"{_clear()}{history.report()}", flush=True)
+            else:
+                print(f"{_clear()}seed {seed} is broken too", flush=True)
         now = SYSTEM.monotonic()
         if now - shown >= 1 and sys.stderr.isatty():
             shown = now

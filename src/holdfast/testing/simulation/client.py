@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core import events as e
-from holdfast.core.states import FINAL, REASONS, SUSPENDED_PENDING, api_state
+from holdfast.core.state import State
+from holdfast.core.states import FINAL, REASONS, S_WAITING, SUSPENDED_PENDING, api_state
 from holdfast.core.values import Stored, encode
 from holdfast.errors import HoldfastError, WorldError
 from holdfast.flow.compile import compile, digest, outline
@@ -191,7 +192,7 @@ class Client:
     def deliver(self, live: list[TaskRow], *, wanted: bool = False) -> bool:
         """An event that some step waits for, or that none does; whether there was one."""
         world, chance = self.world, self.world.chance
-        found = [(row.id, name) for row in live for name in world.shadows[row.id].state.event_waits]
+        found = [(row.id, name) for row in live for name in _awaited(world.shadows[row.id].state)]
         if not found and not wanted and live:
             row = chance.choice(live)
             found = [(row.id, f"go-{chance.choice(world.shadows[row.id].state.ids)}")]
@@ -224,3 +225,9 @@ class Client:
             word = self.world.chance.choice(words)
             answers[step] = (word, Stored.of(self.world.number()) if word == "done" else None)
         return self.verb(row, "resume", answers)
+
+
+def _awaited(state: State) -> list[str]:
+    """The events that some step waits for and has not been handed yet."""
+    waiting = (row for row in state.parked if state.st[row] == S_WAITING and row not in state.delivered)
+    return [name for row in waiting if (name := state.parked[row].event) is not None]

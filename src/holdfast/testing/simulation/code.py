@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.errors import HoldfastClosed, LeaseLost
 from holdfast.flow.step import Again, Done, NotDone, Unknown, WaitFor
 from holdfast.runtime.base import Call
+from holdfast.runtime.choice import Runtimes
 
 if TYPE_CHECKING:
     from holdfast.testing.simulation.process import Process
@@ -35,13 +36,11 @@ class Entry:
         self.abandoned = False
 
 
-class Code:
-    """The runtimes of one process; in the place of runtime/choice.Runtimes."""
-
-    is_inline = False
+class Code(Runtimes):
+    """The runtimes of one process. Only who runs a call is another than in truth; how many may run is not."""
 
     def __init__(self, world: World, process: Process) -> None:
-        self.alone: set[tuple[str, int]] = set()
+        super().__init__("threads", workers_max=world.settings.workers_max)
         self.entries: list[Entry] = []
         self.world = world
         self.process = process
@@ -53,10 +52,6 @@ class Code:
         if isolation == "process" or (alone and isolation == "thread"):
             return self._rough, "process"
         return (self._rough, "async") if isolation == "async" else (self._gentle, "thread")
-
-    def begin_batch(self) -> None: ...
-
-    def end_batch(self) -> None: ...
 
     def close(self, grace_s: float = 5.0) -> None:
         """Those that listen stop at once; those that don't die with the process."""

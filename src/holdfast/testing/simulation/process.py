@@ -65,7 +65,7 @@ class Process:
         lease = SimulatedLease(world, store, self.name, locked=self.locked)
         self.worker = Worker(
             store,
-            self.code,  # type: ignore[arg-type]
+            self.code,
             clock=world.clock,
             settings=world.settings,
             flows=world.flows,
