@@ -40,7 +40,7 @@ class Code(Runtimes):
     """The runtimes of one process. Only who runs a call is another than in truth; how many may run is not."""
 
     def __init__(self, world: World, process: Process) -> None:
-        super().__init__("threads", workers_max=world.settings.workers_max)
+        super().__init__("inline" if process.inline else "threads", workers_max=world.settings.workers_max)
         self.entries: list[Entry] = []
         self.world = world
         self.process = process
@@ -51,7 +51,9 @@ class Code(Runtimes):
     def of(self, isolation: str, alone: bool) -> tuple[Any, str]:
         if isolation == "process" or (alone and isolation == "thread"):
             return self._rough, "process"
-        return (self._rough, "async") if isolation == "async" else (self._gentle, "thread")
+        if isolation == "async":
+            return self._rough, "async"
+        return self._gentle, "inline" if self.is_inline else "thread"
 
     def close(self, grace_s: float = 5.0) -> None:
         """Those that listen stop at once; those that don't die with the process."""
@@ -133,6 +135,8 @@ class Code(Runtimes):
             entry.checkpoints = chance.randint(1, 2)
         self.entries.append(entry)
         world.witness.starts(entry, self.process)
+        while call.isolation == "inline" and entry in self.entries:  # it has the worker's thread to itself
+            self._go_on(entry, now)
 
     def _will(self, call: Call) -> tuple[str, Any]:
         world, chance = self.world, self.world.chance

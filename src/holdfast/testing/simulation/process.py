@@ -46,6 +46,7 @@ class Process:
         self.frozen_until = 0.0
         self.starts_at = 0.0
         self.locked = world.chance.random() < 0.5
+        self.inline = world.chance.random() < 0.2  # its steps run on its worker's thread
         self.line: Line
         self.code: Code
         self.worker: Worker
