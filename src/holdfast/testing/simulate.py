@@ -120,7 +120,7 @@ def _summary(happened: Counter[str]) -> str:
     names = {
         "events": "events", "commits": "commits", "verbs": "verbs", "kill": "kills", "power": "power cuts",
         "freeze": "freezes", "fuse": "failed statements", "commit": "failed commits", "pause": "slow writes",
-        "leave": "shutdowns",
+        "leave": "shutdowns", "lost": "tasks taken from living workers", "orphans": "from dead ones",
     }  # fmt: skip
     return ", ".join(f"{happened[name]:,} {words}" for name, words in names.items() if happened[name])
 

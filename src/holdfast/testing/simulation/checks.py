@@ -76,6 +76,9 @@ class OneWriter(Checker):
         wrote = any(is_workers(row) for row, _ in commit.fresh.get(after.id, ()))
         wrote = wrote or (before is not None and after.progress_at != before.progress_at)
         owner = None if old_token is None else self.owners.get((after.id, old_token))
+        if old_token is not None and after.token != old_token and commit.by not in (owner, "client"):
+            alive = any(process.is_alive and process.name == owner for process in self.world.processes)
+            self.world.happened["lost" if alive else "orphans"] += 1
         if wrote and owner != commit.by:
             raise Violation(f"task {after.id} is {owner or 'nobody'}'s, and {commit.by} has written to it")
 
