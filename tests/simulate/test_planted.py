@@ -12,6 +12,7 @@ from sqlalchemy import Text, bindparam, update
 
 from holdfast.core import undo
 from holdfast.core.state import State
+from holdfast.core.states import S_INTERRUPTED
 from holdfast.runtime.drive import Drive
 from holdfast.store import appends, sqlite
 from holdfast.store.schema import tasks
@@ -55,6 +56,16 @@ def eldest_first(patch: Patch) -> None:
             heappush(state.undo_heap, (state.began[row], row))
 
     patch.setattr(undo, "_may_revert", may_revert)
+
+
+def forgotten_effect(patch: Patch) -> None:
+    """Undo passes over what was interrupted, as if that could have done nothing."""
+    is_trivial = undo.is_trivial
+
+    def careless(state: State, row: int) -> bool:
+        return is_trivial(state, row) or state.st[row] == S_INTERRUPTED
+
+    patch.setattr(undo, "is_trivial", careless)
 
 
 def edges_unturned(patch: Patch) -> None:
@@ -152,6 +163,7 @@ def no_sweep(patch: Patch) -> None:
     [
         (no_fence, r"has written to it"),
         (eldest_first, r"is undone before .*, which began later"),
+        (forgotten_effect, r"nothing is left of it, but .* was not undone"),
         (edges_unturned, r"is undone before .*, which depends on it"),
         (no_conflicts, r"is granted to tasks|was granted before"),
         (out_of_turn, r"was granted before"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core import events as e
@@ -9,7 +10,7 @@ from holdfast.core.state import opened
 from holdfast.core.states import S_REVERTING, S_RUNNING
 from holdfast.store.base import JournalRow
 from holdfast.testing.simulation.checks import Checker
-from holdfast.testing.simulation.shadow import Shadow, Violation
+from holdfast.testing.simulation.shadow import Commit, Shadow, Violation
 
 if TYPE_CHECKING:
     from holdfast.testing.simulation.code import Entry
@@ -20,7 +21,8 @@ Place = tuple[str, str]  # a task's uuid and a step's id
 
 
 class Witness(Checker):
-    """Nothing is entered before that is durable; keys and checkpoints are what G3 promises."""
+    """Nothing is entered before that is durable; keys and checkpoints are what G3 promises; what is said to be undone
+    was undone."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -29,15 +31,26 @@ class Witness(Checker):
         self._reverting: set[Place] = set()  # whose revert has begun since it was last entered
         self._entered: set[Place] = set()  # since its scope's try began
         self._checkpoints: dict[Place, Any] = {}
-        self.entries = 0
+        self._effects: dict[str, set[str]] = {}  # steps that were entered and not undone since
+        self._undid: Counter[Place] = Counter()  # reverts that came to their end and are not recorded yet
 
     def returned(self, uuid: str, node: str, value: int) -> bool:
         """Whether that step has given that value. A probe's and a person's answers count."""
         return (uuid, node, value) in self._gave
 
     def event(self, shadow: Shadow, row: JournalRow, event: e.Event) -> None:
-        """What is durable: the checkpoints; and whose reverts have begun."""
-        if isinstance(event, e.Checkpointed):
+        """What is durable: the checkpoints; whose reverts have begun, and ended."""
+        if isinstance(event, e.Reverted):
+            place = (self._origin(shadow), shadow.state.ids[event.row])
+            if not self._undid[place]:
+                raise Violation(f"task {shadow.id}: {place[1]} is recorded as reverted, and its revert has not ended")
+            self._undid[place] -= 1
+            self._forget(place)
+        elif isinstance(event, e.ResumeAsked):
+            for step, (word, _) in event.answers.items():
+                if word == "skip" or (word == "done" and shadow.state.row_of(step) in shadow.state.undo_of):
+                    self._forget((self._origin(shadow), step))
+        elif isinstance(event, e.Checkpointed):
             self._checkpoints[shadow.uuid, shadow.state.ids[event.row]] = opened(event.value)
         elif type(event) is e.RevertStarted:
             self._reverting.add((self._origin(shadow), shadow.state.ids[event.row]))
@@ -47,11 +60,25 @@ class Witness(Checker):
         elif isinstance(event, e.Parked) and event.checkpoint is not None:
             self._checkpoints[shadow.uuid, shadow.state.ids[event.row]] = opened(event.checkpoint)
 
+    def commit(self, commit: Commit) -> None:
+        """Who says that nothing is left of a task must have undone all of it."""
+        for task, fresh in commit.fresh.items():
+            row = commit.after.get(task)
+            if row is None or row.effect != "none" or type(fresh[-1][1]) is not e.Ended:
+                continue
+            shadow = self.world.shadows[task]
+            for node in sorted(self._effects.get(self._origin(shadow), ())):
+                step = shadow.state.steps[shadow.state.row_of(node)]
+                if step is not None and step.has_revert:
+                    raise Violation(f"task {task} is {row.state} and nothing is left of it, but {node} was not undone")
+
+    def _forget(self, place: Place) -> None:
+        self._effects.get(place[0], set()).discard(place[1])
+
     # --- what calls tell ------------------------------------------------------------------------------------------
 
     def starts(self, entry: Entry, process: Process) -> None:
         """A runtime is given the call."""
-        self.entries += 1
         call = entry.call
         if call.what == "probe":
             return
@@ -79,6 +106,7 @@ class Witness(Checker):
             if place in self._entered and ctx.forward_key != known:
                 raise Violation(f"{call.step_id}: its revert is given the key {ctx.forward_key}, and not {known}")
             return
+        self._effects.setdefault(place[0], set()).add(place[1])
         self._check_key(call.step_id, place, ctx.idempotency_key)
         wanted = self._checkpoints.get(place)
         if ctx.last_checkpoint != wanted:
@@ -107,6 +135,9 @@ class Witness(Checker):
         assert call.outcome is not None
         if call.what == "execute" and call.outcome[0] == "returned" and isinstance(call.outcome[1], int):
             self._gave.add((call.host.task_id, call.step_id, call.outcome[1]))  # type: ignore[attr-defined]
+        elif call.what == "revert" and call.outcome[0] == "returned":
+            shadow = self.world.shadow_of(call.host.task_id)  # type: ignore[attr-defined]
+            self._undid[self._origin(shadow), call.step_id] += 1
 
     def _origin(self, shadow: Shadow) -> str:
         """The task whose steps these are: a rollback's are those of the task that it rolls back."""
