@@ -208,10 +208,15 @@ class UndoOrder(Checker):
             return
         mine = state.began[event.row]
         for other in sorted(left):
+            if self._kind_of(state, other) != self._kind_of(state, event.row):
+                continue  # it may lack a free process where this one has a thread
             if state.began[other] > mine and self._may_go(state, other, left):
                 raise Violation(
                     f"task {shadow.id}: {state.ids[event.row]} is undone before {state.ids[other]}, which began later"
                 )
+
+    def _kind_of(self, state: Any, row: int) -> str:
+        return str(state.steps[row].revert_isolation) if row not in state.suspects else "alone"
 
     def _is_to_undo(self, shadow: Shadow, row: int) -> bool:
         state = shadow.state
