@@ -49,7 +49,7 @@ def test_a_commit_is_on_the_disk_before_it_is_acknowledged(path: str) -> None:
     with SqliteStore(path) as store:
         assert store.setting("journal_mode") == "wal"
         assert store.setting("synchronous") == 2  # FULL: the log is synced at every commit
-        assert store.setting("wal_autocheckpoint") == 4000
+        assert store.setting("wal_autocheckpoint") == 1000
         assert store.setting("locking_mode") == "normal"
 
 
