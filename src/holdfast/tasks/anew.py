@@ -30,9 +30,7 @@ _ROLLBACKS: Final = (
 )
 _EARLIER: Final = (
     select(tasks.c.id)
-    .where(
-        tasks.c.rollback_of == bindparam("_of"), tasks.c.id < bindparam("_task"), tasks.c.finished_at.is_not(null())
-    )
+    .where(tasks.c.rollback_of == bindparam("_of"), tasks.c.id < bindparam("_task"), tasks.c.finished_at.is_not(null()))
     .order_by(tasks.c.id)
 )
 
