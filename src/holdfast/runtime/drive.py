@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 from holdfast.core import commands as c
 from holdfast.core import events as e
 from holdfast.core.decide import decide, next_due
-from holdfast.core.failure import Failure
 from holdfast.core.machine import apply
 from holdfast.core.state import State, opened
-from holdfast.errors import HoldfastError, LeaseLost, StepTimeout, UsageError
+from holdfast.errors import HoldfastError, LeaseLost, UsageError
+from holdfast.runtime.answer import answer_of
 from holdfast.runtime.base import Call
-from holdfast.runtime.bind import item_count, revert_arguments, step_arguments
+from holdfast.runtime.bind import revert_arguments, step_arguments
 from holdfast.runtime.context import AsyncContext, Context
 from holdfast.runtime.decision import decision_of, start_of
 from holdfast.runtime.outcome import fact_of
@@ -279,7 +279,7 @@ class Drive:
                 if command.alone:  # type: ignore[union-attr]
                     self._runtimes.alone.add((self.task_id, command.row))  # type: ignore[union-attr]
             elif kind is c.Decide or kind is c.Expand or kind is c.Expire:
-                self._fold(self._answer(command, now))
+                self._fold(answer_of(command, state, now))
                 folded = True
             elif kind is c.Ask:
                 self._ask(command, now)
@@ -312,21 +312,6 @@ class Drive:
             return False
         self._drain(now)
         return True
-
-    def _answer(self, command: c.Command, now: float) -> e.Event:
-        """What a link's `when`, a list's length or the clock says."""
-        row: int = command.row  # type: ignore[union-attr]
-        if type(command) is c.Expire:
-            return e.Failed(row, Failure.of(StepTimeout(_late(self.state, row))), now)
-        try:
-            if type(command) is c.Decide:
-                when: Any = self.state.steps[row]
-                return e.Decided(row, bool(when.execute(**step_arguments(self.state, row))), now)
-            return e.Expanded(row, item_count(self.state, row), now)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # as of a step: SystemExit too, or it would end one worker after the other
-            return e.Failed(row, Failure.of(error), now)
 
     # --- user code -----------------------------------------------------------------------------------------------
 
@@ -409,9 +394,3 @@ class Drive:
         if abandon is not None:
             abandon(call)
         self._fold(e.Abandoned(call.row, now))
-
-
-def _late(state: State, row: int) -> str:
-    step = state.steps[row]
-    assert step is not None
-    return f"{state.ids[row]} did not end within its timeout of {step.timeout_s:g} s"

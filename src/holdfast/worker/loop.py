@@ -18,14 +18,14 @@ from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from holdfast.errors import FlowNotFound, HoldfastClosed, LeaseLost, TaskGone, TaskNotFound, WorldError
-from holdfast.store.base import Append, Appended, Store, Tx
+from holdfast.errors import HoldfastClosed, LeaseLost, TaskGone, TaskNotFound, WorldError
+from holdfast.store.base import Append, Appended, Store
 from holdfast.tasks import claims, retention, take
 from holdfast.tasks.row import TaskRow
 from holdfast.worker.lease import Lease
 from holdfast.worker.leave import close_beside, save_all
 from holdfast.worker.load import DefinitionChanged, load, rest_aside
-from holdfast.worker.taken import Taken
+from holdfast.worker.taken import Taken, give_back, note_heard
 
 if TYPE_CHECKING:
     from holdfast.clock import Clock
@@ -205,7 +205,7 @@ class Worker:
             heard.append(taken)
             self._dirty[task] = None
         if heard:
-            self._store.write(partial(_note_heard, heard))
+            self._store.write(partial(note_heard, heard))
         return bool(heard)
 
     def _listen(self, taken: Taken) -> bool:
@@ -250,7 +250,7 @@ class Worker:
     def _start(self, row: TaskRow, now: float) -> None:
         try:
             loaded = load(self._store, row, self._flows, deaths_max=self._settings.deaths_max, unseal=self._unseal)
-        except (DefinitionChanged, FlowNotFound, TaskGone) as error:
+        except (DefinitionChanged, TaskGone) as error:
             rest_aside(self._store, row, "definition_changed", error, now)
             return
         except WorldError:
@@ -365,7 +365,7 @@ class Worker:
                 continue
             if at is None and state.phase != "WAITING" and not state.phase.startswith(_RESTING_PREFIX):
                 continue
-            self._store.write(partial(_release, taken, at, now))
+            self._store.write(partial(give_back, taken, at, now))
             self._forget(taken)
             self._poked = True
 
@@ -385,8 +385,7 @@ class Worker:
     def _lost_lease(self, tasks: Sequence[int] | None) -> None:
         """The lease's thread says: these tasks, or (None) all, are no longer ours."""
         for task in list(self.taken) if tasks is None else tasks:
-            taken = self.taken.get(task)
-            if taken is not None:
+            if (taken := self.taken.get(task)) is not None:
                 taken.drive.stop_steps()
                 self._lost.append(task)
         self._woken.set()
@@ -394,17 +393,7 @@ class Worker:
     def _let_go_of_lost(self) -> None:
         """See which of the tasks that the lease's thread named are another's by now, and forget them."""
         while self._lost:
-            taken = self.taken.get(self._lost[0])
-            if taken is not None:
+            if (taken := self.taken.get(self._lost[0])) is not None:
                 self._dirty[taken.task.id] = None
                 self._listen(taken)
             self._lost.popleft()
-
-
-def _note_heard(heard: Sequence[Taken], tx: Tx) -> None:
-    for taken in heard:
-        take.heard(tx, taken.task.id, taken.token, taken.seen)
-
-
-def _release(taken: Taken, due_at: float | None, now: float, tx: Tx) -> None:
-    take.release(tx, taken.task.id, taken.token, due_at=due_at, now=now, seen=taken.seen)

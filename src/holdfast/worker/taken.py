@@ -16,7 +16,7 @@ from holdfast.core.values import Stored, encode
 from holdfast.errors import HoldfastError, LeaseLost, StateError
 from holdfast.runtime.drive import Drive
 from holdfast.store.base import Append, Appended, Store, Tx
-from holdfast.tasks import finish, rest, row
+from holdfast.tasks import finish, rest, row, take
 from holdfast.tasks.row import TaskRow
 from holdfast.worker import report
 from holdfast.worker.load import Loaded, fold_verbs, rest_aside
@@ -203,3 +203,12 @@ def _ended(
     task: int, state: str, now: float, retention_s: float, left: tuple[str, str], columns: dict[str, Any], tx: Tx
 ) -> None:
     finish.ended(tx, task, state, now, retention_s=retention_s, left=left, **columns)
+
+
+def note_heard(heard: Sequence[Taken], tx: Tx) -> None:
+    for taken in heard:
+        take.heard(tx, taken.task.id, taken.token, taken.seen)
+
+
+def give_back(taken: Taken, due_at: float | None, now: float, tx: Tx) -> None:
+    take.release(tx, taken.task.id, taken.token, due_at=due_at, now=now, seen=taken.seen)
