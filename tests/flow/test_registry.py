@@ -142,6 +142,20 @@ later = a.with_options(name="later")
 """
 
 
+def test_a_script_is_always_read_anew(folder: Path) -> None:
+    """Two versions may differ in neither size nor second, which is all that a cached copy is told by."""
+    script = folder / "versions.py"
+    line = "import holdfast as hf\nflow = hf.linear('build', hf.step(lambda: None, name='{}'))\n"
+    names = []
+    for name in ("one", "two"):
+        script.write_text(line.format(name))
+        seen = f"from holdfast.flow.registry import find; print(find({str(script) + ':flow'!r}).children[0].name)"
+        done = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True, cwd=folder)
+        names.append(done.stdout.strip())
+    assert names == ["one", "two"]
+    assert not (folder / "__pycache__").exists()
+
+
 def test_a_script_is_found_by_its_path_and_not_run_as_one(folder: Path) -> None:
     (folder / "neighbour.py").write_text("def shout() -> None: pass\n")
     script = folder / "script.py"

@@ -28,11 +28,8 @@ PLAIN = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3) | st.tuples(inner, inner),
     max_leaves=6,
 )
-FAILURES = st.recursive(
-    st.builds(Failure, st.tuples(TEXTS, TEXTS), TEXTS, st.none() | TEXTS),
-    lambda inner: st.builds(Failure, st.tuples(TEXTS), TEXTS, st.none(), st.tuples(inner)),
-    max_leaves=3,
-)
+CAUSES = st.builds(Failure, st.tuples(TEXTS, TEXTS), TEXTS, st.none() | TEXTS)
+FAILURES = CAUSES | st.builds(Failure, st.tuples(TEXTS), TEXTS, st.none(), st.tuples(CAUSES))
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "row": ROWS,
     "rows": st.lists(ROWS, max_size=3).map(tuple),
