@@ -79,11 +79,11 @@ def test_a_first_start_that_never_began_is_passed_over_by_the_undo() -> None:
 def test_a_pivot_is_not_passed_by_a_second_try_that_never_began() -> None:
     task = script(hf.linear("f", step("a", pivot=True, retry=hf.Retry(attempts=3))))
     end(task, "a", "raised", ValueError())
-    assert task.state.is_past_pivot()
+    assert task.state.pivots
     say(task, e.SuspendAsked(False, "t", 1.0))
     end(task, "a", "stopped", "suspend", began=False)
     assert task.state.phase == "SUSPENDED/forward"
-    assert not task.state.is_past_pivot()
+    assert not task.state.pivots
 
 
 # --- events that a step waits for --------------------------------------------------------------------------------

@@ -176,7 +176,7 @@ class Plan:
 
     @property
     def pred(self) -> list[list[int]]:
-        """The edges turned round; made at the first undo and kept."""
+        """The edges turned round; made when first asked for, and kept."""
         if self._pred is None:
             pred: list[list[int]] = [[] for _ in self.ids]
             for row, targets in enumerate(self.succ):

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core.failure import Failure
-from holdfast.core.plan import STEP
 from holdfast.core.state import State
 from holdfast.core.states import S_FAILED, S_REVERT_FAILED
 
@@ -84,8 +83,3 @@ def final_failure(state: State) -> Failure | None:
     if state.deadline_reached:
         return Failure(("DeadlinePassed",), "the task did not end within its flow's deadline", None, ())
     return None
-
-
-def rows_left(state: State) -> list[int]:
-    """The steps not settled yet, in the flow's order."""
-    return [row for row in range(state.static) if state.kind[row] == STEP and not state.settled[row]]

@@ -243,9 +243,6 @@ class State:
             return self.st[self.source_row(row, source)] not in (S_SKIPPED, 0)
         return True
 
-    def is_past_pivot(self) -> bool:
-        return bool(self.pivots)
-
     def outputs(self) -> dict[str, Any]:
         """Every provided name and its value; where two steps give one name, the later row's."""
         return {

@@ -123,8 +123,3 @@ def pop_reverts(state: State, slots: int) -> list[int]:
             if child < len(heap):
                 heappush(front, (heap[child], child))
     return found
-
-
-def anything_to_revert(state: State) -> bool:
-    """Whether turning back would run any revert."""
-    return any(state.began[row] and not is_trivial(state, row) for row in range(len(state.ids)))
