@@ -94,17 +94,19 @@ def test_an_abandoned_threads_place_is_filled(host: Recorder, waiting: bool) -> 
     assert lost.outcome == ("returned", "late")
 
 
-def test_an_abandoned_thread_takes_no_further_call(pool: ThreadRuntime, host: Recorder) -> None:
+def test_an_abandoned_thread_takes_no_further_call(host: Recorder) -> None:
+    pool = ThreadRuntime(name="abandoned-step")
     stuck = Stuck()
     lost = call_of(host, stuck)
     pool.start(lost)
     assert stuck.entered.wait(PATIENCE_S)
-    (thread,) = [thread for thread in threading.enumerate() if thread.name.startswith("holdfast-step")]
+    (thread,) = [thread for thread in threading.enumerate() if thread.name.startswith("abandoned-step")]
     assert pool.abandon(lost)
     stuck.free.set()
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
     assert run(pool, host, lambda: "still works") == "still works"
+    pool.close()
 
 
 def test_what_has_ended_can_not_be_abandoned(pool: ThreadRuntime, host: Recorder) -> None:
