@@ -103,7 +103,7 @@ def test_a_worker_that_leaves_stores_the_checkpoints_of_steps_that_stop(tmp_path
         with hold.working():
             assert begun.wait(PATIENCE_S)
         assert task.trace[-1] == "f/count STOPPED"
-        assert ran_on and not ran_on[0].is_alive()
+        assert [thread.is_alive() for thread in ran_on] == [False]
 
 
 def test_a_step_whose_task_another_worker_has_does_not_wait_for_its_checkpoint(bench: Bench) -> None:
