@@ -1,9 +1,9 @@
 """Every error that Holdfast raises, as one tree.
 
 The class docstring is the default message. `code` is the stable word for programs, `status` the HTTP status a
-service answers with, `retryable` whether the same call may succeed later without a change. The four branches say
-whose fault it is: yours (`UsageError`), the state's (`StateError`), another owner's (`LeaseLost`), the world's
-(`WorldError`). What a *step* did wrong is a `Failure` (core/values.py), never one of these.
+service answers with, `retryable` whether the same call may succeed later without a change. The branches say whose
+fault it is: yours (`UsageError`), the state's (`StateError`), that you may not (`AccessError`), another owner's
+(`LeaseLost`), the world's (`WorldError`). What a *step* did wrong is a `Failure` (core/values.py), never one of these.
 """
 
 from __future__ import annotations
@@ -201,6 +201,26 @@ class HoldfastClosed(StateError):
     code = "closed"
 
 
+class AccessError(HoldfastError):
+    """Who asks may not."""
+
+    code = "access"
+    status = 403
+
+
+class AuthRequired(AccessError):
+    """The service wants to know who asks: give it a token (HOLDFAST_TOKEN)."""
+
+    code = "auth.required"
+    status = 401
+
+
+class PolicyForbidden(AccessError):
+    """The policy does not let you do that."""
+
+    code = "policy.forbidden"
+
+
 class LeaseLost(HoldfastError):
     """Another worker has taken the task over: stop, and write nothing more."""
 
@@ -240,6 +260,27 @@ class StoreCorrupt(WorldError):
 
     code = "store.corrupt"
     retryable = False
+
+
+class ServiceUnreachable(WorldError):
+    """The service can't be reached, or gives no answer."""
+
+    code = "service.unreachable"
+
+
+class AnswerUnreadable(WorldError):
+    """What answers is not the service, or not one that this client understands."""
+
+    code = "service.answer"
+    status = 502
+    retryable = False
+
+
+class RateLimited(WorldError):
+    """Too many requests in too short a time: wait, then ask again."""
+
+    code = "rate"
+    status = 429
 
 
 class StepError(HoldfastError):
