@@ -114,6 +114,12 @@ class TagReused(UsageError):
     status = 422
 
 
+class TagNotSupported(UsageError):
+    """This request makes no task: send it without a tag."""
+
+    code = "tag.not_supported"
+
+
 class SettingInvalid(UsageError):
     """The setting's value can't be used."""
 
@@ -147,6 +153,13 @@ class TaskGone(StateError):
     status = 410
 
 
+class PreconditionFailed(StateError):
+    """It has changed since you looked (If-Match): look again."""
+
+    code = "precondition.failed"
+    status = 412
+
+
 class VerbRefused(StateError):
     """The task's state does not allow the verb."""
 
@@ -175,6 +188,14 @@ class AnswerRefused(VerbRefused):
     """That answer does not fit the step."""
 
     code = "task.answer_refused"
+
+
+class QuotaExceeded(StateError):
+    """The project has as many tasks that have not ended, or the resource as many that wait, as it may have."""
+
+    code = "quota"
+    status = 429
+    retryable = True
 
 
 class ClaimRefused(StateError):

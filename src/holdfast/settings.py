@@ -66,6 +66,43 @@ TABLE: Final = (
         secret=True,
     ),
     Setting("secret_key_file", str, None, "path", "a file with what secret_key would hold; read when it is needed"),
+    Setting("host", str, "127.0.0.1", "address", "where `holdfast serve` listens"),
+    Setting("port", int, 8760, "number", "the port that `holdfast serve` listens on; 0: one that is free", 0, 65_535),
+    Setting(
+        "identity", str, "none", "word",
+        "how the service knows who asks: none (loopback only), tokens, keystone-proxy or oidc",
+    ),
+    Setting("tokens_file", str, None, "path", "identity tokens: JSON, the sha256 of each token -> user, project, roles"),
+    Setting(
+        "trusted_proxies", str, "127.0.0.1,::1", "addresses",
+        "identity keystone-proxy: the peers, as addresses or networks, whose X-… headers are believed",
+    ),
+    Setting("oidc_issuer", str, None, "URL", "identity oidc: who signs the tokens, as their `iss` says"),
+    Setting("oidc_audience", str, None, "name", "identity oidc: what the tokens' `aud` must name"),
+    Setting("oidc_jwks_url", str, None, "URL", "identity oidc: where the keys are; found at the issuer if not set"),
+    Setting("oidc_user_claim", str, "sub", "name", "identity oidc: the claim that names the user"),
+    Setting(
+        "oidc_project_claim", str, "project_id", "name",
+        "identity oidc: the claim that names the project; a dot leads into an object",
+    ),
+    Setting(
+        "oidc_roles_claim", str, "roles", "name",
+        "identity oidc: the claim that lists the roles; a dot leads into an object (realm_access.roles)",
+    ),
+    Setting("policy_file", str, None, "path", "JSON, rule -> roles: what differs from the built-in policy"),
+    Setting(
+        "rate_limit", str, None, "rate", "how many requests a project may make, as 100/second; not set: as many as come"
+    ),
+    Setting("body_bytes_max", int, 2 << 20, "bytes", "how large a request's body may be", 1024, 1 << 30),
+    Setting("header_bytes_max", int, 32_768, "bytes", "how large a request's line and headers may be", 1024, 1 << 20),
+    Setting("connections_max", int, 12_000, "count", "how many connections the service keeps at once", 1, 1_000_000),
+    Setting(
+        "request_timeout_s", float, 10.0, "seconds",
+        "how long a client may take to send a request, and a connection may lie idle", 0.1, 3_600,
+    ),
+    Setting("wait_s_max", float, 60.0, "seconds", "how long a request may wait for its task (?wait=, Prefer: wait)"),
+    Setting("stop_s", float, 4.0, "seconds", "how long `holdfast serve` takes to stop at most, streams and all", 0.1),
+    Setting("access_log", str, "off", "word", "off, or on: a line for each request to the logger holdfast.access"),
 )  # fmt: skip
 
 _BY_NAME: Final = {setting.name: setting for setting in TABLE}
@@ -89,6 +126,26 @@ class Settings:
     batch_max: int
     secret_key: str | None
     secret_key_file: str | None
+    host: str
+    port: int
+    identity: str
+    tokens_file: str | None
+    trusted_proxies: str
+    oidc_issuer: str | None
+    oidc_audience: str | None
+    oidc_jwks_url: str | None
+    oidc_user_claim: str
+    oidc_project_claim: str
+    oidc_roles_claim: str
+    policy_file: str | None
+    rate_limit: str | None
+    body_bytes_max: int
+    header_bytes_max: int
+    connections_max: int
+    request_timeout_s: float
+    wait_s_max: float
+    stop_s: float
+    access_log: str
 
     __slots__ = tuple(_BY_NAME)
 
