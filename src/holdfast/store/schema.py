@@ -48,7 +48,6 @@ store_info = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),  # always 1
     Column("generation", Text, nullable=False),  # new after a restore or a promotion: makes every older token stale
     Column("created_at", Float, nullable=False),
-    Column("sequence", _Big, nullable=False, server_default=text("0")),  # the last number of the event feed
     CheckConstraint("id = 1", name="ck_store_info_one_row"),
 )
 
@@ -160,7 +159,6 @@ journal = Table(
     Column("node", Text),
     Column("data", Text),
     Column("at", Float, nullable=False),
-    Column("feed", _Big),  # numbered by the event feed's sequencer
     PrimaryKeyConstraint("task", "seq", name="pk_journal"),
     sqlite_with_rowid=False,
 )
@@ -251,3 +249,43 @@ tags = Table(
 )
 _some("ix_tags_expires", tags.c.expires_at, where="expires_at IS NOT NULL")
 _some("ix_tags_task", tags.c.task, where="task IS NOT NULL")
+
+# What has happened, for who listens: written with what it tells of, read by feed/, purged by age. No row of another
+# table is needed to show one.
+feed = Table(
+    "feed",
+    metadata,
+    Column("id", _Big, primary_key=True),  # in order of commit: SQLite has one writer at a time
+    Column("at", Float, nullable=False),
+    Column("type", Text, nullable=False),  # task.state …
+    Column("project_id", Text, nullable=False),
+    Column("task", _Big),
+    Column("subject", Text, nullable=False),  # tasks/<uuid>, <kind>/<id>
+    Column("resource", Text),  # the id of the resource that it is about
+    Column("data", Text, nullable=False),
+    sqlite_autoincrement=True,  # an id is never used twice, even after a purge
+)
+Index("ix_feed_project", feed.c.project_id, feed.c.id)
+_some("ix_feed_task", feed.c.task, feed.c.id, where="task IS NOT NULL")
+_some("ix_feed_resource", feed.c.resource, feed.c.id, where="resource IS NOT NULL")
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("project_id", Text, nullable=False),  # whose events it gets
+    Column("user_id", Text, nullable=False, server_default=text("''")),
+    Column("url", Text, nullable=False),
+    Column("secret", Text, nullable=False),  # sealed
+    Column("wants", Text, nullable=False, server_default=text("'{}'")),  # JSON: what of the feed it is for
+    Column("delivered", _Big, nullable=False, server_default=text("0")),  # feed.id up to which it has had all
+    Column("created_at", Float, nullable=False),
+    Column("failing_since", Float),
+    Column("failures", Integer, nullable=False, server_default=text("0")),  # in a row
+    Column("next_at", Float, nullable=False, server_default=text("0")),  # not before
+    Column("disabled", Text),  # why nothing is sent any more
+    Column("sender", Text),  # which process sends, and until when it alone may
+    Column("sender_until", Float, nullable=False, server_default=text("0")),
+    sqlite_with_rowid=False,
+)
+Index("ix_webhooks_project", webhooks.c.project_id, webhooks.c.id)

@@ -23,6 +23,7 @@ def some(*conditions: str) -> dict[str, Any]:
 
 
 def upgrade() -> None:
+    _feed()
     _inputs()
     _journal()
     _plans()
@@ -33,7 +34,27 @@ def upgrade() -> None:
     _tasks()
     _task_indexes()
     _tickets()
+    _webhooks()
     _workers()
+
+
+def _feed() -> None:
+    op.create_table(
+        "feed",
+        sa.Column("id", BIG, nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("type", sa.Text(), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("task", BIG, nullable=True),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("resource", sa.Text(), nullable=True),
+        sa.Column("data", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_feed_project", "feed", ["project_id", "id"], unique=False)
+    op.create_index("ix_feed_resource", "feed", ["resource", "id"], unique=False, **some("resource IS NOT NULL"))
+    op.create_index("ix_feed_task", "feed", ["task", "id"], unique=False, **some("task IS NOT NULL"))
 
 
 def _inputs() -> None:
@@ -55,7 +76,6 @@ def _journal() -> None:
         sa.Column("node", sa.Text(), nullable=True),
         sa.Column("data", sa.Text(), nullable=True),
         sa.Column("at", sa.Float(), nullable=False),
-        sa.Column("feed", BIG, nullable=True),
         sa.PrimaryKeyConstraint("task", "seq", name="pk_journal"),
         sqlite_with_rowid=False,
     )
@@ -104,7 +124,6 @@ def _store_info() -> None:
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("generation", sa.Text(), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
-        sa.Column("sequence", BIG, server_default=sa.text("0"), nullable=False),
         sa.CheckConstraint("id = 1", name="ck_store_info_one_row"),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -226,6 +245,29 @@ def _tickets() -> None:
         "ix_tickets_queue", "tickets", ["resource", "granted", "mode", "yielding", "ticket", "task"], unique=False
     )
     op.create_index("ix_tickets_task", "tickets", ["task"], unique=False)
+
+
+def _webhooks() -> None:
+    op.create_table(
+        "webhooks",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("secret", sa.Text(), nullable=False),
+        sa.Column("wants", sa.Text(), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("delivered", BIG, server_default=sa.text("0"), nullable=False),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("failing_since", sa.Float(), nullable=True),
+        sa.Column("failures", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("next_at", sa.Float(), server_default=sa.text("0"), nullable=False),
+        sa.Column("disabled", sa.Text(), nullable=True),
+        sa.Column("sender", sa.Text(), nullable=True),
+        sa.Column("sender_until", sa.Float(), server_default=sa.text("0"), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_webhooks_project", "webhooks", ["project_id", "id"], unique=False)
 
 
 def _workers() -> None:
