@@ -27,7 +27,7 @@ from holdfast.store.gate import FileGate
 from holdfast.store.statements import Statements
 from holdfast.store.transaction import Transaction
 from holdfast.store.wakeups import Wakeups
-from holdfast.store.writer import AppendMany, AppendOne, Call, Writer
+from holdfast.store.writer import AppendMany, AppendOne, Call, CallMany, Writer
 
 T = TypeVar("T")
 Connect = Callable[[str], Any]  # a path -> what behaves as a sqlite3.Connection in autocommit mode
@@ -225,6 +225,16 @@ class SqliteStore:
 
     def write(self, fn: Callable[[Tx], T]) -> T:
         return self._writer.run(Call(fn))  # type: ignore[no-any-return]
+
+    def write_all(self, fns: Sequence[Callable[[Tx], T]]) -> list[T | Exception]:
+        if len(fns) != 1:
+            return self._writer.run(CallMany(fns)) if fns else []
+        try:
+            return [self._writer.run(Call(fns[0]))]
+        except (WorldError, HoldfastClosed):
+            raise
+        except Exception as error:
+            return [error]
 
     # --- reading --------------------------------------------------------------------------------------------------
 

@@ -77,6 +77,43 @@ class Call(Entry):
         return self._fn(tx)
 
 
+class CallMany(Entry):
+    """Functions of one thread that share a commit, each in a savepoint of its own."""
+
+    __slots__ = ("_fns",)
+
+    def __init__(self, fns: Sequence[Callable[[Tx], Any]]) -> None:
+        super().__init__()
+        self._fns = fns
+
+    def run(self, tx: Transaction, points: Savepoints) -> list[Any]:
+        return [self._one(fn, tx, points) for fn in self._fns]
+
+    def _one(self, fn: Callable[[Tx], Any], tx: Transaction, points: Savepoints) -> Any:
+        touched = set(tx.tasks)
+        points.savepoint()
+        try:
+            result = fn(tx)
+        except Exception as error:
+            told = points.translate(error)
+            if isinstance(told, WorldError):
+                raise told  # noqa: B904 - translate has chained them
+            points.rollback_to()
+            points.release()
+            tx.tasks = touched
+            return told
+        points.release()
+        return result
+
+    def parts(self) -> Sequence[Entry]:
+        return [Call(fn) for fn in self._fns]
+
+    def join(self, parts: Sequence[Entry]) -> None:
+        self.result = [part.result if part.error is None else part.error for part in parts]
+        if all(isinstance(part.error, WorldError) for part in parts):
+            self.error = parts[0].error
+
+
 class AppendOne(Entry):
     __slots__ = ("_one",)
 
