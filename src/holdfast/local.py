@@ -7,7 +7,7 @@ Everything here is thin: admission and verbs are functions of a transaction (tas
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -252,9 +252,19 @@ class Holdfast:
         """What `fn` made of a transaction, now; this process's workers hear of it at once."""
         now = self.clock.time()
         answer = self.store.write(lambda tx: fn(tx, now))
+        self.poke()
+        return answer
+
+    def write_all(self, fns: Sequence[Callable[[Tx], T]]) -> list[T | Exception]:
+        """As `write` for each of them, all in one commit."""
+        answers = self.store.write_all(fns)
+        self.poke()
+        return answers
+
+    def poke(self) -> None:
+        """Let this process's workers look."""
         for worker in self._workers:
             worker.poke()
-        return answer
 
 
 def _run_and_close(worker: Worker) -> None:
