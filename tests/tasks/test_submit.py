@@ -67,7 +67,8 @@ def test_another_request_under_the_same_tag_is_refused(desk: Desk, other: dict[s
     first = desk.ask(tag="t", inputs='{"a":1}')
     with pytest.raises(TagReused) as refusal:
         desk.ask(tag="t", **other)
-    assert refusal.value.details == {"task": first.task.uuid, "first_seen": first.task.created_at}
+    details = {"tag": "t", "task": first.task.uuid, "first_seen": first.task.created_at, "request": ""}
+    assert refusal.value.details == details
     with pytest.raises(TagReused):
         desk.ask("r", tag="t", inputs='{"a":1}')
     assert count(desk) == 1

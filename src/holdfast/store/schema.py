@@ -1,9 +1,10 @@
 """The tables, in SQLAlchemy Core: the one description of the database.
 
 Theory: an append of a running task must dirty few pages. So what changes with every step is in narrow rows (`tasks`
-without its inputs, the last leaf of `journal` and `steps`), and no index covers a column that changes with every
-step (`seq`, `updated_at`, the progress). All times are seconds since the epoch (UTC), all values JSON texts of the
-codec (core/values.py). Columns have no defaults that Python would have to fill in: hot statements bypass SQLAlchemy.
+without its inputs, the last leaf of `journal`), `steps` lags behind the journal (tasks/steps.py), and no index covers
+a column that changes with every step (`seq`, `updated_at`, the progress). All times are seconds since the epoch (UTC),
+all values JSON texts of the codec (core/values.py). Columns have no defaults that Python would have to fill in: hot
+statements bypass SQLAlchemy.
 
 How an old database becomes this one: store/migrations/. A test holds the two together.
 """
@@ -57,6 +58,7 @@ tasks = Table(
     Column("id", _Big, primary_key=True),  # in order of admission; never shown outside
     Column("uuid", Text, nullable=False),  # UUIDv7: the id that the world sees
     Column("seq", _Big, nullable=False, server_default=text("0")),  # of the last journal row
+    Column("steps_seq", _Big, nullable=False, server_default=text("0")),  # of the last that the rows of `steps` tell
     Column("token", Text),  # who may append: generation.epoch.nonce; NULL: nobody
     Column("epoch", Integer, nullable=False, server_default=text("0")),
     Column("worker_id", Text),  # workers.id of who has taken it
@@ -91,10 +93,14 @@ tasks = Table(
     Column("version", Text, nullable=False, server_default=text("'1'")),
     Column("reference", Text, nullable=False),  # how the flow is found again
     Column("digest", Text),  # of the plan it began with: plans.digest
+    Column("operation", Text, nullable=False, server_default=text("''")),  # what it is called; '': as the flow
+    Column("resource_type", Text),  # the kind of the resource that it is for: server
+    Column("resource_id", Text),
     Column("tag", Text),
     Column("project_id", Text, nullable=False, server_default=text("''")),
     Column("user_id", Text, nullable=False, server_default=text("''")),
     Column("request_id", Text, nullable=False, server_default=text("''")),
+    Column("global_request_id", Text, nullable=False, server_default=text("''")),  # the caller's own
     Column("origin", Text, nullable=False, server_default=text("''")),
     Column("parent_id", _Big),
     Column("root_id", _Big),
@@ -114,7 +120,7 @@ def _some(name: str, *columns: Column[Any] | UnaryExpression[Any], unique: bool 
     return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
 
 
-_some("uq_tasks_tag", tasks.c.project_id, tasks.c.tag, unique=True, where="tag IS NOT NULL")
+_some("uq_tasks_tag", tasks.c.tag, tasks.c.project_id, unique=True, where="tag IS NOT NULL")
 _some("ix_tasks_due", tasks.c.pool, tasks.c.due_at, where="due_at IS NOT NULL")
 # Whose tickets are still to be drawn.
 _some(
@@ -134,12 +140,16 @@ _some(
 )
 _some("ix_tasks_worker", tasks.c.worker_id, tasks.c.due_at, where="worker_id IS NOT NULL")
 _some("ix_tasks_expires", tasks.c.expires_at, where="expires_at IS NOT NULL")
-_some("ix_tasks_parent", tasks.c.parent_id, where="parent_id IS NOT NULL")
-_some("ix_tasks_root", tasks.c.root_id, where="root_id IS NOT NULL")
 _some("ix_tasks_retry_of", tasks.c.retry_of, where="retry_of IS NOT NULL")
 _some("ix_tasks_rollback_of", tasks.c.rollback_of, where="rollback_of IS NOT NULL")
-Index("ix_tasks_state", tasks.c.state, tasks.c.id)
+# Lists, each in order of admission: a page costs as much behind a million tasks as behind a hundred.
 Index("ix_tasks_project", tasks.c.project_id, tasks.c.id)
+Index("ix_tasks_project_state", tasks.c.project_id, tasks.c.state, tasks.c.id)
+Index("ix_tasks_state", tasks.c.state, tasks.c.id)
+_some("ix_tasks_parent", tasks.c.parent_id, tasks.c.id, where="parent_id IS NOT NULL")
+_some("ix_tasks_request", tasks.c.request_id, tasks.c.id, where="request_id <> ''")
+_some("ix_tasks_resource", tasks.c.resource_id, tasks.c.project_id, tasks.c.id, where="resource_id IS NOT NULL")
+_some("ix_tasks_root", tasks.c.root_id, tasks.c.id, where="root_id IS NOT NULL")
 
 # Apart from `tasks`, because a row that grows with its inputs would be written whole with every step.
 inputs = Table(
@@ -187,8 +197,9 @@ plans = Table(
     Column("outline", Text, nullable=False),
 )
 
-resources = Table(
-    "resources",
+# Of each resource that was ever claimed: where its queue (`tickets`) goes on.
+queues = Table(
+    "queues",
     metadata,
     Column("resource", _Bytewise, primary_key=True),
     Column("next_ticket", _Big, nullable=False, server_default=text("1")),
@@ -244,6 +255,8 @@ tags = Table(
     Column("fingerprint", Text, nullable=False),
     Column("task", _Big),  # NULL: the task was purged; the row still answers "gone"
     Column("expires_at", Float),
+    Column("request", Text, nullable=False, server_default=text("''")),  # for people: POST /v3/servers
+    Column("first_seen_at", Float, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("project_id", "tag", name="pk_tags"),
     sqlite_with_rowid=False,
 )

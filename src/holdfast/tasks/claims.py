@@ -23,7 +23,7 @@ from sqlalchemy.sql import Select
 from holdfast.core.states import SUSPENDED_PENDING, api_state
 from holdfast.errors import UsageError
 from holdfast.store.base import Tx
-from holdfast.store.schema import resources, tasks, tickets
+from holdfast.store.schema import queues, tasks, tickets
 
 EXCLUSIVE: Final = "exclusive"
 SHARED: Final = "shared"
@@ -92,14 +92,14 @@ def is_yielding(text: str) -> bool:
 # --- statements --------------------------------------------------------------------------------------------------
 
 _t = tickets.c
-_LOCK: Final = select(resources.c.next_ticket).where(resources.c.resource == bindparam("_r")).with_for_update()
+_LOCK: Final = select(queues.c.next_ticket).where(queues.c.resource == bindparam("_r")).with_for_update()
 _DRAW: Final = (
-    update(resources)
-    .where(resources.c.resource == bindparam("_r"))
-    .values(next_ticket=resources.c.next_ticket + 1)
-    .returning(resources.c.next_ticket)
+    update(queues)
+    .where(queues.c.resource == bindparam("_r"))
+    .values(next_ticket=queues.c.next_ticket + 1)
+    .returning(queues.c.next_ticket)
 )
-_FIRST: Final = insert(resources)
+_FIRST: Final = insert(queues)
 _ADD: Final = insert(tickets)
 _OF_TASK: Final = select(tickets).where(_t.task == bindparam("_task")).order_by(_t.resource)
 _GRANT: Final = update(tickets).where(_t.task == bindparam("_task")).values(granted=true())

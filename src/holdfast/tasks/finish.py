@@ -6,14 +6,20 @@ Who asks for it: the worker's last append (`Append.then`), and verbs that end a 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import bindparam, false, func, null, select, update
 
 from holdfast.core import states
 from holdfast.store.base import Tx
 from holdfast.store.schema import steps, tasks
-from holdfast.tasks import claims
+from holdfast.tasks import claims, row
+from holdfast.tasks.row import TaskRow
+
+#: What else an end means: (tx, the task's row as it was before, the state it ends in, (effect, revert), its result as
+#: text or None, now). The row in the database is already that of the ended task, its claims are not free yet.
+Projection: TypeAlias = Callable[[Tx, TaskRow, str, "tuple[str, str]", "str | None", float], None]
 
 STEP_STATES: Final = states.STEP_STATES
 STEP_ABORTED: Final = STEP_STATES[states.S_ABORTED]
@@ -56,6 +62,16 @@ _IN_FLIGHT: Final = frozenset(
 )
 
 
+_projections: list[Projection] = []
+
+
+def join(projection: Projection) -> None:
+    """Have every end of a task in this process call `projection`, inside the transaction that ends it. What it raises
+    undoes the end. Joined twice, it is called once."""
+    if projection not in _projections:
+        _projections.append(projection)
+
+
 def ended(
     tx: Tx,
     task: int,
@@ -73,9 +89,13 @@ def ended(
     The row's state must still be the one before: an append that ends a task leaves `state` out of its projection,
     because a final state and `finished_at` come together.
     """
-    effect, revert = left or left_behind(tx, task, state)
-    values = {"_task": task, "_state": state, "_effect": effect, "_revert": revert, "_now": now}
+    before = row.read(tx, task) if _projections else None
+    left = left or left_behind(tx, task, state)
+    values = {"_task": task, "_state": state, "_effect": left[0], "_revert": left[1], "_now": now}
     tx.execute(_END, {**values, "_expires": now + retention_s, **columns})
+    if before is not None:
+        for projection in _projections:
+            projection(tx, before, state, left, columns.get("result"), now)
     claims.free(tx, task, now)
     tx.touched(task)
 

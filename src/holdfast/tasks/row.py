@@ -20,6 +20,7 @@ class TaskRow(NamedTuple):
     id: int
     uuid: str
     seq: int
+    steps_seq: int
     token: str | None
     epoch: int
     worker_id: str | None
@@ -52,10 +53,14 @@ class TaskRow(NamedTuple):
     version: str
     reference: str
     digest: str | None
+    operation: str
+    resource_type: str | None
+    resource_id: str | None
     tag: str | None
     project_id: str
     user_id: str
     request_id: str
+    global_request_id: str
     origin: str
     parent_id: int | None
     root_id: int | None

@@ -17,15 +17,20 @@ from holdfast.core.states import PENDING
 from holdfast.errors import StateError
 from holdfast.store.base import Tx
 from holdfast.store.schema import inputs, plans, tasks, tickets
-from holdfast.tasks import claims, late, row, tags
+from holdfast.tasks import claims, late, quota, row, tags
 from holdfast.tasks.claims import Claim
+from holdfast.tasks.quota import Limits
 from holdfast.tasks.row import TaskRow
 
 
 class Request(NamedTuple):
-    """What somebody asks for. `inputs` is JSON text of the codec; `claims` as `claims_of` gives them. `canonical`
-    stands for the inputs in the tag's fingerprint, where they hold secrets, whose sealed text is new each time.
-    `outline` describes the plan of `digest`; `steps` and `weight` are its totals, for progress."""
+    """What somebody asks for. `inputs` is JSON text of the codec; `claims` as `claims_of` gives them.
+
+    `operation` is what the task is called where that is not the flow's name; `resource_type` and `resource_id` are
+    what it is for. `fingerprint` is the request as a text that is equal where the request is; where it is None, it is
+    made of the flow, the inputs and the claims. `canonical` then stands for inputs that hold secrets, whose sealed text
+    is new each time. `request` names the request to people, as `POST /v3/servers`. `outline` describes the plan of
+    `digest`; `steps` and `weight` are its totals, for progress. `limits`: the quotas that hold; None: none."""
 
     flow: str
     reference: str
@@ -33,7 +38,12 @@ class Request(NamedTuple):
     version: str = "1"
     claims: tuple[Claim, ...] = ()
     yielding: bool = False
+    operation: str = ""
+    resource_type: str | None = None
+    resource_id: str | None = None
     tag: str | None = None
+    fingerprint: str | None = None
+    request: str = ""
     canonical: str | None = None
     digest: str | None = None
     outline: str | None = None
@@ -45,10 +55,12 @@ class Request(NamedTuple):
     project_id: str = "default"
     user_id: str = ""
     request_id: str = ""
+    global_request_id: str = ""
     origin: str = "library"
     parent: int | None = None
     retry_of: int | None = None
     rollback_of: int | None = None
+    limits: Limits | None = None
 
 
 class Submitted(NamedTuple):
@@ -84,21 +96,26 @@ _DRAWN: Final = update(tasks).where(tasks.c.id == bindparam("_task")).values(sta
 def submit(tx: Tx, request: Request, now: float, uuid: str) -> Submitted:
     """Make the task, or find the one that the same request made before. `uuid` is a UUIDv7 of the caller's.
 
-    Raises: TagInvalid, TagReused, TaskGone, ClaimRefused (a child's), TaskNotFound and StateError (its parent).
+    Raises: TagInvalid, TagReused, TaskGone, QuotaExceeded, ClaimRefused (a child's), TaskNotFound and StateError (its
+    parent).
     """
     asked = None
     if request.tag is not None:
         tags.check(request.tag)
-        asked = tags.fingerprint(request.flow, request.canonical or request.inputs, request.claims)
-        known = tags.find(tx, request.project_id, request.tag, asked, now)
+        asked = request.fingerprint
+        if asked is None:
+            asked = tags.fingerprint(request.flow, request.canonical or request.inputs, request.claims)
+        known = tags.find(tx, request.project_id, request.tag, asked, now, request=request.request)
         if known is not None:
             return Submitted(row.read(tx, known), replayed=True)
     root = None if request.parent is None else _root_of(tx, request.parent)
+    if request.limits is not None:
+        quota.check(tx, request.limits, request.project_id, () if root is not None else request.claims)
     if request.digest is not None and request.outline is not None:
         remember_plan(tx, request.digest, request.outline)
     task = _insert(tx, request, now, uuid, root)
     if request.tag is not None and asked is not None:
-        tags.take(tx, request.project_id, request.tag, asked, task)
+        tags.take(tx, request.project_id, request.tag, asked, task, now, request=request.request)
     if root is not None:
         late.add(tx, task, root, request.claims)
     elif request.claims and not _is_later(request, now):
@@ -167,10 +184,14 @@ def _insert(tx: Tx, request: Request, now: float, uuid: str, root: int | None) -
             "version": request.version,
             "reference": request.reference,
             "digest": request.digest,
+            "operation": request.operation,
+            "resource_type": request.resource_type,
+            "resource_id": request.resource_id,
             "tag": request.tag,
             "project_id": request.project_id,
             "user_id": request.user_id,
             "request_id": request.request_id,
+            "global_request_id": request.global_request_id,
             "origin": request.origin,
             "parent_id": request.parent,
             "root_id": root,

@@ -24,7 +24,7 @@ _KEY = (tags.c.project_id == bindparam("_project")) & (tags.c.tag == bindparam("
 _FIND: Final = select(tags).where(_KEY).with_for_update()
 _DROP: Final = delete(tags).where(_KEY)
 _ADD: Final = insert(tags)
-_NAMED: Final = select(tasks.c.uuid, tasks.c.created_at).where(tasks.c.id == bindparam("_id"))
+_NAMED: Final = select(tasks.c.uuid).where(tasks.c.id == bindparam("_id"))
 
 
 def check(tag: str) -> str:
@@ -37,11 +37,16 @@ def check(tag: str) -> str:
 def fingerprint(flow: str, inputs: str, claims: Sequence[Claim]) -> str:
     """What a request asks for, as a hash. `inputs` is JSON text, of which neither the order of keys, nor blanks, nor
     1 against 1.0 make a difference."""
-    from hashlib import sha256
     from json import loads
 
-    asked = [flow, loads(inputs), [list(claim) for claim in claims]]
-    return sha256(canonical(asked).encode("utf-8", "surrogatepass")).hexdigest()
+    return hashed([flow, loads(inputs), [list(claim) for claim in claims]])
+
+
+def hashed(data: Any) -> str:
+    """JSON data as a hash that is equal where the data is: of a request of HTTP, [method, path and query, body]."""
+    from hashlib import sha256
+
+    return sha256(canonical(data).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def canonical(data: Any) -> str:
@@ -66,10 +71,12 @@ def _code_units(key: str) -> bytes:
     return key.encode("utf-16-be", "surrogatepass")
 
 
-def find(tx: Tx, project_id: str, tag: str, asked: str, now: float) -> int | None:
-    """The id of the task that this request made before, or None: the tag is free.
+def find(tx: Tx, project_id: str, tag: str, asked: str, now: float, *, request: str = "") -> int | None:
+    """The id of the task that this request made before, or None: the tag is free. `asked` is its fingerprint,
+    `request` its name for people, as `POST /v3/servers`.
 
-    Raises: TagReused: the tag names another request. TaskGone: the task it named has been purged.
+    Raises: TagReused: the tag names another request. TaskGone: the task it named has been purged. Their details tell
+    what the tag named first: `task` (its uuid), `first_seen` (seconds), `request`.
     """
     where = {"_project": project_id, "_tag": tag}
     known = tx.execute(_FIND, where).first()
@@ -78,18 +85,23 @@ def find(tx: Tx, project_id: str, tag: str, asked: str, now: float) -> int | Non
     if known.expires_at is not None and known.expires_at <= now:
         tx.execute(_DROP, where)
         return None
+    first = {"tag": tag, "first_seen": known.first_seen_at, "request": known.request}
     if known.task is None:
-        raise TaskGone(f"the task tagged {tag} has been purged; its tag is free again later", tag=tag)
+        raise TaskGone(f"the task tagged {tag} has been purged; its tag is free again later", **first)
     if known.fingerprint != asked:
-        first = tx.execute(_NAMED, {"_id": known.task}).one()
-        raise TagReused(
-            f"tag {tag} already names another request, that of task {first.uuid}: choose another tag",
-            task=first.uuid,
-            first_seen=first.created_at,
-        )
+        named = tx.execute(_NAMED, {"_id": known.task}).scalar()
+        raise TagReused(_reused(tag, known.request, request, named), task=named, **first)
     return int(known.task)
 
 
-def take(tx: Tx, project_id: str, tag: str, asked: str, task: int) -> None:
+def _reused(tag: str, first: str, now: str, task: str) -> str:
+    if not first:
+        return f"tag {tag} already names another request, that of task {task}: choose another tag"
+    what = f"{first} with different parameters" if first == now else f"another request, {first}"
+    return f"Task-tag {tag} already names {what} (task {task}): choose another tag"
+
+
+def take(tx: Tx, project_id: str, tag: str, asked: str, task: int, now: float, *, request: str = "") -> None:
     """Let the tag, which `find` called free, name the task."""
-    tx.execute(_ADD, {"project_id": project_id, "tag": tag, "fingerprint": asked, "task": task, "expires_at": None})
+    row = {"project_id": project_id, "tag": tag, "fingerprint": asked, "task": task, "expires_at": None}
+    tx.execute(_ADD, {**row, "request": request, "first_seen_at": now})

@@ -27,7 +27,7 @@ def upgrade() -> None:
     _inputs()
     _journal()
     _plans()
-    _resources()
+    _queues()
     _steps()
     _store_info()
     _tags()
@@ -90,9 +90,9 @@ def _plans() -> None:
     )
 
 
-def _resources() -> None:
+def _queues() -> None:
     op.create_table(
-        "resources",
+        "queues",
         sa.Column("resource", BYTEWISE, nullable=False),
         sa.Column("next_ticket", BIG, server_default=sa.text("1"), nullable=False),
         sa.PrimaryKeyConstraint("resource"),
@@ -137,6 +137,8 @@ def _tags() -> None:
         sa.Column("fingerprint", sa.Text(), nullable=False),
         sa.Column("task", BIG, nullable=True),
         sa.Column("expires_at", sa.Float(), nullable=True),
+        sa.Column("request", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("first_seen_at", sa.Float(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("project_id", "tag", name="pk_tags"),
         sqlite_with_rowid=False,
     )
@@ -150,6 +152,7 @@ def _tasks() -> None:
         sa.Column("id", BIG, nullable=False),
         sa.Column("uuid", sa.Text(), nullable=False),
         sa.Column("seq", BIG, server_default=sa.text("0"), nullable=False),
+        sa.Column("steps_seq", BIG, server_default=sa.text("0"), nullable=False),
         sa.Column("token", sa.Text(), nullable=True),
         sa.Column("epoch", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("worker_id", sa.Text(), nullable=True),
@@ -182,10 +185,14 @@ def _tasks() -> None:
         sa.Column("version", sa.Text(), server_default=sa.text("'1'"), nullable=False),
         sa.Column("reference", sa.Text(), nullable=False),
         sa.Column("digest", sa.Text(), nullable=True),
+        sa.Column("operation", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("resource_type", sa.Text(), nullable=True),
+        sa.Column("resource_id", sa.Text(), nullable=True),
         sa.Column("tag", sa.Text(), nullable=True),
         sa.Column("project_id", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("user_id", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("request_id", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("global_request_id", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("origin", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("parent_id", BIG, nullable=True),
         sa.Column("root_id", BIG, nullable=True),
@@ -204,11 +211,20 @@ def _tasks() -> None:
 def _task_indexes() -> None:
     op.create_index("ix_tasks_due", "tasks", ["pool", "due_at"], unique=False, **some("due_at IS NOT NULL"))
     op.create_index("ix_tasks_expires", "tasks", ["expires_at"], unique=False, **some("expires_at IS NOT NULL"))
-    op.create_index("ix_tasks_parent", "tasks", ["parent_id"], unique=False, **some("parent_id IS NOT NULL"))
+    op.create_index("ix_tasks_parent", "tasks", ["parent_id", "id"], unique=False, **some("parent_id IS NOT NULL"))
     op.create_index("ix_tasks_project", "tasks", ["project_id", "id"], unique=False)
+    op.create_index("ix_tasks_project_state", "tasks", ["project_id", "state", "id"], unique=False)
+    op.create_index("ix_tasks_request", "tasks", ["request_id", "id"], unique=False, **some("request_id <> ''"))
+    op.create_index(
+        "ix_tasks_resource",
+        "tasks",
+        ["resource_id", "project_id", "id"],
+        unique=False,
+        **some("resource_id IS NOT NULL"),
+    )
     op.create_index("ix_tasks_retry_of", "tasks", ["retry_of"], unique=False, **some("retry_of IS NOT NULL"))
     op.create_index("ix_tasks_rollback_of", "tasks", ["rollback_of"], unique=False, **some("rollback_of IS NOT NULL"))
-    op.create_index("ix_tasks_root", "tasks", ["root_id"], unique=False, **some("root_id IS NOT NULL"))
+    op.create_index("ix_tasks_root", "tasks", ["root_id", "id"], unique=False, **some("root_id IS NOT NULL"))
     op.create_index(
         "ix_tasks_start_after",
         "tasks",
@@ -225,7 +241,7 @@ def _task_indexes() -> None:
         **some("worker_id IS NULL", "due_at IS NOT NULL"),
     )
     op.create_index("ix_tasks_worker", "tasks", ["worker_id", "due_at"], unique=False, **some("worker_id IS NOT NULL"))
-    op.create_index("uq_tasks_tag", "tasks", ["project_id", "tag"], unique=True, **some("tag IS NOT NULL"))
+    op.create_index("uq_tasks_tag", "tasks", ["tag", "project_id"], unique=True, **some("tag IS NOT NULL"))
 
 
 def _tickets() -> None:

@@ -1,0 +1,105 @@
+"""Quotas: how many tasks of a project may be unended at once, and how many may stand in the queue of one resource.
+
+Theory: a quota keeps one project from filling the house; it is no exact account. So it is looked at before the task is
+made, and cheaply: a queue is no longer than the range of its ticket numbers, and no more tasks can have come since the
+last count than there are new ids. Only where that is not enough are rows counted, by an index, and never more of them
+than the limit.
+
+Who asks for it: tasks/submit.py, where the request names limits. A library's own submit names none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import bindparam, false, func, select
+
+from holdfast.core import states
+from holdfast.errors import QuotaExceeded
+from holdfast.store.base import Tx
+from holdfast.store.schema import queues, tasks, tickets
+from holdfast.tasks.claims import Claim
+
+RETRY_AFTER_S: Final = 5
+LIVE: Final = "live_tasks"
+QUEUE: Final = "queue_length"
+_PROJECTS_MAX: Final = 10_000
+
+_UNENDED: Final = tuple(state for state in states.API_STATES if state not in states.FINAL)
+_LAST: Final = select(func.max(tasks.c.id))
+
+
+def _number_of(rows: Any) -> Any:
+    """How many rows there are, up to `_max`."""
+    return select(func.count()).select_from(rows.limit(bindparam("_max")).subquery())
+
+
+_LIVE: Final = _number_of(
+    select(tasks.c.id).where(tasks.c.project_id == bindparam("_project"), tasks.c.state.in_(_UNENDED))
+)
+_RANGE: Final = select(
+    queues.c.next_ticket
+    - select(func.min(tickets.c.ticket)).where(tickets.c.resource == bindparam("_r")).scalar_subquery()
+).where(queues.c.resource == bindparam("_r"))
+_QUEUED: Final = _number_of(
+    select(tickets.c.ticket).where(tickets.c.resource == bindparam("_r"), tickets.c.granted == false())
+)
+
+
+class Limits:
+    """The quotas of one service; make one and give it to every request. None: no limit."""
+
+    __slots__ = ("_counted", "live_max", "queue_max")
+
+    def __init__(self, *, live_max: int | None, queue_max: int | None) -> None:
+        self.live_max = live_max
+        self.queue_max = queue_max
+        self._counted: dict[str, tuple[int, int]] = {}  # project -> (its live tasks, the last id) when last counted
+
+    def live(self, tx: Tx, project_id: str) -> int:
+        """At most that many tasks of the project have not ended; exact where it matters."""
+        assert self.live_max is not None
+        last = tx.execute(_LAST).scalar() or 0
+        number, then = self._counted.get(project_id, (self.live_max, last))
+        if then <= last and number + (last - then) < self.live_max:
+            return int(number + (last - then))
+        number = int(tx.execute(_LIVE, {"_project": project_id, "_max": self.live_max}).scalar())
+        if len(self._counted) >= _PROJECTS_MAX:
+            self._counted.clear()
+        self._counted[project_id] = (number, last)
+        return number
+
+
+def check(tx: Tx, limits: Limits, project_id: str, claims: Sequence[Claim]) -> None:
+    """Refuse one task more than the project may have, or one more in the queue of a resource that it claims.
+
+    Raises: QuotaExceeded: details `quota`, `limit`, `retry_after_s`, and `resource` where it is one's queue.
+    """
+    if limits.live_max is not None and limits.live(tx, project_id) >= limits.live_max:
+        raise QuotaExceeded(
+            f"project {project_id} has {limits.live_max} tasks that have not ended, as many as it may: wait for some to"
+            " end, or cancel some",
+            quota=LIVE,
+            limit=limits.live_max,
+            retry_after_s=RETRY_AFTER_S,
+        )
+    if limits.queue_max is not None:
+        for claim in claims:
+            if queue_length(tx, claim.resource, limits.queue_max) >= limits.queue_max:
+                raise QuotaExceeded(
+                    f"{limits.queue_max} tasks wait for {claim.resource}, as many as may: wait for some to end, or"
+                    " cancel some",
+                    quota=QUEUE,
+                    limit=limits.queue_max,
+                    resource=claim.resource,
+                    retry_after_s=RETRY_AFTER_S,
+                )
+
+
+def queue_length(tx: Tx, resource: str, at_most: int) -> int:
+    """How many wait for the resource: at most that many, and exact from `at_most` on downwards where it matters."""
+    held = tx.execute(_RANGE, {"_r": resource}).scalar()
+    if held is None or held < at_most:
+        return int(held or 0)
+    return int(tx.execute(_QUEUED, {"_r": resource, "_max": at_most}).scalar())
