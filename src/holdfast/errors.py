@@ -82,6 +82,24 @@ class FlowNotFound(UsageError):
     code = "flow.not_found"
 
 
+class KindError(FlowError):
+    """The kind, or one of its operations, is not sound."""
+
+    code = "kind.invalid"
+
+
+class DocumentInvalid(UsageError):
+    """A field of the document or a parameter is wrong."""
+
+    code = "request.invalid"
+
+
+class OperationUnknown(UsageError):
+    """The kind has no such operation."""
+
+    code = "request.invalid"
+
+
 class ValueRefused(UsageError):
     """The value can't be stored exactly."""
 
@@ -158,6 +176,44 @@ class PreconditionFailed(StateError):
 
     code = "precondition.failed"
     status = 412
+
+
+class ResourceNotFound(StateError):
+    """There is no such resource."""
+
+    code = "not_found"
+    status = 404
+
+
+class KindUnknown(StateError):
+    """No kind of resource has that name."""
+
+    code = "not_found"
+    status = 404
+
+
+class ResourceImmutable(StateError):
+    """The resource's state, as its last queued task will leave it, does not allow the operation."""
+
+    code = "resource.immutable"
+
+
+class ResourceBusy(StateError):
+    """Others work on the resource or wait for it, and you asked not to wait (Prefer: fail-if-busy)."""
+
+    code = "resource.busy"
+
+
+class LifecycleChanged(StateError):
+    """When its turn came, the resource was in no state that the operation starts from: nothing was done."""
+
+    code = "lifecycle"
+
+
+class NoTask(StateError):
+    """Resources are changed by tasks only: ask for an operation."""
+
+    code = "resource.no_task"
 
 
 class VerbRefused(StateError):

@@ -302,3 +302,65 @@ webhooks = Table(
     sqlite_with_rowid=False,
 )
 Index("ix_webhooks_project", webhooks.c.project_id, webhooks.c.id)
+
+# What tasks act on. A row is written by tasks only (resources/state.py), and stays when the resource is deleted.
+resources = Table(
+    "resources",
+    metadata,
+    Column("kind", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("name", Text, nullable=False, server_default=text("''")),
+    Column("lifecycle", Text, nullable=False),  # where it stands
+    Column("planned", Text, nullable=False),  # where the last task in its queue will leave it
+    Column("status", Text, nullable=False),  # is it up
+    Column("sync_status", Text, nullable=False),  # is it as desired: IN_SYNC, SYNCING, OUT_OF_SYNC, UNKNOWN
+    Column("doubt", Text),  # drift: found not to be as applied; unknown: nobody knows
+    Column("desired", Text, nullable=False),  # JSON
+    Column("revision", _Big, nullable=False),  # of `desired`; 1 is the first
+    Column("applied", Text),
+    Column("applied_revision", _Big, nullable=False, server_default=text("0")),
+    Column("observed", Text, nullable=False, server_default=text("'{}'")),  # what drivers and probes saw
+    Column("waiting", Integer, nullable=False, server_default=text("0")),  # operations that have not ended
+    Column("applying", Integer, nullable=False, server_default=text("0")),  # of those, the ones that apply `desired`
+    Column("turns", _Big, nullable=False, server_default=text("0")),  # operations that have ended
+    Column("last_task", Text),  # the uuid of the last task that was asked for: it outlives the task
+    Column("last_failed", Text),  # JSON: uuid, task, step, error code, and what covers it
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Column("deleted_at", Float),
+    PrimaryKeyConstraint("kind", "id", name="pk_resources"),
+    CheckConstraint("applied_revision <= revision", name="ck_resources_applied"),
+    CheckConstraint("applying >= 0 AND applying <= waiting", name="ck_resources_waiting"),
+)
+_some("ix_resources_list", resources.c.kind, resources.c.project_id, resources.c.id, where="deleted_at IS NULL")
+
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("kind", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("revision", _Big, nullable=False),
+    Column("desired", Text, nullable=False),
+    Column("task", Text, nullable=False),  # the uuid of the task that brought it
+    Column("at", Float, nullable=False),
+    PrimaryKeyConstraint("kind", "id", "revision", name="pk_revisions"),
+    sqlite_with_rowid=False,
+)
+
+# What the end of a task means for its resource, as data: whoever ends it need not know the kind.
+operations = Table(
+    "operations",
+    metadata,
+    Column("task", _Big, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("revision", _Big, nullable=False),  # the one that it is to work with
+    Column("applies", Boolean, nullable=False),  # its success makes that the applied one
+    Column("ends", Text),  # where its success leaves the resource; NULL: where it was
+    Column("rules", Text, nullable=False),  # JSON: resources/state.py, Rules
+    Column("live", Boolean, nullable=False),  # the task has not ended
+    sqlite_with_rowid=False,
+)
+_some("ix_operations_live", operations.c.kind, operations.c.id, operations.c.task, where="live")

@@ -26,8 +26,11 @@ def upgrade() -> None:
     _feed()
     _inputs()
     _journal()
+    _operations()
     _plans()
     _queues()
+    _resources()
+    _revisions()
     _steps()
     _store_info()
     _tags()
@@ -81,6 +84,24 @@ def _journal() -> None:
     )
 
 
+def _operations() -> None:
+    op.create_table(
+        "operations",
+        sa.Column("task", BIG, autoincrement=False, nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("revision", BIG, nullable=False),
+        sa.Column("applies", sa.Boolean(), nullable=False),
+        sa.Column("ends", sa.Text(), nullable=True),
+        sa.Column("rules", sa.Text(), nullable=False),
+        sa.Column("live", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("task"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_operations_live", "operations", ["kind", "id", "task"], unique=False, **some("live"))
+
+
 def _plans() -> None:
     op.create_table(
         "plans",
@@ -96,6 +117,54 @@ def _queues() -> None:
         sa.Column("resource", BYTEWISE, nullable=False),
         sa.Column("next_ticket", BIG, server_default=sa.text("1"), nullable=False),
         sa.PrimaryKeyConstraint("resource"),
+        sqlite_with_rowid=False,
+    )
+
+
+def _resources() -> None:
+    op.create_table(
+        "resources",
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("lifecycle", sa.Text(), nullable=False),
+        sa.Column("planned", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("sync_status", sa.Text(), nullable=False),
+        sa.Column("doubt", sa.Text(), nullable=True),
+        sa.Column("desired", sa.Text(), nullable=False),
+        sa.Column("revision", BIG, nullable=False),
+        sa.Column("applied", sa.Text(), nullable=True),
+        sa.Column("applied_revision", BIG, server_default=sa.text("0"), nullable=False),
+        sa.Column("observed", sa.Text(), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("waiting", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("applying", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("turns", BIG, server_default=sa.text("0"), nullable=False),
+        sa.Column("last_task", sa.Text(), nullable=True),
+        sa.Column("last_failed", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("updated_at", sa.Float(), nullable=False),
+        sa.Column("deleted_at", sa.Float(), nullable=True),
+        sa.CheckConstraint("applied_revision <= revision", name="ck_resources_applied"),
+        sa.CheckConstraint("applying >= 0 AND applying <= waiting", name="ck_resources_waiting"),
+        sa.PrimaryKeyConstraint("kind", "id", name="pk_resources"),
+    )
+    op.create_index(
+        "ix_resources_list", "resources", ["kind", "project_id", "id"], unique=False, **some("deleted_at IS NULL")
+    )
+
+
+def _revisions() -> None:
+    op.create_table(
+        "revisions",
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("revision", BIG, nullable=False),
+        sa.Column("desired", sa.Text(), nullable=False),
+        sa.Column("task", sa.Text(), nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("kind", "id", "revision", name="pk_revisions"),
         sqlite_with_rowid=False,
     )
 
