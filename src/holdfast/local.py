@@ -120,6 +120,7 @@ class Holdfast:
             start_after=start_after,
             priority=priority,
             pool=_pool_of(plan, pool, self.settings.pool),
+            actor=self.actor,
         )
         found = self.write(lambda tx, now: submit.submit(tx, request, now, self.clock.uuid7()))
         return Task(self, found.task.id, found.task.uuid, replayed=found.replayed)

@@ -149,4 +149,5 @@ def _request(tx: Tx, at: TaskRow, actor: str, request_id: str) -> Request:
         user_id=actor or at.user_id,
         request_id=request_id,
         origin=at.origin,
+        actor=actor,
     )

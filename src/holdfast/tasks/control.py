@@ -30,15 +30,24 @@ from holdfast.core.failure import Failure
 from holdfast.errors import AnswerNeeded, AnswerRefused, PastPivot, VerbRefused
 from holdfast.store.base import Tx
 from holdfast.store.journal import encode
-from holdfast.tasks import anew, finish, rest, row
+from holdfast.tasks import anew, finish, rest, row, tell
 from holdfast.tasks.retention import DAY_S
 from holdfast.tasks.row import TaskRow
+from holdfast.tasks.submit import Submitted
 
 RETENTION_S: Final = 30 * DAY_S
 ACCEPTED: Final = "accepted"
 NO_OP: Final = "no-op"
 NEW_TASK: Final = "new task"
 REPLAYED: Final = "replayed"
+_VERBS: Final[dict[type, str]] = {
+    CancelAsked: "cancel",
+    AbortAsked: "abort",
+    SuspendAsked: "suspend",
+    ResumeAsked: "resume",
+    RollbackAsked: "rollback",
+    ForceFailed: "force_fail",
+}
 _SUSPENDING: Final = states.api_state(states.SUSPENDING_FORWARD)
 
 
@@ -85,6 +94,7 @@ def suspend(tx: Tx, task: int, now: float, *, actor: str, release_claims: bool =
             return Answer(at, NO_OP)
         if _phase(at) in states.RESTING:  # nothing changes for the task itself
             rest.at_rest(tx, at, now, never_began=False, release_claims=True)
+            tell.control(tx, at, "suspend", now, actor=actor, release_claims=True)
             return Answer(row.read(tx, task), ACCEPTED)
         phase = _phase(at)
     event = SuspendAsked(release_claims, actor, now)
@@ -115,7 +125,7 @@ def rollback(
     at = row.lock(tx, task)
     if states.TASK.answer(_phase(at), "rollback") == states.ANEW:
         made = anew.rollback(tx, at, now, actor=actor, uuid=uuid, request_id=request_id, force=force)
-        return Answer(at, NO_OP) if made is None else Answer(made.task, REPLAYED if made.replayed else NEW_TASK)
+        return Answer(at, NO_OP) if made is None else _anew(tx, at, made, "rollback", now, actor)
     if at.rollback_of is not None:
         raise VerbRefused(f"Cannot 'rollback' task {at.uuid}: it is a rollback itself", allowed=supported_verbs(at))
     phase = _next(at, "rollback", pivot_forbids=True)
@@ -133,7 +143,7 @@ def retry(tx: Tx, task: int, now: float, *, actor: str, uuid: str, request_id: s
     if states.TASK.answer(_phase(at), "retry") != states.ANEW:
         raise refused(at, "retry")
     made = anew.retry(tx, at, now, actor=actor, uuid=uuid, request_id=request_id)
-    return Answer(made.task, REPLAYED if made.replayed else NEW_TASK)
+    return _anew(tx, at, made, "retry", now, actor)
 
 
 def force_fail(tx: Tx, task: int, now: float, *, actor: str, reason: str, retention_s: float = RETENTION_S) -> Answer:
@@ -164,6 +174,13 @@ def supported_verbs(at: TaskRow) -> list[str]:
     if at.past_pivot or not anew.may_roll_back(at):
         verbs = [verb for verb in verbs if verb != "rollback"]
     return verbs
+
+
+def _anew(tx: Tx, at: TaskRow, made: Submitted, verb: str, now: float, actor: str) -> Answer:
+    if made.replayed:
+        return Answer(made.task, REPLAYED)
+    tell.control(tx, at, verb, now, actor=actor, new_task=made.task.uuid)
+    return Answer(made.task, NEW_TASK)
 
 
 # --- what they share ---------------------------------------------------------------------------------------------
@@ -249,11 +266,13 @@ def _go(
 ) -> Answer:
     """Append the verb's event, and make the row what the verb made of the task."""
     entry = [encode(event, ())]
+    actor: str = event.actor  # type: ignore[union-attr]
+    tell.control(tx, at, _VERBS[type(event)], now, actor=actor)
     if phase in states.FINAL:
         tx.record(at.id, entry)
         finish.cut_off(tx, at.id, now)
         columns: dict[str, Any] = {} if failure is None else {"error": _json(failure)}
-        finish.ended(tx, at.id, phase, now, retention_s=retention_s, **columns)
+        finish.ended(tx, at.id, phase, now, retention_s=retention_s, actor=actor, **columns)
         return Answer(row.read(tx, at.id), ACCEPTED)
     state, hold = states.api_state(phase), states.hold(phase)
     columns = {
@@ -272,6 +291,8 @@ def _go(
         columns["ready"] = True
     tx.record(at.id, entry, columns)
     after = row.read(tx, at.id)
+    if state != at.state:
+        tell.state(tx, at, at.state, state, now, actor=actor, reason=after.reason)
     if phase in states.RESTING:
         never_began = phase == states.SUSPENDED_PENDING
         rest.at_rest(tx, after, now, never_began=never_began, release_claims=release_claims)

@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, false, func, null, select, update
 from holdfast.core import states
 from holdfast.store.base import Tx
 from holdfast.store.schema import steps, tasks
-from holdfast.tasks import claims, row
+from holdfast.tasks import claims, row, tell
 from holdfast.tasks.row import TaskRow
 
 #: What else an end means: (tx, the task's row as it was before, the state it ends in, (effect, revert), its result as
@@ -80,22 +80,23 @@ def ended(
     *,
     retention_s: float,
     left: tuple[str, str] | None = None,
+    actor: str = tell.WORKER,
     **columns: Any,
 ) -> None:
     """End the task: set what an end sets, free its claims and grant the next. Nobody can write to it afterwards: its
     token is gone. `columns` are further ones to set (`result`, `error` …); `left` is what `left_behind` says, where
-    the caller knows it better.
+    the caller knows it better; `actor` who the event feed says it was.
 
     The row's state must still be the one before: an append that ends a task leaves `state` out of its projection,
     because a final state and `finished_at` come together.
     """
-    before = row.read(tx, task) if _projections else None
+    before = row.read(tx, task)
     left = left or left_behind(tx, task, state)
     values = {"_task": task, "_state": state, "_effect": left[0], "_revert": left[1], "_now": now}
     tx.execute(_END, {**values, "_expires": now + retention_s, **columns})
-    if before is not None:
-        for projection in _projections:
-            projection(tx, before, state, left, columns.get("result"), now)
+    tell.ended(tx, before, state, now, actor=actor, left=left, error=columns.get("error", before.error))
+    for projection in _projections:
+        projection(tx, before, state, left, columns.get("result"), now)
     claims.free(tx, task, now)
     tx.touched(task)
 

@@ -17,7 +17,7 @@ from holdfast.core.states import PENDING
 from holdfast.errors import StateError
 from holdfast.store.base import Tx
 from holdfast.store.schema import inputs, plans, tasks, tickets
-from holdfast.tasks import claims, late, quota, row, tags
+from holdfast.tasks import claims, late, quota, row, tags, tell
 from holdfast.tasks.claims import Claim
 from holdfast.tasks.quota import Limits
 from holdfast.tasks.row import TaskRow
@@ -61,6 +61,7 @@ class Request(NamedTuple):
     retry_of: int | None = None
     rollback_of: int | None = None
     limits: Limits | None = None
+    actor: str = ""  # who the event feed says it was; '': the user, or else the origin
 
 
 class Submitted(NamedTuple):
@@ -122,7 +123,9 @@ def submit(tx: Tx, request: Request, now: float, uuid: str) -> Submitted:
         claims.draw(tx, task, request.claims, yielding=request.yielding)
         claims.grant(tx, task, now)
     tx.touched(task)
-    return Submitted(row.read(tx, task), replayed=False)
+    made = row.read(tx, task)
+    tell.state(tx, made, None, PENDING, now, actor=request.actor or request.user_id or request.origin)
+    return Submitted(made, replayed=False)
 
 
 def remember_plan(tx: Tx, digest: str, outline: str) -> None:

@@ -143,7 +143,7 @@ def rest_aside(store: Store, task: TaskRow, reason: str, error: BaseException, n
     from holdfast.core.states import TASK, api_state, hold
     from holdfast.store.base import Append, Appended
     from holdfast.store.journal import encode
-    from holdfast.tasks import take
+    from holdfast.tasks import take, tell
 
     at = phase_of(task.state, task.hold)
     aborting = at == "ABORTING"
@@ -164,6 +164,7 @@ def rest_aside(store: Store, task: TaskRow, reason: str, error: BaseException, n
 
             finish.ended(tx, task.id, "ABORTED", now, retention_s=30 * 86_400.0)
         else:
+            tell.state(tx, task, task.state, api_state(phase), now, actor=tell.WORKER, reason=reason)
             take.release(tx, task.id, task.token or "", due_at=None, now=now)
 
     row = encode(event, [])

@@ -1,0 +1,129 @@
+"""Telling what happened: rows of the event feed, written in the transaction of what they tell of.
+
+Theory: an event exists exactly if its change does, so nobody has to ask whether one was lost. A row is enough to show
+the event when its task has been purged, and holds nothing that only an administrator may see (no traceback, no host).
+The order of ids is the order of commits, because one writer at a time draws them. (PostgreSQL has many: there a
+reader must stop below the oldest transaction that is still open.)
+
+Who reads the feed: feed/. What a worker tells of a task while it runs, and how often: worker/telling.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import insert
+
+from holdfast.core.states import FINAL, REVERTED, SUCCEEDED
+from holdfast.store.base import Tx
+from holdfast.store.schema import feed
+from holdfast.tasks import row
+from holdfast.tasks.row import TaskRow
+
+STATE: Final = "task.state"
+CONTROL: Final = "task.control"
+PROGRESS: Final = "task.progress"
+STEP: Final = "task.step"
+SYNC: Final = "resource.sync"
+STATUS: Final = "resource.status"
+TYPES: Final = (STATE, CONTROL, PROGRESS, STEP, SYNC, STATUS)
+
+WORKER: Final = "worker"  # the actor of what no person asked for
+
+_INSERT: Final = insert(feed)
+_WELL: Final = (SUCCEEDED, REVERTED)
+
+
+class News(NamedTuple):
+    """A row of the feed that is still to be written."""
+
+    type: str
+    project_id: str
+    task: int | None
+    subject: str
+    resource: str | None
+    data: str
+
+
+def tell(
+    tx: Tx,
+    type: str,
+    *,
+    task: TaskRow | int,
+    data: Mapping[str, Any],
+    now: float,
+    project_id: str | None = None,
+    subject: str | None = None,
+    resource: str | None = None,
+) -> None:
+    """Write one event of a task; what is about a resource says so (`subject`, as `servers/<id>`, and its id)."""
+    at = row.read(tx, task) if isinstance(task, int) else task
+    told = news(at, type, data)
+    if subject is not None:
+        told = told._replace(subject=subject, resource=resource, project_id=project_id or at.project_id)
+    write(tx, [told], now)
+
+
+def state(
+    tx: Tx, at: TaskRow, before: str | None, to: str, now: float, *, actor: str, reason: str | None = None
+) -> None:
+    """The task's state has changed, in its row too. `at`: the row, of before or after."""
+    write(tx, [state_news(at, before, to, actor, reason)], now)
+
+
+def ended(
+    tx: Tx, before: TaskRow, to: str, now: float, *, actor: str, left: tuple[str, str], error: str | None
+) -> None:
+    """The task has ended. `before`: its row as it was; `error`: the failure, as the row has it now."""
+    shown = brief(before, to) | {"effect": left[0], "revert": left[1], "error": _shown(before, to, error)}
+    data = {"from": before.state, "to": to, "actor": actor, "reason": None, "task": shown}
+    write(tx, [news(before, STATE, data)], now)
+
+
+def control(tx: Tx, at: TaskRow, verb: str, now: float, *, actor: str, **more: Any) -> None:
+    """A verb was accepted. `more`: what there is to know beside it."""
+    write(tx, [news(at, CONTROL, {"verb": verb, "actor": actor, **more, "task": brief(at, at.state)})], now)
+
+
+def state_news(at: TaskRow, before: str | None, to: str, actor: str, reason: str | None = None) -> News:
+    return news(at, STATE, {"from": before, "to": to, "actor": actor, "reason": reason, "task": brief(at, to)})
+
+
+def news(at: TaskRow, type: str, data: Mapping[str, Any]) -> News:
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+    return News(type, at.project_id, at.id, f"tasks/{at.uuid}", at.resource_id, text)
+
+
+def write(tx: Tx, told: Sequence[News], now: float) -> None:
+    """Rows of the feed, in this order."""
+    rows = [dict(zip(News._fields, each, strict=True), at=now) for each in told]
+    tx.executemany(_INSERT, rows)
+
+
+def brief(at: TaskRow, state: str) -> dict[str, Any]:
+    """The task, as every event names it."""
+    return {
+        "uuid": at.uuid,
+        "task": at.operation or at.flow,
+        "state": state,
+        "tag": at.tag,
+        "resource_type": at.resource_type,
+        "resource_id": at.resource_id,
+        "request_id": at.request_id or None,
+        "user_id": at.user_id or None,
+    }
+
+
+def is_end(type: str, data: Mapping[str, Any]) -> bool:
+    """Whether this is the last that happens to a task itself."""
+    return type == STATE and data.get("to") in FINAL
+
+
+def _shown(before: TaskRow, to: str, error: str | None) -> dict[str, Any] | None:
+    if to in _WELL:
+        return None
+    from holdfast.tasks import show  # it needs the verbs, which need this module
+
+    return show.error(before._replace(state=to, error=error))
