@@ -102,6 +102,12 @@ TABLE: Final = (
     ),
     Setting("wait_s_max", float, 60.0, "seconds", "how long a request may wait for its task (?wait=, Prefer: wait)"),
     Setting("stop_s", float, 4.0, "seconds", "how long `holdfast serve` takes to stop at most, streams and all", 0.1),
+    Setting("server_dir", str, "holdfast-servers", "path", "where the servers of the driver `process` are kept"),
+    Setting("server_boot_s", float, 30.0, "seconds", "how long a server may take to come up", 0.1, 86_400),
+    Setting("server_stop_s", float, 60.0, "seconds", "how long a server may take to shut down when asked", 0.1, 86_400),
+    Setting(
+        "server_faults", int, 0, "0 or 1", "1: a server's metadata may ask for faults, for tests and demonstrations", 0, 1
+    ),
     Setting("access_log", str, "off", "word", "off, or on: a line for each request to the logger holdfast.access"),
 )  # fmt: skip
 
@@ -145,6 +151,10 @@ class Settings:
     request_timeout_s: float
     wait_s_max: float
     stop_s: float
+    server_dir: str
+    server_boot_s: float
+    server_stop_s: float
+    server_faults: int
     access_log: str
 
     __slots__ = tuple(_BY_NAME)
