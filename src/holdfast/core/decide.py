@@ -216,6 +216,7 @@ def _failing_scope(state: State, scope: int, turned: bool, now: float, room: int
     mine = [row for row in undo.pop_reverts(state, room) if state.undo_of.get(row) == scope]
     yield from (c.Revert(row, row in state.suspects) for row in mine)
     yield from _revert_again(state, now, scope, room - len(mine))
+    yield from _reenter_reverts(state, now, scope)
 
 
 # --- back --------------------------------------------------------------------------------------------------------
@@ -234,7 +235,8 @@ def _back(state: State, now: float, slots: int) -> list[c.Command]:
     room = _undo_room(state, slots)
     found: list[c.Command] = [c.Revert(row, row in state.suspects) for row in undo.pop_reverts(state, room)]
     found.extend(_revert_again(state, now, 0, room - len(found)))
-    if found or state.running or state.wake_at:
+    found.extend(_reenter_reverts(state, now, 0))
+    if found or state.running or state.wake_at or state.parked:
         return found
     unresponsive = _unresponsive(state)
     if unresponsive:
@@ -260,7 +262,8 @@ def _undo_room(state: State, slots: int) -> int:
     """How many more reverts may run: one at a time where the flow says so, or where one of them may kill its worker."""
     if state.plan.options.undo != "serial" and not state.suspects:
         return slots
-    return min(slots, 1 - sum(state.st[row] == S_REVERTING for row in state.running))
+    waiting = sum(undo.is_waiting(state, row) for row in state.parked)
+    return min(slots, 1 - waiting - sum(state.st[row] == S_REVERTING for row in state.running))
 
 
 def _revert_again(state: State, now: float, scope: int, room: int) -> Iterator[c.Command]:
@@ -278,6 +281,14 @@ def _revert_again(state: State, now: float, scope: int, room: int) -> Iterator[c
         tried = state.revert_tries.get(row, 1)
         if retry is not None and retry.matches(state.revert_errors[row].types) and not retry.exhausted(tried):
             yield c.Schedule(row, retry.delay_s(tried), retry.jitter)
+
+
+def _reenter_reverts(state: State, now: float, scope: int) -> Iterator[c.Command]:
+    """Reverts that wait and whose time or event has come: there is always room for what has begun."""
+    for row in state.parked:
+        due = state.wake_at.get(row)
+        if due is not None and due <= now and state.undo_of.get(row) == scope and undo.is_waiting(state, row):
+            yield c.Reenter(row)
 
 
 # --- holding -----------------------------------------------------------------------------------------------------

@@ -84,12 +84,15 @@ def _parked(state: State, event: e.Parked) -> None:
     if state.deaths:
         state.deaths = 0
         state.suspects.clear()
-    state.st[row] = S_WAITING
+    deadline_at = None
+    if state.st[row] != S_REVERTING:  # a revert that waits goes on being one; its timeout is each entry's
+        state.st[row] = S_WAITING
+        deadline_at = state.deadlines.get(row)
     rows.took_event(state, row)
     state.parked[row] = event
     if event.checkpoint is not None:
         state.checkpoints[row] = event.checkpoint
-    due = [at for at in (event.until, state.deadlines.get(row)) if at is not None]
+    due = [at for at in (event.until, deadline_at) if at is not None]
     if due:
         rows.wake(state, row, min(due))
     if event.event is not None:
@@ -135,17 +138,24 @@ def _reverted(state: State, event: e.Reverted) -> None:
     state.running.pop(row, None)
     state.deaths = 0
     state.suspects.clear()
+    if row in state.parked:
+        rows.took_event(state, row)
+        rows.unpark(state, row)
     state.st[row] = S_REVERTED
     state.reverted += 1
     undo.undone(state, row)
 
 
 def _revert_failed(state: State, event: e.RevertFailed) -> None:
-    state.running.pop(event.row, None)
+    row = event.row
+    state.running.pop(row, None)
     state.deaths = 0
     state.suspects.clear()
-    state.st[event.row] = S_REVERT_FAILED
-    state.revert_errors[event.row] = event.failure
+    if row in state.parked:
+        rows.took_event(state, row)
+        rows.unpark(state, row)
+    state.st[row] = S_REVERT_FAILED
+    state.revert_errors[row] = event.failure
 
 
 # --- decisions ---------------------------------------------------------------------------------------------------
@@ -189,7 +199,8 @@ def _started(state: State, event: e.Started) -> None:
 def _reentered(state: State, event: e.Reentered) -> None:
     row = event.row
     state.wake_at.pop(row, None)
-    state.st[row] = S_RUNNING
+    if state.st[row] != S_REVERTING:
+        state.st[row] = S_RUNNING
     state.running[row] = None
     _wake_task(state)
 

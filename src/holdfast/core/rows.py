@@ -88,6 +88,7 @@ def back_to_ready(state: State, row: int) -> None:
 
 
 def back_to_heap(state: State, row: int) -> None:
+    unpark(state, row)
     state.st[row] = S_INTERRUPTED
     state.revert_tries[row] = state.revert_tries.get(row, 1) - 1
     undo.again(state, row)

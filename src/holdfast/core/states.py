@@ -262,8 +262,8 @@ STEP: Final = Machine(
         "SKIPPED": final(reset="PENDING", aborted=IGNORE, taken_over=IGNORE, **_UNASKED),
         "REVERTING": moving(
             reverted="REVERTED", revert_failed="REVERT_FAILED", held="INTERRUPTED", interrupted="INTERRUPTED",
-            died="INTERRUPTED", abandoned="ABANDONED", withdrawn="INTERRUPTED", aborted="ABORTED",
-            taken_over="INTERRUPTED", **_UNASKED,
+            died="INTERRUPTED", abandoned="ABANDONED", withdrawn="INTERRUPTED", parked=IGNORE, reentered=IGNORE,
+            aborted="ABORTED", taken_over="INTERRUPTED", **_UNASKED,
         ),
         "REVERTED": final(reset="PENDING", aborted=IGNORE, taken_over=IGNORE, **_UNASKED),
         "REVERT_FAILED": resting(

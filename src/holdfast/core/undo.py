@@ -12,7 +12,16 @@ from heapq import heappop, heappush
 
 from holdfast.core.plan import STEP
 from holdfast.core.state import State
-from holdfast.core.states import S_INTERRUPTED, S_PENDING, S_REVERT_FAILED, S_REVERTED, S_RUNNING, S_SKIPPED, S_WAITING
+from holdfast.core.states import (
+    S_INTERRUPTED,
+    S_PENDING,
+    S_REVERT_FAILED,
+    S_REVERTED,
+    S_REVERTING,
+    S_RUNNING,
+    S_SKIPPED,
+    S_WAITING,
+)
 
 
 def turn(state: State, scope: int, whole: bool) -> None:
@@ -52,7 +61,7 @@ def _rows(state: State, scope: int, whole: bool) -> list[int]:
 
 def _loosen(state: State, row: int) -> None:
     """What was waiting or held is now interrupted: its effect may have happened."""
-    if state.st[row] in (S_PENDING, S_WAITING, S_RUNNING, S_REVERT_FAILED):
+    if state.st[row] in (S_PENDING, S_WAITING, S_RUNNING, S_REVERT_FAILED) or is_waiting(state, row):
         state.st[row] = S_INTERRUPTED
     state.wake_at.pop(row, None)
     state.parked.pop(row, None)
@@ -102,6 +111,11 @@ def _lower(state: State, rows: list[int]) -> None:
             if not need[before]:
                 _may_revert(state, before, rows)
         del need[row]
+
+
+def is_waiting(state: State, row: int) -> bool:
+    """Whether it is a revert that returned `Again` or `WaitFor`."""
+    return state.st[row] == S_REVERTING and row in state.parked and row not in state.running
 
 
 def stuck_rows(state: State) -> tuple[int, ...]:

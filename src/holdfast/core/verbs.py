@@ -15,6 +15,7 @@ from holdfast.core.states import (
     S_PENDING,
     S_REVERT_FAILED,
     S_REVERTED,
+    S_REVERTING,
     S_SUCCEEDED,
     S_WAITING,
 )
@@ -57,8 +58,8 @@ def delivered(state: State, event: e.Delivered) -> None:
     state.events.setdefault(event.name, []).append(event.payload)
     for row in state.event_waits.get(event.name, ()):
         parked = state.parked.get(row)
-        waits = parked is not None and parked.event == event.name and state.st[row] == S_WAITING
-        if waits and row not in state.delivered:
+        waits = parked is not None and parked.event == event.name and state.st[row] in (S_WAITING, S_REVERTING)
+        if waits and row not in state.running and row not in state.delivered:
             rows.hand_event(state, row)
 
 

@@ -28,7 +28,7 @@ _EMPTY: Final[Mapping[str, Any]] = {}
 
 
 class Again(NamedTuple):
-    """Return it from a step to be entered again after `after_s` seconds; the step holds no thread meanwhile.
+    """Return it from a step, or a revert, to be entered again after `after_s` seconds; it holds no thread meanwhile.
     `checkpoint` is handed back as `ctx.last_checkpoint`."""
 
     after_s: float
@@ -36,7 +36,7 @@ class Again(NamedTuple):
 
 
 class WaitFor(NamedTuple):
-    """Return it from a step to be entered again once `event` is delivered, or after `timeout_s` seconds."""
+    """Return it from a step, or a revert, to be entered again once `event` is delivered, or after `timeout_s` seconds."""
 
     event: str
     timeout_s: float | None = None

@@ -21,6 +21,7 @@ from holdfast.core import events as e
 from holdfast.core.decide import decide, next_due
 from holdfast.core.machine import apply
 from holdfast.core.state import State, opened
+from holdfast.core.states import S_REVERTING
 from holdfast.errors import HoldfastError, LeaseLost, UsageError
 from holdfast.runtime.answer import answer_of
 from holdfast.runtime.base import Call
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from holdfast.runtime.choice import Runtimes
 
 Keep = Callable[[Any, str], Any]
+_STARTS = frozenset((e.Started, e.Reentered, e.RevertStarted))
 GRACE_S = 5.0  # how long a step that was asked to stop may take, where neither it nor the settings say
 
 
@@ -58,9 +60,11 @@ class Drive:
         reference: str | None = None,
         deadline_at: float | None = None,
         grace_s: float = GRACE_S,
+        desk: Any = None,
     ) -> None:
         self.state = state
         self.task_id = task_id
+        self.desk = desk  # where steps that make child tasks ask for them (flow/child.py); None: nowhere
         self._keys_of = keys_of or task_id
         self.inbox: deque[Any] = deque()
         self.facts: list[e.Event] = []
@@ -148,11 +152,9 @@ class Drive:
         self._in_start = True
         try:
             for event in decisions:
-                kind = type(event)
-                if kind is e.Started or kind is e.Reentered:
-                    self._launch(event.row, "execute")  # type: ignore[union-attr]
-                elif kind is e.RevertStarted:
-                    self._launch(event.row, "revert")  # type: ignore[union-attr]
+                if type(event) in _STARTS:
+                    row: int = event.row  # type: ignore[union-attr]
+                    self._launch(row, "revert" if self.state.st[row] == S_REVERTING else "execute")
         finally:
             self._in_start = False
 
@@ -296,7 +298,8 @@ class Drive:
     def _has_place(self, command: Any) -> bool:
         """Whether a thread or a process is free for it; else it is decided on when one is."""
         step: Any = self.state.steps[command.row]
-        wanted = step.revert_isolation if type(command) is c.Revert else step.isolation
+        undoes = type(command) is c.Revert or self.state.st[command.row] == S_REVERTING
+        wanted = step.revert_isolation if undoes else step.isolation
         if wanted == "thread" and self._runtimes.is_inline:
             return True
         return self._runtimes.places.promise(self._runtimes.name_of(wanted, getattr(command, "alone", False)))

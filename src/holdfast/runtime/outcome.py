@@ -26,10 +26,12 @@ def fact_of(call: Call, state: State, now: float, keep: Keep | None) -> e.Event 
     if call.what == "probe":
         return _probed(call, how, what, now, keep)
     if how == "returned":
-        if isinstance(what, (Again, WaitFor)):
-            error = UsageError(f"the revert of {call.step_id} can't return {type(what).__name__}: sleep in it instead")
+        if not isinstance(what, (Again, WaitFor)):
+            return e.Reverted(call.row, now)
+        try:
+            return _parked(call, what, state, now, keep)
+        except Exception as error:  # whatever is wrong with what a revert returns is the revert's failure
             return e.RevertFailed(call.row, Failure.of(error), now)
-        return e.Reverted(call.row, now)
     if how == "raised":
         return _failed(call, failure_of(what), now)
     if how == "died":
