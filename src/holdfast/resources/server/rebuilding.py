@@ -1,0 +1,96 @@
+"""The steps of `rebuild`: the old guest is held, not ended, until the new one is up, so a rebuild that fails costs the
+server nothing: the old guest goes on where it was stopped, with its memory, its process number and its disk.
+
+Theory: the new image is a slot of its own. Whatever fails before `switch` is undone by dropping that slot and letting
+the old guest go on. The old slot is kept, without its guest, until the next rebuild: a rollback asked for later starts
+the old image again.
+
+The other steps: steps.py.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import holdfast as hf
+from holdfast.resources.server.faults import strike
+from holdfast.resources.server.process import RUNNING, SHUTDOWN, SUSPENDED
+from holdfast.resources.server.steps import DRIVER_S, Before, back_up, config_of, server_of, signal_until, until_up
+
+
+@hf.step(isolation="process", timeout_s=DRIVER_S)
+def hold_old(ctx: hf.Context, resource_id: str, before: Before, desired: dict[str, Any], trips: str = "") -> None:
+    """Stop the old guest where it is: there is never more than one that runs."""
+    strike(desired, trips, "before")
+    strike(desired, trips, "block")
+    slot = server_of(resource_id, before).slot_of(before["slot"])
+    if slot.process() is not None:
+        signal_until(ctx, slot, signal.SIGSTOP, SUSPENDED)
+
+
+@hold_old.revert
+def unhold_old(ctx: hf.Context, resource_id: str, before: Before) -> None:
+    slot = server_of(resource_id, before).slot_of(before["slot"])
+    if before["power"] == RUNNING:
+        signal_until(ctx, slot, signal.SIGCONT, RUNNING)
+
+
+@hf.step(isolation="process", timeout_s=DRIVER_S, provides="slot")
+def launch_new(ctx: hf.Context, resource_id: str, before: Before, desired: dict[str, Any], trips: str = "") -> int:
+    """Make the new image beside the old one, and start it."""
+    server = server_of(resource_id, before)
+    for slot in server.slots():
+        if slot.number < before["slot"]:  # of the rebuild before: nobody can go back to that any more
+            server.drop(slot, ctx.sleep)
+    new = server.slot_of(before["slot"] + 1)
+    new.make(config_of(desired, trips))
+    new.start(ctx.idempotency_key)
+    return new.number
+
+
+@launch_new.revert(retry=hf.Retry(attempts=3, backoff_s=0.2))
+def unlaunch_new(ctx: hf.Context, resource_id: str, before: Before) -> None:
+    server = server_of(resource_id, before)
+    server.drop(server.slot_of(before["slot"] + 1), ctx.sleep)
+
+
+@launch_new.probe
+def was_launched_new(ctx: hf.Context, resource_id: str, before: Before) -> hf.Probe:
+    new = server_of(resource_id, before).slot_of(before["slot"] + 1)
+    process = new.process()
+    return hf.Done(new.number) if process is not None and process.token == ctx.idempotency_key else hf.NotDone()
+
+
+@hf.step
+def wait_new_up(ctx: hf.Context, resource_id: str, before: Before, slot: int) -> hf.Again | None:
+    """Wait until the new guest says that it is up."""
+    return until_up(ctx, server_of(resource_id, before).slot_of(slot))
+
+
+@hf.step(isolation="process", timeout_s=DRIVER_S)
+def switch(resource_id: str, before: Before, desired: dict[str, Any], slot: int, trips: str = "") -> None:
+    """From here on the new image is the server."""
+    server = server_of(resource_id, before)
+    server.use(server.slot_of(slot))
+    strike(desired, trips, "after")
+
+
+@switch.revert
+def unswitch(resource_id: str, before: Before) -> None:
+    server = server_of(resource_id, before)
+    server.use(server.slot_of(before["slot"]))
+
+
+@hf.step(isolation="process", timeout_s=DRIVER_S)
+def retire_old(ctx: hf.Context, resource_id: str, before: Before) -> None:
+    """End the old guest; its image is kept."""
+    server_of(resource_id, before).slot_of(before["slot"]).end(ctx.sleep)
+
+
+@retire_old.revert(retry=hf.Retry(attempts=3, backoff_s=0.2))
+def unretire_old(ctx: hf.Context, resource_id: str, before: Before) -> None:
+    if before["power"] != SHUTDOWN:
+        old = server_of(resource_id, before).slot_of(before["slot"])
+        old.start(ctx.idempotency_key)
+        back_up(ctx, old)
