@@ -104,6 +104,7 @@ tasks = Table(
     Column("origin", Text, nullable=False, server_default=text("''")),
     Column("parent_id", _Big),
     Column("root_id", _Big),
+    Column("child_key", _Bytewise),  # of a child: which entry of which step of its parent made it
     Column("retry_of", _Big),
     Column("rollback_of", _Big),
     Column("resting", Text),  # JSON list of the ids of the steps that need an answer
@@ -149,6 +150,7 @@ Index("ix_tasks_state", tasks.c.state, tasks.c.id)
 _some("ix_tasks_parent", tasks.c.parent_id, tasks.c.id, where="parent_id IS NOT NULL")
 _some("ix_tasks_request", tasks.c.request_id, tasks.c.id, where="request_id <> ''")
 _some("ix_tasks_resource", tasks.c.resource_id, tasks.c.project_id, tasks.c.id, where="resource_id IS NOT NULL")
+_some("uq_tasks_child_key", tasks.c.child_key, unique=True, where="child_key IS NOT NULL")
 _some("ix_tasks_root", tasks.c.root_id, tasks.c.id, where="root_id IS NOT NULL")
 
 # Apart from `tasks`, because a row that grows with its inputs would be written whole with every step.

@@ -64,6 +64,7 @@ class TaskRow(NamedTuple):
     origin: str
     parent_id: int | None
     root_id: int | None
+    child_key: str | None
     retry_of: int | None
     rollback_of: int | None
     resting: str | None

@@ -58,6 +58,7 @@ class Request(NamedTuple):
     global_request_id: str = ""
     origin: str = "library"
     parent: int | None = None
+    child_key: str | None = None  # of a child: no other task may have it
     retry_of: int | None = None
     rollback_of: int | None = None
     limits: Limits | None = None
@@ -198,6 +199,7 @@ def _insert(tx: Tx, request: Request, now: float, uuid: str, root: int | None) -
             "origin": request.origin,
             "parent_id": request.parent,
             "root_id": root,
+            "child_key": request.child_key,
             "retry_of": request.retry_of,
             "rollback_of": request.rollback_of,
         },

@@ -265,6 +265,7 @@ def _tasks() -> None:
         sa.Column("origin", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("parent_id", BIG, nullable=True),
         sa.Column("root_id", BIG, nullable=True),
+        sa.Column("child_key", BYTEWISE, nullable=True),
         sa.Column("retry_of", BIG, nullable=True),
         sa.Column("rollback_of", BIG, nullable=True),
         sa.Column("resting", sa.Text(), nullable=True),
@@ -310,6 +311,7 @@ def _task_indexes() -> None:
         **some("worker_id IS NULL", "due_at IS NOT NULL"),
     )
     op.create_index("ix_tasks_worker", "tasks", ["worker_id", "due_at"], unique=False, **some("worker_id IS NOT NULL"))
+    op.create_index("uq_tasks_child_key", "tasks", ["child_key"], unique=True, **some("child_key IS NOT NULL"))
     op.create_index("uq_tasks_tag", "tasks", ["tag", "project_id"], unique=True, **some("tag IS NOT NULL"))
 
 
