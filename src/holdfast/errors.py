@@ -157,11 +157,15 @@ class StateError(HoldfastError):
     status = 409
 
 
-class TaskNotFound(StateError):
-    """There is no such task."""
+class NotFound(StateError):
+    """There is nothing of that name."""
 
     code = "not_found"
     status = 404
+
+
+class TaskNotFound(NotFound):
+    """There is no such task."""
 
 
 class TaskGone(StateError):
@@ -178,18 +182,12 @@ class PreconditionFailed(StateError):
     status = 412
 
 
-class ResourceNotFound(StateError):
+class ResourceNotFound(NotFound):
     """There is no such resource."""
 
-    code = "not_found"
-    status = 404
 
-
-class KindUnknown(StateError):
+class KindUnknown(NotFound):
     """No kind of resource has that name."""
-
-    code = "not_found"
-    status = 404
 
 
 class ResourceImmutable(StateError):

@@ -34,7 +34,7 @@ OF_STATE: Final = {
 #: The first that fits counts.
 OF_ERROR: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (errors.UsageError, USAGE),
-    (errors.TaskNotFound, NOT_FOUND),
+    (errors.NotFound, NOT_FOUND),
     (errors.TaskGone, NOT_FOUND),
     (errors.SchemaNewer, USAGE),
     (errors.SchemaOlder, USAGE),
