@@ -102,33 +102,42 @@ class Holdfast:
         start_after: seconds since the epoch. priority: higher goes first among those that may begin.
         Raises: FlowError, FlowNotFound, MissingInput, UnknownInput, ValueRefused, TagInvalid, TagReused, TaskGone.
         """
-        plan = compile(flow)
         given = dict(inputs or {})
-        check_inputs(plan, given)
-        request = submit.Request(
-            flow=plan.name,
-            version=plan.version,
-            reference=reference_of(flow, self.flows),
-            inputs=self._inputs_text(given, self.sealer.seal),
+        check_inputs(compile(flow), given)
+        request = self.request(flow, pool=pool)._replace(
+            inputs=self.inputs_text(given),
             canonical=self._canonical(given) if tag is not None else None,
             claims=claims_of(claims),
             tag=tag,
-            digest=digest(plan),
-            outline=outline(plan),
-            steps=plan.kind.count(0),
-            weight=float(sum(plan.weight)),
             start_after=start_after,
             priority=priority,
-            pool=_pool_of(plan, pool, self.settings.pool),
             actor=self.actor,
         )
         found = self.write(lambda tx, now: submit.submit(tx, request, now, self.clock.uuid7()))
         return Task(self, found.task.id, found.task.uuid, replayed=found.replayed)
 
-    def _inputs_text(self, given: dict[str, Any], seal: Callable[[str], str]) -> str:
+    def request(self, flow: Child, *, pool: str | None = None) -> submit.Request:
+        """The request for a task of this flow, before anything is asked of it: `_replace` the rest."""
+        plan = compile(flow)
+        return submit.Request(
+            flow=plan.name,
+            version=plan.version,
+            reference=reference_of(flow, self.flows),
+            digest=digest(plan),
+            outline=outline(plan),
+            steps=plan.kind.count(0),
+            weight=float(sum(plan.weight)),
+            pool=_pool_of(plan, pool, self.settings.pool),
+        )
+
+    def inputs_text(self, given: Mapping[str, Any]) -> str:
+        """Inputs as they are stored. Raises: ValueRefused, ValueTooLarge, SecretKeyMissing."""
+        return self._inputs_text(given, self.sealer.seal)
+
+    def _inputs_text(self, given: Mapping[str, Any], seal: Callable[[str], str]) -> str:
         for name, value in given.items():
             encode(value, seal, name=f"the input {name}", bytes_max=self.settings.value_bytes_max)
-        return encode(given, seal, name="the inputs")
+        return encode(dict(given), seal, name="the inputs")
 
     def _canonical(self, given: dict[str, Any]) -> str | None:
         """The inputs for the tag's fingerprint: sealing a secret makes another text each time."""
