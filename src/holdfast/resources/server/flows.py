@@ -32,7 +32,7 @@ class Operations:
     def settings(self) -> Settings:
         return self._settings or Settings.load()
 
-    def look_before(self, resource_id: str, desired: dict[str, Any]) -> s.Before:
+    def look_before(self, resource_id: str, desired: dict[str, Any]) -> s.Found:
         """Where the servers are, and what there is of this one. It touches nothing.
 
         Raises: NotPossible: a fault is asked for where that isn't allowed.
@@ -41,10 +41,10 @@ class Operations:
         if faults_of(desired.get("metadata") or {}) and not settings.server_faults:
             raise NotPossible("metadata asks for faults, which HOLDFAST_SERVER_FAULTS=1 would allow")
         where = str(Path(settings.server_dir).absolute())
-        return s.before_of(where, resource_id)
+        return s.found_of(where, resource_id)
 
     def _flow(self, name: str, *children: Child) -> Flow:
-        first = hf.step(self.look_before, name="look_before", provides="before")
+        first = hf.step(self.look_before, name="look_before", provides="found")
         return hf.linear(name, first, *children, s.look, on_revert_failure="fail")
 
     def _up(self) -> Child:

@@ -16,81 +16,81 @@ from typing import Any
 import holdfast as hf
 from holdfast.resources.server.faults import strike
 from holdfast.resources.server.process import RUNNING, SHUTDOWN, SUSPENDED
-from holdfast.resources.server.steps import DRIVER_S, Before, back_up, config_of, server_of, signal_until, until_up
+from holdfast.resources.server.steps import DRIVER_S, Found, back_up, config_of, server_of, signal_until, until_up
 
 
 @hf.step(isolation="process", timeout_s=DRIVER_S)
-def hold_old(ctx: hf.Context, resource_id: str, before: Before, desired: dict[str, Any], trips: str = "") -> None:
+def hold_old(ctx: hf.Context, resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> None:
     """Stop the old guest where it is: there is never more than one that runs."""
     strike(desired, trips, "before")
     strike(desired, trips, "block")
-    slot = server_of(resource_id, before).slot_of(before["slot"])
+    slot = server_of(resource_id, found).slot_of(found["slot"])
     if slot.process() is not None:
         signal_until(ctx, slot, signal.SIGSTOP, SUSPENDED)
 
 
 @hold_old.revert
-def unhold_old(ctx: hf.Context, resource_id: str, before: Before) -> None:
-    slot = server_of(resource_id, before).slot_of(before["slot"])
-    if before["power"] == RUNNING:
+def unhold_old(ctx: hf.Context, resource_id: str, found: Found) -> None:
+    slot = server_of(resource_id, found).slot_of(found["slot"])
+    if found["power"] == RUNNING:
         signal_until(ctx, slot, signal.SIGCONT, RUNNING)
 
 
 @hf.step(isolation="process", timeout_s=DRIVER_S, provides="slot")
-def launch_new(ctx: hf.Context, resource_id: str, before: Before, desired: dict[str, Any], trips: str = "") -> int:
+def launch_new(ctx: hf.Context, resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> int:
     """Make the new image beside the old one, and start it."""
-    server = server_of(resource_id, before)
+    server = server_of(resource_id, found)
     for slot in server.slots():
-        if slot.number < before["slot"]:  # of the rebuild before: nobody can go back to that any more
+        if slot.number < found["slot"]:  # of the rebuild before: nobody can go back to that any more
             server.drop(slot, ctx.sleep)
-    new = server.slot_of(before["slot"] + 1)
+    new = server.slot_of(found["slot"] + 1)
     new.make(config_of(desired, trips))
     new.start(ctx.idempotency_key)
     return new.number
 
 
 @launch_new.revert(retry=hf.Retry(attempts=3, backoff_s=0.2))
-def unlaunch_new(ctx: hf.Context, resource_id: str, before: Before) -> None:
-    server = server_of(resource_id, before)
-    server.drop(server.slot_of(before["slot"] + 1), ctx.sleep)
+def unlaunch_new(ctx: hf.Context, resource_id: str, found: Found) -> None:
+    server = server_of(resource_id, found)
+    server.drop(server.slot_of(found["slot"] + 1), ctx.sleep)
 
 
 @launch_new.probe
-def was_launched_new(ctx: hf.Context, resource_id: str, before: Before) -> hf.Probe:
-    new = server_of(resource_id, before).slot_of(before["slot"] + 1)
+def was_launched_new(ctx: hf.Context, resource_id: str, found: Found) -> hf.Probe:
+    new = server_of(resource_id, found).slot_of(found["slot"] + 1)
     process = new.process()
     return hf.Done(new.number) if process is not None and process.token == ctx.idempotency_key else hf.NotDone()
 
 
 @hf.step
-def wait_new_up(ctx: hf.Context, resource_id: str, before: Before, slot: int) -> hf.Again | None:
+def wait_new_up(ctx: hf.Context, resource_id: str, found: Found, slot: int) -> hf.Again | None:
     """Wait until the new guest says that it is up."""
-    return until_up(ctx, server_of(resource_id, before).slot_of(slot))
+    return until_up(ctx, server_of(resource_id, found).slot_of(slot))
 
 
 @hf.step(isolation="process", timeout_s=DRIVER_S)
-def switch(resource_id: str, before: Before, desired: dict[str, Any], slot: int, trips: str = "") -> None:
+def switch(resource_id: str, found: Found, desired: dict[str, Any], slot: int, trips: str = "") -> None:
     """From here on the new image is the server."""
-    server = server_of(resource_id, before)
+    server = server_of(resource_id, found)
     server.use(server.slot_of(slot))
     strike(desired, trips, "after")
 
 
 @switch.revert
-def unswitch(resource_id: str, before: Before) -> None:
-    server = server_of(resource_id, before)
-    server.use(server.slot_of(before["slot"]))
+def unswitch(resource_id: str, found: Found) -> None:
+    server = server_of(resource_id, found)
+    server.use(server.slot_of(found["slot"]))
 
 
 @hf.step(isolation="process", timeout_s=DRIVER_S)
-def retire_old(ctx: hf.Context, resource_id: str, before: Before) -> None:
+def retire_old(ctx: hf.Context, resource_id: str, found: Found) -> None:
     """End the old guest; its image is kept."""
-    server_of(resource_id, before).slot_of(before["slot"]).end(ctx.sleep)
+    server_of(resource_id, found).slot_of(found["slot"]).end(ctx.sleep)
 
 
 @retire_old.revert(retry=hf.Retry(attempts=3, backoff_s=0.2))
-def unretire_old(ctx: hf.Context, resource_id: str, before: Before) -> None:
-    if before["power"] != SHUTDOWN:
-        old = server_of(resource_id, before).slot_of(before["slot"])
+def unretire_old(ctx: hf.Context, resource_id: str, found: Found) -> None:
+    if found["power"] != SHUTDOWN:
+        old = server_of(resource_id, found).slot_of(found["slot"])
         old.start(ctx.idempotency_key)
         back_up(ctx, old)

@@ -2,10 +2,10 @@
 
 Theory: whatever touches the guest runs in a process of its own, so that a driver that hangs can be killed and takes
 nobody with it. A step that may have been interrupted asks the world what became of it (its probe), by the token that
-it gave the guest. A revert puts back what `before` says, and where that can't be done it says so and fails, so that the
+it gave the guest. A revert puts back what `found` says, and where that can't be done it says so and fails, so that the
 task tells what it left behind. The waits hold no thread.
 
-Every step takes `before` from the step that comes first (flows.py): what there was when the task began, and where. So a
+Every step takes `found` from the step that comes first (flows.py): what there was when the task began, and where. So a
 task goes on with the guests it began with, whatever the settings say by then.
 
 The driver: process.py. The operations made of these: flows.py. Faults on purpose: faults.py.
@@ -27,7 +27,7 @@ LIMITS = ("memory_mib", "cpu_s", "files")
 
 
 #: What there was when the task began, and where the servers are; from `look_before` (flows.py).
-Before = dict[str, Any]
+Found = dict[str, Any]
 
 
 class NotUndone(Exception):
@@ -42,11 +42,11 @@ def config_of(desired: dict[str, Any], trips: str = "") -> dict[str, Any]:
     return {"image": desired["image"], "limits": {name: desired.get(name) for name in LIMITS}, "guest": behaves}
 
 
-def server_of(resource_id: str, before: Before) -> Server:
-    return Server(before["where"], resource_id)
+def server_of(resource_id: str, found: Found) -> Server:
+    return Server(found["where"], resource_id)
 
 
-def before_of(where: str, resource_id: str) -> Before:
+def found_of(where: str, resource_id: str) -> Found:
     """What there is before an operation begins."""
     server = Server(where, resource_id)
     if not server.exists:
@@ -76,82 +76,82 @@ def observed_of(server: Server) -> dict[str, Any]:
 
 
 @hf.step(provides="observed")
-def look(resource_id: str, before: Before) -> dict[str, Any]:
+def look(resource_id: str, found: Found) -> dict[str, Any]:
     """What the operation has led to."""
-    return observed_of(server_of(resource_id, before))
+    return observed_of(server_of(resource_id, found))
 
 
 # --- making and starting -----------------------------------------------------------------------------------------
 
 
 @hf.step(isolation="process", timeout_s=DRIVER_S)
-def make(resource_id: str, before: Before, desired: dict[str, Any], trips: str = "") -> None:
+def make(resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> None:
     """Write the first image."""
     strike(desired, trips, "before")
     strike(desired, trips, "block")
-    server = server_of(resource_id, before)
+    server = server_of(resource_id, found)
     slot = server.slot_of(1)
     slot.make(config_of(desired, trips))
     server.use(slot)
 
 
 @make.revert(retry=hf.Retry(attempts=3, backoff_s=0.2))
-def unmake(ctx: hf.Context, resource_id: str, before: Before) -> None:
-    server_of(resource_id, before).remove(ctx.sleep)
+def unmake(ctx: hf.Context, resource_id: str, found: Found) -> None:
+    server_of(resource_id, found).remove(ctx.sleep)
 
 
 @hf.step(isolation="process", timeout_s=DRIVER_S)
-def launch(ctx: hf.Context, resource_id: str, before: Before, desired: dict[str, Any], trips: str = "") -> None:
+def launch(ctx: hf.Context, resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> None:
     """Start the guest of the image in use."""
     strike(desired, trips, "before")
     strike(desired, trips, "block")
-    slot = server_of(resource_id, before).slot
+    slot = server_of(resource_id, found).slot
     slot.configure(config_of(desired, trips))
     slot.start(ctx.idempotency_key)
     strike(desired, trips, "after")
 
 
 @launch.revert(retry=hf.Retry(attempts=3, backoff_s=0.2))
-def unlaunch(ctx: hf.Context, resource_id: str, before: Before) -> None:
+def unlaunch(ctx: hf.Context, resource_id: str, found: Found) -> None:
     """End what this step started, and nothing else."""
-    server = server_of(resource_id, before)
+    server = server_of(resource_id, found)
     if server.exists and server.slot.was_started_by(ctx.forward_key):
         server.slot.end(ctx.sleep)
 
 
 @launch.probe
-def was_launched(ctx: hf.Context, resource_id: str, before: Before) -> hf.Probe:
-    slot = server_of(resource_id, before).slot
+def was_launched(ctx: hf.Context, resource_id: str, found: Found) -> hf.Probe:
+    slot = server_of(resource_id, found).slot
     process = slot.process()
     return hf.Done() if process is not None and process.token == ctx.idempotency_key else hf.NotDone()
 
 
 # A reboot starts a guest too, but to end it again would undo nothing: what the guest knew is gone.
 @hf.step(isolation="process", timeout_s=DRIVER_S)
-def relaunch(ctx: hf.Context, resource_id: str, before: Before, desired: dict[str, Any], trips: str = "") -> None:
+def relaunch(ctx: hf.Context, resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> None:
     """Start the guest again."""
-    slot = server_of(resource_id, before).slot
+    slot = server_of(resource_id, found).slot
     slot.configure(config_of(desired, trips))
     slot.start(ctx.idempotency_key)
     strike(desired, trips, "after")
 
 
 @relaunch.revert
-def unrelaunch(ctx: hf.Context, resource_id: str, before: Before) -> None:
-    slot = server_of(resource_id, before).slot
-    if slot.was_started_by(ctx.forward_key) and before["power"] != SHUTDOWN:
+def unrelaunch(ctx: hf.Context, resource_id: str, found: Found) -> None:
+    slot = server_of(resource_id, found).slot
+    if slot.was_started_by(ctx.forward_key) and found["power"] != SHUTDOWN:
         raise NotUndone("the guest has been started anew, and what it knew before is gone")
 
 
 @relaunch.probe
-def was_relaunched(ctx: hf.Context, resource_id: str, before: Before) -> hf.Probe:
-    return was_launched(ctx, resource_id, before)
+def was_relaunched(ctx: hf.Context, resource_id: str, found: Found) -> hf.Probe:
+    return was_launched(ctx, resource_id, found)
 
 
 @hf.step
-def wait_up(ctx: hf.Context, resource_id: str, before: Before) -> hf.Again | None:
+def wait_up(ctx: hf.Context, resource_id: str, found: Found) -> hf.Again | None:
     """Wait until the guest says that it is up."""
-    return until_up(ctx, server_of(resource_id, before).slot)
+    return until_up(ctx, server_of(resource_id, found).slot)
 
 
 def until_up(ctx: hf.Context, slot: Slot) -> hf.Again | None:
@@ -168,12 +168,12 @@ def until_up(ctx: hf.Context, slot: Slot) -> hf.Again | None:
 
 @hf.step(isolation="process", timeout_s=DRIVER_S)
 def power_off(
-    ctx: hf.Context, resource_id: str, before: Before, desired: dict[str, Any], type: str = "SOFT", trips: str = ""
+    ctx: hf.Context, resource_id: str, found: Found, desired: dict[str, Any], type: str = "SOFT", trips: str = ""
 ) -> None:
     """SOFT: press the guest's power button. HARD: pull the plug."""
     strike(desired, trips, "before")
     strike(desired, trips, "block")
-    slot = server_of(resource_id, before).slot
+    slot = server_of(resource_id, found).slot
     if asked(desired, trips, "hang"):
         slot.configure(config_of(desired, trips))
     if type == "HARD":
@@ -183,12 +183,12 @@ def power_off(
 
 
 @power_off.revert(retry=hf.Retry(attempts=3, backoff_s=0.2))
-def put_back_on(ctx: hf.Context, resource_id: str, before: Before) -> None:
+def put_back_on(ctx: hf.Context, resource_id: str, found: Found) -> None:
     """A button can't be unpressed: a guest that has heard it goes off, and is started again. One that has not heard it
     never went."""
-    slot = server_of(resource_id, before).slot
-    slot.configure(before["config"])
-    if before["power"] == SHUTDOWN:
+    slot = server_of(resource_id, found).slot
+    slot.configure(found["config"])
+    if found["power"] == SHUTDOWN:
         return
     while slot.is_going_down():
         ctx.sleep(LOOK_S)
@@ -206,11 +206,11 @@ def back_up(ctx: hf.Context, slot: Slot) -> None:
 
 @hf.step
 def wait_off(
-    ctx: hf.Context, resource_id: str, before: Before, desired: dict[str, Any], trips: str = ""
+    ctx: hf.Context, resource_id: str, found: Found, desired: dict[str, Any], trips: str = ""
 ) -> hf.Again | None:
     """Wait until the guest is gone. Its thread does nothing but look."""
     looks = int(ctx.last_checkpoint or 0) + 1
-    slot = server_of(resource_id, before).slot
+    slot = server_of(resource_id, found).slot
     if slot.process() is None:
         ctx.progress(1.0, "the guest is off")
         strike(desired, trips, "after")
@@ -223,38 +223,38 @@ def wait_off(
 
 
 @hf.step(isolation="process", timeout_s=DRIVER_S)
-def hold(ctx: hf.Context, resource_id: str, before: Before, desired: dict[str, Any], trips: str = "") -> None:
+def hold(ctx: hf.Context, resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> None:
     """Stop the guest where it is."""
     strike(desired, trips, "before")
     strike(desired, trips, "block")
-    signal_until(ctx, server_of(resource_id, before).slot, signal.SIGSTOP, SUSPENDED)
+    signal_until(ctx, server_of(resource_id, found).slot, signal.SIGSTOP, SUSPENDED)
     strike(desired, trips, "after")
 
 
 @hold.revert
-def unhold(ctx: hf.Context, resource_id: str, before: Before) -> None:
-    _put_back(ctx, server_of(resource_id, before).slot, before)
+def unhold(ctx: hf.Context, resource_id: str, found: Found) -> None:
+    _put_back(ctx, server_of(resource_id, found).slot, found)
 
 
 @hf.step(isolation="process", timeout_s=DRIVER_S)
-def let_go(ctx: hf.Context, resource_id: str, before: Before, desired: dict[str, Any], trips: str = "") -> None:
+def let_go(ctx: hf.Context, resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> None:
     """Let the guest go on."""
     strike(desired, trips, "before")
     strike(desired, trips, "block")
-    signal_until(ctx, server_of(resource_id, before).slot, signal.SIGCONT, RUNNING)
+    signal_until(ctx, server_of(resource_id, found).slot, signal.SIGCONT, RUNNING)
     strike(desired, trips, "after")
 
 
 @let_go.revert
-def unlet_go(ctx: hf.Context, resource_id: str, before: Before) -> None:
-    _put_back(ctx, server_of(resource_id, before).slot, before)
+def unlet_go(ctx: hf.Context, resource_id: str, found: Found) -> None:
+    _put_back(ctx, server_of(resource_id, found).slot, found)
 
 
-def _put_back(ctx: hf.Context, slot: Slot, before: dict[str, Any]) -> None:
+def _put_back(ctx: hf.Context, slot: Slot, found: Found) -> None:
     """Hold the guest, or let it go on, as it was."""
-    if before["power"] == SUSPENDED:
+    if found["power"] == SUSPENDED:
         signal_until(ctx, slot, signal.SIGSTOP, SUSPENDED)
-    elif before["power"] == RUNNING and slot.power() == SUSPENDED:
+    elif found["power"] == RUNNING and slot.power() == SUSPENDED:
         signal_until(ctx, slot, signal.SIGCONT, RUNNING)
 
 
@@ -275,44 +275,44 @@ def signal_until(ctx: hf.Context, slot: Slot, number: signal.Signals, power: str
 
 
 @hf.step(isolation="process", timeout_s=DRIVER_S)
-def set_limits(resource_id: str, before: Before, desired: dict[str, Any], trips: str = "") -> None:
+def set_limits(resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> None:
     """Give the guest its new limits, and those after it."""
     strike(desired, trips, "before")
     strike(desired, trips, "block")
-    server_of(resource_id, before).slot.limit({name: desired.get(name) for name in LIMITS})
+    server_of(resource_id, found).slot.limit({name: desired.get(name) for name in LIMITS})
     strike(desired, trips, "after")
 
 
 @set_limits.revert
-def unset_limits(resource_id: str, before: Before) -> None:
-    server_of(resource_id, before).slot.limit(before["config"]["limits"])
+def unset_limits(resource_id: str, found: Found) -> None:
+    server_of(resource_id, found).slot.limit(found["config"]["limits"])
 
 
 @hf.step(isolation="process", timeout_s=DRIVER_S)
-def configure(resource_id: str, before: Before, desired: dict[str, Any], trips: str = "") -> None:
+def configure(resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> None:
     """Hand the guest its configuration; it takes it over as it runs."""
     strike(desired, trips, "before")
     strike(desired, trips, "block")
-    server_of(resource_id, before).slot.configure(config_of(desired, trips))
+    server_of(resource_id, found).slot.configure(config_of(desired, trips))
     strike(desired, trips, "after")
 
 
 @configure.revert
-def unconfigure(resource_id: str, before: Before) -> None:
-    server_of(resource_id, before).slot.configure(before["config"])
+def unconfigure(resource_id: str, found: Found) -> None:
+    server_of(resource_id, found).slot.configure(found["config"])
 
 
 @hf.step(isolation="process", timeout_s=DRIVER_S, pivot=True, retry=hf.Retry(attempts=3, backoff_s=0.2))
-def destroy(ctx: hf.Context, resource_id: str, before: Before, desired: dict[str, Any], trips: str = "") -> None:
+def destroy(ctx: hf.Context, resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> None:
     """End the guest and remove all there is of the server."""
     strike(desired, trips, "before")
     strike(desired, trips, "block")
-    server_of(resource_id, before).remove(ctx.sleep)
+    server_of(resource_id, found).remove(ctx.sleep)
     strike(desired, trips, "after")
 
 
 @destroy.revert
-def undestroy(resource_id: str, before: Before) -> None:
-    server = server_of(resource_id, before)
-    if before["slot"] and not (server.exists and server.slot.power() == before["power"]):
+def undestroy(resource_id: str, found: Found) -> None:
+    server = server_of(resource_id, found)
+    if found["slot"] and not (server.exists and server.slot.power() == found["power"]):
         raise NotUndone("the server is gone, wholly or in part: delete it again")
