@@ -12,6 +12,7 @@ from holdfast.core.failure import Failure
 from holdfast.core.retry import Retry
 from holdfast.core.values import Secret, register
 from holdfast.errors import HoldfastError, Stopping, TaskFailed
+from holdfast.flow.child import child
 from holdfast.flow.patterns import Flow, graph, linear, map, unordered
 from holdfast.flow.step import Again, Done, NotDone, Probe, Step, Unknown, WaitFor, step
 from holdfast.run import Outcome, run, run_async
@@ -42,6 +43,7 @@ __all__ = [
     "TaskFailed",
     "Unknown",
     "WaitFor",
+    "child",
     "graph",
     "linear",
     "map",

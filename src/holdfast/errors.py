@@ -377,6 +377,18 @@ class StepUnresponsive(StepError):
     code = "step.unresponsive"
 
 
+class ChildFailed(StepError):
+    """The child task that the step made did not succeed."""
+
+    code = "step.child_failed"
+
+
+class ChildNotUndone(StepError):
+    """What the step's child task did could not be undone."""
+
+    code = "step.child_not_undone"
+
+
 class StepProcessDied(StepError):
     """The process that ran the step died."""
 

@@ -16,7 +16,7 @@ from holdfast.core.progress import Aftermath, aftermath, final_failure
 from holdfast.core.state import State
 from holdfast.core.states import FINAL, PENDING, RESTING, RUNNING, STEP_STATES, WAITING, api_state
 from holdfast.core.trace import Story
-from holdfast.errors import FlowNotFound, TaskFailed
+from holdfast.errors import FlowNotFound, TaskFailed, UsageError
 from holdfast.flow.compile import check_inputs, compile
 from holdfast.runtime.choice import Runtimes
 from holdfast.runtime.drive import Drive
@@ -189,6 +189,10 @@ def _drive(
     plan = compile(flow)
     given = dict(inputs or {})
     check_inputs(plan, given)
+    if plan.parental:
+        from holdfast.flow.child import NEEDS_DATABASE
+
+        raise UsageError(NEEDS_DATABASE.format(f"a step of {plan.name}"))
     now = clock.time()
     deadline_s = plan.options.deadline_s
     drive = Drive(

@@ -127,6 +127,7 @@ class Plan:
     """The table. All lists have one item a row unless said otherwise; treat them as constants."""
 
     __slots__ = (
+        "_parental",
         "_pred",
         "bindings",
         "digest",
@@ -170,9 +171,17 @@ class Plan:
         self.options = FlowOptions()
         self.digest: str | None = None  # of the outline; computed when a task is stored (flow/compile.py)
         self._pred: list[list[int]] | None = None
+        self._parental: bool | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def parental(self) -> bool:
+        """Whether any step makes a child task; looked for when first asked, and kept."""
+        if self._parental is None:
+            self._parental = any(getattr(step, "makes_child", False) for step in steps_of(self))
+        return self._parental
 
     @property
     def pred(self) -> list[list[int]]:

@@ -95,6 +95,7 @@ class Step:
     probe_isolation: str = "thread"
     has_revert: bool = False
     has_probe: bool = False
+    makes_child: ClassVar[bool] = False
     _rest: ClassVar[bool] = False
     _declared: ClassVar[str | None] = None
 
