@@ -66,6 +66,15 @@ TABLE: Final = (
         secret=True,
     ),
     Setting("secret_key_file", str, None, "path", "a file with what secret_key would hold; read when it is needed"),
+    Setting(
+        "url", str, None, "URL",
+        "the service that commands are given to, as http://127.0.0.1:8760; not set: they go to the database itself",
+    ),
+    Setting("token", str, None, "token", "who asks, for the commands that are given to a service", secret=True),
+    Setting(
+        "project", str, None, "name",
+        "for which project the commands ask, where the service takes that from a header (identity none)",
+    ),
     Setting("host", str, "127.0.0.1", "address", "where `holdfast serve` listens"),
     Setting("port", int, 8760, "number", "the port that `holdfast serve` listens on; 0: one that is free", 0, 65_535),
     Setting(
@@ -132,6 +141,9 @@ class Settings:
     batch_max: int
     secret_key: str | None
     secret_key_file: str | None
+    url: str | None
+    token: str | None
+    project: str | None
     host: str
     port: int
     identity: str
