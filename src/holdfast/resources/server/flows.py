@@ -9,7 +9,6 @@ The steps: steps.py, rebuilding.py. Which states they lead from and to: kind.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from holdfast.flow.patterns import Child, Flow
 from holdfast.resources.server import rebuilding as r
 from holdfast.resources.server import steps as s
 from holdfast.resources.server.faults import faults_of
-from holdfast.resources.server.process import NotPossible
+from holdfast.resources.server.process import NotPossible, Server
 from holdfast.settings import Settings
 
 
@@ -37,15 +36,30 @@ class Operations:
 
         Raises: NotPossible: a fault is asked for where that isn't allowed.
         """
-        settings = self.settings
-        if faults_of(desired.get("metadata") or {}) and not settings.server_faults:
+        if faults_of(desired.get("metadata") or {}) and not self.settings.server_faults:
             raise NotPossible("metadata asks for faults, which HOLDFAST_SERVER_FAULTS=1 would allow")
-        where = str(Path(settings.server_dir).absolute())
-        return s.found_of(where, resource_id)
+        return s.found_of(self._where(), resource_id)
+
+    def observe(self, resource_id: str) -> dict[str, Any]:
+        """What there is of a server, for a probe."""
+        return s.observed_of(self._server(resource_id))
+
+    def is_as_desired(self, resource_id: str, desired: dict[str, Any]) -> bool:
+        """Whether its image and its limits are those that are desired."""
+        config = self._server(resource_id).slot.config()
+        return all(config.get(name) == found for name, found in s.config_of(desired).items())
+
+    def _server(self, resource_id: str) -> Server:
+        return Server(self._where(), resource_id)
+
+    def _where(self) -> str:
+        return str(Path(self.settings.server_dir).absolute())
 
     def _flow(self, name: str, *children: Child) -> Flow:
-        first = hf.step(self.look_before, name="look_before", provides="found")
-        return hf.linear(name, first, *children, s.look, on_revert_failure="fail")
+        return hf.linear(name, self._first(), *children, s.look, on_revert_failure="fail")
+
+    def _first(self) -> Child:
+        return hf.step(self.look_before, name="look_before", provides="found")
 
     def _up(self) -> Child:
         return s.wait_up.with_options(timeout_s=self.settings.server_boot_s)
@@ -79,21 +93,32 @@ class Operations:
     def resume(self) -> Flow:
         return self._flow("resume", _trip(s.let_go, "resume before block after"))
 
-    def rebuild(self) -> Flow:
-        return self._flow(
-            "rebuild",
-            _trip(r.hold_old, "rebuild before block"),
-            _trip(r.launch_new, "rebuild hang"),
+    def _renewal(self, operation: str, *more: Child) -> list[Child]:
+        """The new image beside the old one, in its place once it is up."""
+        return [
+            _trip(r.hold_old, f"{operation} before block"),
+            _trip(r.launch_new, f"{operation} hang"),
             r.wait_new_up.with_options(timeout_s=self.settings.server_boot_s),
-            _trip(r.switch, "rebuild after"),
+            _trip(r.switch, f"{operation} after"),
+            *more,
             r.retire_old,
-        )
+        ]
+
+    def rebuild(self) -> Flow:
+        return self._flow("rebuild", *self._renewal("rebuild"))
 
     def resize(self) -> Flow:
         return self._flow("resize", _trip(s.set_limits, "resize before block after"))
 
     def update(self) -> Flow:
-        return self._flow("update", _trip(s.configure, "update before block after"))
+        """Whatever differs: the image with all that it takes, or the rest, which a guest takes over as it runs."""
+        first = self._first()
+        renew = hf.linear("renew", *self._renewal("update", r.power_as_before))
+        adjust = hf.linear("adjust", s.set_limits, _trip(s.configure, "update before block after"))
+        made = hf.graph("update", first, renew, adjust, s.look, on_revert_failure="fail")
+        made.link(first, renew, when=has_another_image)
+        made.link(first, adjust, when=has_the_same_image)
+        return made.link(renew, s.look).link(adjust, s.look)
 
     def delete(self) -> Flow:
         return self._flow("delete", _trip(s.destroy, "delete before block after"))
@@ -104,4 +129,9 @@ def _trip(step: Any, trips: str, **options: Any) -> Child:
     return made
 
 
-Maker = Callable[[], Flow]
+def has_another_image(found: s.Found, desired: dict[str, Any]) -> bool:
+    return bool(found["config"].get("image") != desired["image"])
+
+
+def has_the_same_image(found: s.Found, desired: dict[str, Any]) -> bool:
+    return not has_another_image(found, desired)

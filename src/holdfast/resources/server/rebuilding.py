@@ -83,6 +83,16 @@ def unswitch(resource_id: str, found: Found) -> None:
 
 
 @hf.step(isolation="process", timeout_s=DRIVER_S)
+def power_as_before(ctx: hf.Context, resource_id: str, found: Found, slot: int) -> None:
+    """Leave the new guest off, or held, if the old one was: it was started to see whether it comes up."""
+    new = server_of(resource_id, found).slot_of(slot)
+    if found["power"] == SHUTDOWN:
+        new.end(ctx.sleep)
+    elif found["power"] == SUSPENDED:
+        signal_until(ctx, new, signal.SIGSTOP, SUSPENDED)
+
+
+@hf.step(isolation="process", timeout_s=DRIVER_S)
 def retire_old(ctx: hf.Context, resource_id: str, found: Found) -> None:
     """End the old guest; its image is kept."""
     server_of(resource_id, found).slot_of(found["slot"]).end(ctx.sleep)
