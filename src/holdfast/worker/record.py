@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from holdfast.core import events as e
@@ -342,6 +343,10 @@ class Recorder:
         if state.inverse:
             return float(progress(state).fraction * state.total_weight)
         return state.done_weight + (float(state.done_extra * state.total_weight) if state.done_extra else 0.0)
+
+    def latest(self, number: int) -> list[int]:
+        """The steps that began last, the latest first."""
+        return list(islice(reversed(self._showing.ord), number))
 
     def ord_of(self, row: int) -> int:
         return self._ord[row]

@@ -20,6 +20,7 @@ from holdfast.tasks import finish, rest, row, take
 from holdfast.tasks.row import TaskRow
 from holdfast.worker import report
 from holdfast.worker.load import Loaded, fold_verbs, rest_aside
+from holdfast.worker.telling import Telling
 
 if TYPE_CHECKING:
     from holdfast.clock import Clock
@@ -34,7 +35,7 @@ class Taken:
 
     __slots__ = (
         "_batch", "_clock", "_flushed_at", "_seal", "_settings", "_store", "_unseal", "drive", "has_more", "recorder",
-        "seen", "task", "timer_at", "token",
+        "seen", "task", "telling", "timer_at", "token",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +80,7 @@ class Taken:
             grace_s=settings.grace_s,
         )
         self.recorder.said = self.drive.progress_of
+        self.telling = Telling(task, loaded.state, loaded.recorder, settings.progress_interval_s, clock.time())
         if loaded.state.running:
             self.drive.note(e.TakenOver(task.epoch, clock.time(), poisons(loaded.state)))
 
@@ -93,7 +95,8 @@ class Taken:
         if not facts and not decisions:
             return None
         self._batch = (facts, decisions)
-        return self.recorder.append(self.token, self.seen, facts, decisions, now, self._then(decisions, now))
+        append = self.recorder.append(self.token, self.seen, facts, decisions, now, self._then(decisions, now))
+        return self.telling.add(append, decisions, now)
 
     def _then(self, decisions: Sequence[e.Event], now: float) -> Callable[[Tx], None] | None:
         """What goes with the end of the task, or with its coming to rest."""
@@ -111,6 +114,8 @@ class Taken:
         assert self._batch is not None
         facts, decisions = self._batch
         self.recorder.appended(answer, facts, decisions)
+        if self.telling.tells is not None:
+            self.telling.taken(answer.accepted)
         self.seen = answer.seq
         self.drive.facts = []
         self._batch = None
@@ -148,6 +153,7 @@ class Taken:
         if isinstance(answer, Exception):
             raise answer
         self.recorder.appended(answer, facts, ())
+        self.telling.untold = True
         if answer.unseen:
             self.drive.saw(fold_verbs(self.drive.state, answer.unseen, self._unseal))
             self.recorder.forget_columns()
@@ -177,12 +183,18 @@ class Taken:
             self.recorder.forget_columns()
 
     def flush_progress(self, now: float) -> None:
-        """Write the latest progress of running steps, at most every `progress_interval_s`."""
-        if self.drive.progress_is_new and now - self._flushed_at >= self._settings.progress_interval_s:
-            self._flushed_at = now
-            self.drive.progress_is_new = False
-            said = [report.of(self.recorder, row, *told) for row, told in list(self.drive.progress_of.items())]
-            self._store.write(partial(report.write, self.task.id, self.token, self.recorder.done(), said, now))
+        """Write the latest progress of running steps, at most every `progress_interval_s`, and tell the feed."""
+        is_new = self.drive.progress_is_new and now - self._flushed_at >= self._settings.progress_interval_s
+        if not is_new and not self.telling.is_overdue(now):
+            return
+        self._flushed_at = now
+        self.drive.progress_is_new = False
+        said = [report.of(self.recorder, row, *told) for row, told in list(self.drive.progress_of.items())]
+        done = self.recorder.done()
+        tells, told = self.telling.apart(self.token, done, said, now)
+        if said or tells:
+            self._store.write(partial(_report, partial(report.write, self.task.id, self.token, done, said, now), tells))
+        told()
 
     def set_aside(self, error: Exception, now: float) -> None:
         """This task can't be driven: it rests for a person."""
@@ -193,6 +205,12 @@ class Taken:
             rest_aside(self._store, at, "poison", error, now)
         except (LeaseLost, StateError):
             pass  # it is another's, or stands where nothing more can be said of it
+
+
+def _report(writes: Callable[[Tx], None], tells: Callable[[Tx], None] | None, tx: Tx) -> None:
+    writes(tx)
+    if tells is not None:
+        tells(tx)
 
 
 def _rested(task: int, token: str, now: float, tx: Tx) -> None:

@@ -20,6 +20,8 @@ _TICKET = row_type(tuple(tickets.c.keys()))._make
 _TASKS = f"SELECT {', '.join(tasks.c.keys())} FROM tasks ORDER BY id"
 _TICKETS = f"SELECT {', '.join(tickets.c.keys())} FROM tickets ORDER BY resource, ticket"
 _JOURNAL = "SELECT seq, kind, node, data, at FROM journal WHERE task = ? AND seq > ? ORDER BY seq"
+_FEED = "SELECT id, type, task, data FROM feed WHERE id > ? ORDER BY id"
+_NEWEST = "SELECT max(id) FROM feed"
 _WORKERS = "SELECT id, heartbeat_at, dead FROM workers"
 
 
@@ -71,6 +73,13 @@ class Watch:
 
     def journal(self, task: int, after: int) -> list[JournalRow]:
         return [JournalRow._make(row) for row in self._cursor.execute(_JOURNAL, (task, after)).fetchall()]
+
+    def feed(self, after: int) -> list[tuple[int, str, int, str]]:
+        """What was told since: id, type, task, data."""
+        return self._cursor.execute(_FEED, (after,)).fetchall()
+
+    def feed_newest(self) -> int:
+        return self._cursor.execute(_NEWEST).fetchone()[0] or 0
 
     def _read(self, row: TaskRow) -> list[tuple[JournalRow, e.Event]]:
         shadow = self.shadows.get(row.id)

@@ -22,6 +22,7 @@ from holdfast.testing.simulation.checks import CHECKERS, Acknowledged, Checker
 from holdfast.testing.simulation.client import Client
 from holdfast.testing.simulation.disk import Disk, Line
 from holdfast.testing.simulation.flows import make_flow
+from holdfast.testing.simulation.news import News
 from holdfast.testing.simulation.process import Process
 from holdfast.testing.simulation.shadow import Commit, Shadow, Violation
 from holdfast.testing.simulation.watch import Watch
@@ -70,7 +71,7 @@ class World:
         self.witness = Witness(self)
         self.acknowledged = Acknowledged(self)
         self.checkers: list[Checker] = [kind(self) for kind in CHECKERS if kind is not Acknowledged]
-        self.checkers += [self.acknowledged, self.witness]
+        self.checkers += [self.acknowledged, self.witness, News(self)]
         self.client = Client(self)
         self.processes = [Process(self, number) for number in range(1, chance.choice((2, 3, 3, 4)))]
         disk.watch = self.watch.committed
