@@ -20,18 +20,23 @@ from holdfast.flow.compile import check_inputs, compile
 from holdfast.flow.outline import digest, outline
 from holdfast.flow.registry import reference_of
 from holdfast.handle import Task
+from holdfast.resources import project, state
+from holdfast.resources.handle import Resource
 from holdfast.runtime.base import refuse_while_loading
 from holdfast.seal import Sealer
 from holdfast.settings import Settings
 from holdfast.store import open_store, sqlite_path
 from holdfast.store.base import Tx
-from holdfast.tasks import query, retention, submit
+from holdfast.tasks import finish, query, retention, submit
 from holdfast.tasks.claims import claims_of
+from holdfast.tasks.submit import Request
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from holdfast.flow.patterns import Child, Flow
+    from holdfast.resources.kind import Kind
+    from holdfast.resources.registry import Kinds
     from holdfast.worker.loop import Worker
 
 T = TypeVar("T")
@@ -41,6 +46,7 @@ def open(
     url: str | None = None,
     *,
     flows: Iterable[Flow] | Callable[[], Iterable[Flow]] = (),
+    kinds: Kinds | Iterable[Kind] = (),
     clock: Clock | None = None,
     create: bool = True,
     **settings: Any,
@@ -48,12 +54,16 @@ def open(
     """Open a database of tasks, and make it if there is none: `sqlite:///tasks.db`, `sqlite:///:memory:`.
 
     flows: those that can't be found by import, because functions make them; a restart must give them again, under
-    the same names and versions. Settings are those of docs/reference/settings.md.
-    Raises: DatabaseUrlInvalid, SchemaOlder, SchemaNewer, StoreUnwritable, StoreBusy, StoreCorrupt, SettingInvalid.
+    the same names and versions. kinds: of the resources that tasks act on. Settings are those of
+    docs/reference/settings.md.
+    Raises: KindError, DatabaseUrlInvalid, SchemaOlder, SchemaNewer, StoreUnwritable, StoreBusy, StoreCorrupt,
+    SettingInvalid.
     """
     refuse_while_loading()
     known = Settings.load(**settings)
-    return Holdfast(url or known.database, flows=flows, clock=clock or Clock(), settings=known, create=create)
+    return Holdfast(
+        url or known.database, flows=flows, kinds=kinds, clock=clock or Clock(), settings=known, create=create
+    )
 
 
 class Holdfast:
@@ -64,6 +74,7 @@ class Holdfast:
         url: str,
         *,
         flows: Iterable[Flow] | Callable[[], Iterable[Flow]],
+        kinds: Kinds | Iterable[Kind] = (),
         clock: Clock,
         settings: Settings,
         create: bool = True,
@@ -71,7 +82,8 @@ class Holdfast:
         self.url = url
         self.settings = settings
         self.actor = "library"
-        self.flows: tuple[Flow, ...] = tuple(flows() if callable(flows) else flows)
+        self.kinds = _opened(kinds)
+        self.flows: tuple[Flow, ...] = (*(flows() if callable(flows) else flows), *self.kinds.flows)
         self.clock = clock
         self.sealer = Sealer(settings.read_keys)
         self._workers: list[Worker] = []
@@ -81,6 +93,8 @@ class Holdfast:
             url, busy_timeout_s=settings.busy_timeout_s, batch_max=settings.batch_max, look_s=settings.poll_s,
             create=create,
         )  # fmt: skip
+        self.kinds.world.open(self)
+        finish.join(project.project)
 
     # --- asking for work ------------------------------------------------------------------------------------------
 
@@ -116,10 +130,10 @@ class Holdfast:
         found = self.write(lambda tx, now: submit.submit(tx, request, now, self.clock.uuid7()))
         return Task(self, found.task.id, found.task.uuid, replayed=found.replayed)
 
-    def request(self, flow: Child, *, pool: str | None = None) -> submit.Request:
+    def request(self, flow: Child, *, pool: str | None = None) -> Request:
         """The request for a task of this flow, before anything is asked of it: `_replace` the rest."""
         plan = compile(flow)
-        return submit.Request(
+        return Request(
             flow=plan.name,
             version=plan.version,
             reference=reference_of(flow, self.flows),
@@ -149,6 +163,58 @@ class Holdfast:
 
         text = self._inputs_text(given, mark)
         return text if sealed else None
+
+    # --- resources ------------------------------------------------------------------------------------------------
+
+    def operate(
+        self,
+        kind: str,
+        operation: str,
+        id: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        *,
+        desired: Mapping[str, Any] | None = None,
+        tag: str | None = None,
+        if_match: int | None = None,
+        fail_if_busy: bool = False,
+        claims: Iterable[str | tuple[str, str]] = (),
+        start_after: float | None = None,
+        priority: int = 0,
+        project_id: str = "default",
+    ) -> Task:
+        """Ask for an operation on a resource: it is accepted, and queues. `hold.operate("server", "create",
+        desired={…})` makes a resource, whose id is `task.view()["resource_id"]` unless `id` was given.
+
+        desired: the whole document, for an operation that takes one. if_match: the revision you have seen.
+        fail_if_busy: refuse rather than queue. Raises: what resources/operate.py says.
+        """
+        from holdfast.resources.operate import Asked, operate
+
+        asked = Asked(
+            kind, operation, id, dict(params or {}), None if desired is None else dict(desired), if_match, tag,
+            project_id=project_id, start_after=start_after, priority=priority, claims=tuple(claims),
+            fail_if_busy=fail_if_busy, pool=self.settings.pool,
+        )  # fmt: skip
+        found = self.write(lambda tx, now: operate(tx, self.kinds, asked, now, self.clock.uuid7()))
+        return Task(self, found.task.id, found.task.uuid, replayed=found.replayed)
+
+    def resource(self, kind: str, id: str) -> Resource[Task]:
+        """A resource, even one that is no more. Raises: ResourceNotFound."""
+        self.store.read(lambda tx: state.read(tx, kind, id, deleted=True))
+        return Resource(self, kind, id)
+
+    def resources(self, kind: str | None = None, *, limit: int = state.LIMIT, **filters: Any) -> list[Resource[Task]]:
+        """Resources that are there, by id: `status=`, `name=` and the others of resources/state.py's `page`."""
+        found = self.store.read(lambda tx: state.page(tx, kind, limit=limit, **filters))
+        return [Resource(self, row.kind, row.id) for row in found]
+
+    def watch_drift(self, *, rounds: int = 0) -> list[Task]:
+        """Have somebody look from time to time (`sync_interval_s`) whether resources are still as applied: a task for
+        each kind that has a probe; the same ones if asked again. rounds: end after so many; 0: never."""
+        from holdfast.resources import sync
+
+        made = self.write(lambda tx, now: sync.begin(tx, self.kinds, now, self.clock.uuid7, rounds=rounds))
+        return [Task(self, row.id, row.uuid) for row in made]
 
     # --- finding --------------------------------------------------------------------------------------------------
 
@@ -282,6 +348,13 @@ def _run_and_close(worker: Worker) -> None:
         worker.run()
     finally:
         worker.close()
+
+
+def _opened(kinds: Kinds | Iterable[Kind]) -> Kinds:
+    """The kinds with their flows, for one database."""
+    from holdfast.resources.registry import Kinds, World
+
+    return (kinds if isinstance(kinds, Kinds) else Kinds(kinds)).open(World())
 
 
 def _pool_of(plan: Plan, given: str | None, default: str) -> str:

@@ -111,6 +111,10 @@ TABLE: Final = (
     ),
     Setting("wait_s_max", float, 60.0, "seconds", "how long a request may wait for its task (?wait=, Prefer: wait)"),
     Setting("stop_s", float, 4.0, "seconds", "how long `holdfast serve` takes to stop at most, streams and all", 0.1),
+    Setting(
+        "sync_interval_s", float, 60.0, "seconds",
+        "how often resources are looked at whether they still are as applied", 0.01, 86_400 * 30,
+    ),
     Setting("server_dir", str, "holdfast-servers", "path", "where the servers of the driver `process` are kept"),
     Setting("server_boot_s", float, 30.0, "seconds", "how long a server may take to come up", 0.1, 86_400),
     Setting("server_stop_s", float, 60.0, "seconds", "how long a server may take to shut down when asked", 0.1, 86_400),
@@ -163,6 +167,7 @@ class Settings:
     request_timeout_s: float
     wait_s_max: float
     stop_s: float
+    sync_interval_s: float
     server_dir: str
     server_boot_s: float
     server_stop_s: float

@@ -1,0 +1,315 @@
+"""Admission of an operation on a resource: one transaction, in which it is accepted whole or leaves no trace.
+
+Theory: the tag comes first, because a repeated request is answered with its task whatever has become of the resource.
+Then the resource's row is locked, and its *planned* state decides: that is where the last task in its queue will leave
+it, so a request is judged as if all before it had succeeded. When its turn comes the task looks again (steps.py).
+Nothing here depends on the length of the queue.
+
+What the end of the task does: project.py. How it queues: tasks/claims.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import bindparam, insert, select
+
+from holdfast.core.values import encode
+from holdfast.errors import DocumentInvalid, KindError, PreconditionFailed, ResourceBusy, ResourceImmutable
+from holdfast.resources import state
+from holdfast.resources.kind import Change, Kind, Operation
+from holdfast.resources.registry import Kinds
+from holdfast.resources.rules import Rules, derived
+from holdfast.resources.state import ResourceRow
+from holdfast.store.base import Tx
+from holdfast.store.schema import operations, tasks
+from holdfast.tasks import row, tags
+from holdfast.tasks.claims import EXCLUSIVE, claims_of
+from holdfast.tasks.quota import Limits
+from holdfast.tasks.row import TaskRow
+from holdfast.tasks.submit import Request, submit
+
+
+class Asked(NamedTuple):
+    """A request. `resource_id` of a `create` may be chosen by the asker; None: a new one. `desired`: the document, whole.
+    `if_match`: the revision that the asker has seen. `fingerprint`, `request`: of the tag, as tasks/submit.py has them;
+    without a fingerprint one is made of what is asked for. `claims`: more than the operation needs by itself.
+    `fail_if_busy`: refuse it rather than let it wait."""
+
+    kind: str
+    operation: str
+    resource_id: str | None = None
+    params: Mapping[str, Any] = MappingProxyType({})
+    desired: Mapping[str, Any] | None = None
+    if_match: int | None = None
+    tag: str | None = None
+    fingerprint: str | None = None
+    request: str = ""
+    project_id: str = "default"
+    user_id: str = ""
+    request_id: str = ""
+    global_request_id: str = ""
+    origin: str = "library"
+    start_after: float | None = None
+    priority: int = 0
+    claims: tuple[str | tuple[str, str], ...] = ()
+    fail_if_busy: bool = False
+    pool: str = "default"
+    parent: int | None = None
+    limits: Limits | None = None
+
+
+class Accepted(NamedTuple):
+    """`replayed`: the same request had made the task before; `resource` is as it is now. None: it is no more."""
+
+    task: TaskRow
+    resource: ResourceRow | None
+    replayed: bool
+
+
+_OPERATION: Final = insert(operations)
+_FIRST: Final = (
+    select(tasks.c.uuid)
+    .select_from(operations.join(tasks, tasks.c.id == operations.c.task))
+    .where(operations.c.kind == bindparam("_kind"), operations.c.id == bindparam("_id"), operations.c.live)
+    .order_by(operations.c.task)
+    .limit(1)
+)
+
+
+def operate(tx: Tx, kinds: Kinds, asked: Asked, now: float, uuid: str) -> Accepted:
+    """Accept an operation: its task, what is desired of the resource now, and its place in the queues. `uuid` is a
+    UUIDv7 of the caller's, for the task.
+
+    Raises: KindUnknown, OperationUnknown, DocumentInvalid, ResourceNotFound, PreconditionFailed, ResourceImmutable,
+    ResourceBusy, TagInvalid, TagReused, TaskGone, QuotaExceeded, ClaimRefused (a child's); what a pre-commit check
+    raises.
+    """
+    kind = kinds.kind(asked.kind)
+    operation = kind.get(asked.operation)
+    if asked.tag is not None:
+        known = _replayed(tx, asked, now)
+        if known is not None:
+            return known
+    params = _checked(operation.params, asked.params, f"{operation.name}")
+    current = _current(tx, kind, operation, asked, uuid)
+    desired = _desired(kind, operation, asked, params, current)
+    resource_id = asked.resource_id or derived(uuid, "resource")
+    change = Change(kind, operation.name, resource_id, params, desired or _document(current), current, tx)
+    for check in kind.checks:
+        check(change)
+    task = _submit(tx, kinds, kind, operation, asked, change, now, uuid)
+    if current is None:
+        current = state.create(
+            tx, task, kind.name, resource_id, project_id=asked.project_id, lifecycle=kind.start, now=now
+        )
+    after = enter(tx, task, current, operation_of(kinds, kind, operation), now, desired=desired)
+    return Accepted(task, after, replayed=False)
+
+
+class Entering(NamedTuple):
+    """An operation that joins the queue of a resource."""
+
+    name: str
+    ends: str | None
+    applies: bool
+    rules: Rules
+
+
+def operation_of(kinds: Kinds, kind: Kind, operation: Operation) -> Entering:
+    ends = operation.ends
+    verify = kinds.prepared(kind.name, "verify") if kind.prober is not None else None
+    rules = Rules(
+        list(operation.starts),
+        operation.creates,
+        ends is not None and kind.is_final(ends),
+        operation.fault,
+        operation.gone,
+        None if verify is None else [verify.name, verify.version, verify.reference, verify.pool],
+    )
+    return Entering(operation.name, ends, operation.applies, rules)
+
+
+def enter(
+    tx: Tx,
+    task: TaskRow,
+    current: ResourceRow,
+    entering: Entering,
+    now: float,
+    *,
+    desired: dict[str, Any] | None = None,
+) -> ResourceRow:
+    """Put a task that exists into the resource's queue; with it comes what is desired from now on."""
+    columns: dict[str, Any] = {"waiting": current.waiting + 1, "last_task": task.uuid}
+    if entering.applies:
+        columns["applying"] = current.applying + 1
+    if entering.ends is not None:
+        columns["planned"] = entering.ends
+    if desired is not None:
+        columns["desired"] = state.text(desired)
+    after = state.change(tx, task, current, now, **columns)
+    tx.execute(
+        _OPERATION,
+        {
+            "task": task.id,
+            "kind": current.kind,
+            "id": current.id,
+            "name": entering.name,
+            "revision": after.revision,
+            "applies": entering.applies,
+            "ends": entering.ends,
+            "rules": state.text(entering.rules._asdict()),
+            "live": True,
+        },
+    )
+    return after
+
+
+# --- the checks --------------------------------------------------------------------------------------------------
+
+
+def _replayed(tx: Tx, asked: Asked, now: float) -> Accepted | None:
+    assert asked.tag is not None
+    tags.check(asked.tag)
+    known = tags.find(tx, asked.project_id, asked.tag, _fingerprint(asked), now, request=asked.request)
+    if known is None:
+        return None
+    task = row.read(tx, known)
+    found = state.find(tx, task.resource_type or asked.kind, task.resource_id or "")
+    return Accepted(task, found, replayed=True)
+
+
+def _fingerprint(asked: Asked) -> str:
+    if asked.fingerprint is not None:
+        return asked.fingerprint
+    claims = [list(claim) for claim in claims_of(asked.claims)]
+    what = [
+        asked.kind,
+        asked.operation,
+        asked.resource_id,
+        dict(asked.params),
+        asked.desired and dict(asked.desired),
+        claims,
+    ]
+    return tags.hashed(what)
+
+
+def _checked(struct: type[Any] | None, given: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """The document as plain data, with what was left out. Raises: DocumentInvalid."""
+    if struct is None:
+        if given:
+            raise DocumentInvalid(f"{what} takes no parameters, but was given {', '.join(sorted(given))[:200]}")
+        return {}
+    import msgspec
+
+    try:
+        made: dict[str, Any] = msgspec.to_builtins(msgspec.convert(dict(given), struct))
+    except msgspec.ValidationError as error:
+        said, _, path = str(error).partition(" - at `")
+        where = path.rstrip("`").removeprefix("$.")
+        raise DocumentInvalid(f"{what}: {where + ': ' if where else ''}{said}", field=where) from None
+    return made
+
+
+def _desired(
+    kind: Kind, operation: Operation, asked: Asked, params: dict[str, Any], current: ResourceRow | None
+) -> dict[str, Any] | None:
+    """The desired document from now on; None: as before. An operation that desires something by its parameters
+    changes those fields."""
+    if not operation.desires:
+        if asked.desired is not None:
+            raise DocumentInvalid(f"{operation.name} takes no desired document: only parameters")
+        return None
+    if asked.desired is None and current is not None and operation.params is not None:
+        said = {name: value for name, value in params.items() if value is not None}
+        known = {name: value for name, value in said.items() if name in kind.fields.__struct_fields__}
+        return _checked(kind.fields, {**current.document, **known}, kind.name)
+    if asked.desired is None:
+        raise DocumentInvalid(f"{operation.name} needs the whole desired document of a {kind.name}")
+    return _checked(kind.fields, asked.desired, kind.name)
+
+
+def _current(tx: Tx, kind: Kind, operation: Operation, asked: Asked, uuid: str) -> ResourceRow | None:
+    """The resource, locked, if the operation may be asked of it; None: it is to be made."""
+    if operation.creates:
+        known = state.lock(tx, kind.name, asked.resource_id or derived(uuid, "resource"))
+        if known is not None:
+            raise ResourceImmutable(f"there is a {kind.name} {known.id} already, or was: choose another id")
+        return None
+    found = state.lock(tx, kind.name, asked.resource_id or "")
+    if found is None or found.deleted_at is not None or found.project_id != asked.project_id:
+        return state.read(tx, kind.name, asked.resource_id or "", project_id=asked.project_id)  # says what is wrong
+    if asked.if_match is not None and asked.if_match != found.revision:
+        raise PreconditionFailed(
+            f"{found.key} is at revision {found.revision}, not {asked.if_match}: read it again", revision=found.revision
+        )
+    check_planned(kind, operation, found)
+    if asked.fail_if_busy and found.waiting:
+        first = tx.execute(_FIRST, {"_kind": found.kind, "_id": found.id}).scalar()
+        raise ResourceBusy(f"task {first} works on {found.key} or waits for it", task=first)
+    return found
+
+
+def check_planned(kind: Kind, operation: Operation, found: ResourceRow) -> None:
+    """Raises: ResourceImmutable, with the operations that are allowed."""
+    if found.planned not in operation.starts:
+        allowed = kind.allowed(found.planned)
+        instead = f": allowed then are {', '.join(allowed)}" if allowed else ""
+        when = "is" if found.planned == found.lifecycle else "will be"
+        raise ResourceImmutable(
+            f"cannot {operation.name} {found.key}: it {when} {found.planned}{instead}",
+            allowed=allowed,
+            lifecycle=found.lifecycle,
+            planned=found.planned,
+        )
+
+
+def _document(current: ResourceRow | None) -> dict[str, Any]:
+    return {} if current is None else current.document
+
+
+def _submit(
+    tx: Tx, kinds: Kinds, kind: Kind, operation: Operation, asked: Asked, change: Change, now: float, uuid: str
+) -> TaskRow:
+    flow = kinds.prepared(kind.name, operation.name)
+    request = Request(
+        flow=flow.name,
+        version=flow.version,
+        reference=flow.reference,
+        inputs=encode({"resource_id": change.resource_id, "params": change.params}, name="the parameters"),
+        claims=claims_of(_claims(operation, asked, change)),
+        operation=operation.name,
+        resource_type=kind.name,
+        resource_id=change.resource_id,
+        tag=asked.tag,
+        fingerprint=None if asked.tag is None else _fingerprint(asked),
+        request=asked.request,
+        digest=flow.digest,
+        outline=flow.outline,
+        steps=flow.steps,
+        weight=flow.weight,
+        start_after=asked.start_after,
+        priority=asked.priority,
+        pool=flow.pool or asked.pool,
+        project_id=asked.project_id,
+        user_id=asked.user_id,
+        request_id=asked.request_id,
+        global_request_id=asked.global_request_id,
+        origin=asked.origin,
+        parent=asked.parent,
+        limits=asked.limits,
+    )
+    made = submit(tx, request, now, uuid)
+    if made.replayed:  # `_replayed` has looked under the same lock
+        raise KindError("the tag was taken while the operation was accepted")
+    return made.task
+
+
+def _claims(operation: Operation, asked: Asked, change: Change) -> Iterable[str | tuple[str, str]]:
+    own = f"{change.kind.name}/{change.resource_id}"
+    yield own if operation.mode == EXCLUSIVE else (own, operation.mode)
+    if operation.claims is not None:
+        yield from operation.claims(change)
+    yield from asked.claims

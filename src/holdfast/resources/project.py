@@ -1,0 +1,220 @@
+"""What the end of a task means for its resource, in the transaction that ends it.
+
+Theory: the end is judged by data (`operations`), because whoever ends a task (a worker, a verb, another process) need
+not know its kind. What was desired is never taken back: if it was not applied, the resource is OUT_OF_SYNC and says
+which task failed. A lifecycle state follows only from an effect: a task that left nothing behind leaves the resource
+where it was. Nobody knows what an aborted task left, so the resource is UNKNOWN until a probe has looked.
+
+How a task joined the queue: operate.py. What a probe's answer does: probing.py. Retries and rollbacks: again.py.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from sqlalchemy import bindparam, null, select, update
+
+from holdfast.core.states import ABORTED, FAILED, SUCCEEDED
+from holdfast.errors import LifecycleChanged
+from holdfast.resources import state
+from holdfast.resources.rules import Rules, derived
+from holdfast.resources.state import ResourceRow
+from holdfast.store.base import Tx
+from holdfast.store.schema import operations, tasks
+from holdfast.tasks import row, show, submit
+from holdfast.tasks.row import TaskRow
+from holdfast.tasks.submit import Request
+
+_o = operations.c
+_READ: Final = select(operations).where(_o.task == bindparam("_task"))
+_DONE: Final = update(operations).where(_o.task == bindparam("_task"), _o.live).values(live=False)
+_LEAVES: Final = (
+    select(_o.ends)
+    .where(_o.kind == bindparam("_kind"), _o.id == bindparam("_id"), _o.live, _o.ends.is_not(null()))
+    .order_by(_o.task.desc())
+    .limit(1)
+)
+_EFFECT: Final = update(tasks).where(tasks.c.id == bindparam("_task")).values(effect=bindparam("_effect"))
+
+
+def project(tx: Tx, task: TaskRow, end: str, left: tuple[str, str], result: str | None, now: float) -> None:
+    """For tasks/finish.py's `join`: `task` is the row as it was before."""
+    if task.resource_type is None:
+        return
+    mine = tx.execute(_READ, {"_task": task.id}).first()
+    if mine is None or not mine.live:
+        return
+    at = state.lock(tx, mine.kind, mine.id)
+    if at is None:
+        return
+    rules = Rules(**json.loads(mine.rules))
+    after = row.read(tx, task.id)
+    effect = left[0]
+    failed = _failed(after, mine) if end == FAILED else None
+    if failed is not None and failed["error"]["code"] == LifecycleChanged.code and effect != "none":
+        effect = "none"  # it looked, and did nothing
+        tx.execute(_EFFECT, {"_task": task.id, "_effect": effect})
+    columns: dict[str, Any] = {
+        "waiting": at.waiting - 1, "applying": at.applying - bool(mine.applies), "turns": at.turns + 1
+    }  # fmt: skip
+    if end == SUCCEEDED:
+        provided = {} if result is None else json.loads(result)
+        if task.rollback_of is not None:
+            columns |= _rolled_back(at, mine, rules, now)
+        else:
+            columns |= _succeeded(tx, at, mine, rules, provided, now)
+    else:
+        columns |= _not_done(at, rules, end, effect, now)
+        if failed is not None:
+            columns["last_failed"] = state.text(failed)
+    tx.execute(_DONE, {"_task": task.id})
+    columns["planned"] = _planned(tx, at, columns, mine, end)
+    _keep_back(tx, at, mine, rules)
+    state.change(tx, after, at, now, **columns)
+    if columns.get("doubt") == state.IN_DOUBT and rules.verify is not None:
+        verify(tx, after, rules.verify, now)
+
+
+# --- how a task may end ------------------------------------------------------------------------------------------
+
+
+def _succeeded(
+    tx: Tx, at: ResourceRow, mine: Any, rules: Rules, provided: dict[str, Any], now: float
+) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    observed = provided.get("observed")
+    seen = observed if isinstance(observed, dict) else {}
+    if mine.ends is not None:
+        columns |= {"lifecycle": mine.ends, "status": mine.ends}
+        if rules.deletes:
+            columns["deleted_at"] = now
+        elif at.deleted_at is not None:
+            columns["deleted_at"] = None
+    elif at.status in (rules.fault, at.lifecycle):
+        columns["status"] = at.lifecycle
+    columns |= seen_columns(at, seen)
+    failed = None if at.last_failed is None else json.loads(at.last_failed)
+    if mine.applies:
+        number = provided.get("revision")
+        number = number if isinstance(number, int) else mine.revision
+        columns["doubt"] = None
+        if number > at.applied_revision:
+            text = at.desired if number == at.revision else state.revision(tx, at.kind, at.id, number)
+            columns |= {"applied_revision": number, "applied": text or at.applied}
+        if failed is not None and max(number, at.applied_revision) >= failed["revision"]:
+            columns["last_failed"] = None
+    elif failed is not None and not failed["applies"] and failed["task"] == mine.name:
+        columns["last_failed"] = None
+    return columns
+
+
+def _not_done(at: ResourceRow, rules: Rules, end: str, effect: str, now: float) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    if effect == "none":
+        if rules.creates and end != FAILED and at.applied_revision == 0:
+            columns |= gone(at, rules, now)
+        return columns
+    if rules.fault is not None:
+        columns |= {"lifecycle": rules.fault, "status": rules.fault}
+    if effect == "unknown" or end == ABORTED:
+        columns["doubt"] = state.IN_DOUBT
+    elif at.applied_revision == at.revision and at.doubt is None:
+        columns["doubt"] = state.DRIFT  # part of something was done to what was as desired
+    return columns
+
+
+def gone(at: ResourceRow, rules: Rules, now: float) -> dict[str, Any]:
+    """A resource that came to nothing."""
+    if rules.gone is None:
+        return {}
+    return {"lifecycle": rules.gone, "status": rules.gone, "deleted_at": now, "doubt": None}
+
+
+def _rolled_back(at: ResourceRow, mine: Any, rules: Rules, now: float) -> dict[str, Any]:
+    """The rollback of an ended task has succeeded: the world is as it was before that task."""
+    if rules.back is None:
+        return {}
+    lifecycle, applied, number = rules.back
+    if lifecycle is None:
+        return gone(at, rules, now)
+    columns: dict[str, Any] = {"lifecycle": lifecycle, "status": lifecycle}
+    if at.deleted_at is not None:
+        columns["deleted_at"] = None
+    if mine.applies and mine.revision > at.applied_revision:  # again.py made a revision of what was applied before
+        columns |= {"applied_revision": mine.revision, "applied": applied, "doubt": None, "last_failed": None}
+    elif number is not None and number != at.applied_revision:
+        columns["doubt"] = state.IN_DOUBT
+    return columns
+
+
+# --- parts -------------------------------------------------------------------------------------------------------
+
+
+def _planned(tx: Tx, at: ResourceRow, columns: dict[str, Any], mine: Any, end: str) -> str:
+    """Where the tasks that are left in the queue will leave it."""
+    here: str = columns.get("lifecycle", at.lifecycle)
+    if not columns["waiting"]:
+        return here
+    if mine.ends is None or end == SUCCEEDED:
+        return at.planned
+    leaves: str | None = tx.execute(_LEAVES, {"_kind": at.kind, "_id": at.id}).scalar()
+    return here if leaves is None else leaves
+
+
+_KEEP: Final = update(operations).where(_o.task == bindparam("_task")).values(rules=bindparam("_rules"))
+
+
+def _keep_back(tx: Tx, at: ResourceRow, mine: Any, rules: Rules) -> None:
+    """What a rollback of this task will have to go back to."""
+    lifecycle = None if rules.creates and at.applied_revision == 0 else at.lifecycle
+    applied = None if at.applied is None else at.applied
+    kept = rules._replace(back=[lifecycle, applied, at.applied_revision])
+    tx.execute(_KEEP, {"_task": mine.task, "_rules": state.text(kept._asdict())})
+
+
+def _failed(after: TaskRow, mine: Any) -> dict[str, Any]:
+    """What is kept of a failure; `revision` and `applies` say what makes it good."""
+    error = show.error(after) or {}
+    return {
+        "uuid": after.uuid,
+        "task": mine.name,
+        "step": error.get("step"),
+        "error": {"code": error.get("code", "step.failed"), "title": error.get("title"), "detail": error.get("detail")},
+        "revision": mine.revision,
+        "applies": bool(mine.applies),
+    }
+
+
+def seen_columns(at: ResourceRow, seen: dict[str, Any]) -> dict[str, Any]:
+    """What an operation or a probe has seen of the resource, as columns."""
+    if not seen:
+        return {}
+    merged = {**json.loads(at.observed), **seen}
+    columns: dict[str, Any] = {"observed": state.text(merged)}
+    if isinstance(seen.get("status"), str):
+        columns["status"] = seen["status"]
+    return columns
+
+
+def verify(tx: Tx, after: TaskRow, flow: list[Any], now: float) -> None:
+    """Have somebody look at what a task left behind: a task without claims."""
+    name, version, reference, pool = flow
+    request = Request(
+        flow=name,
+        version=version,
+        reference=reference,
+        inputs=json.dumps({"resource_id": after.resource_id}),
+        operation="verify",
+        resource_type=after.resource_type,
+        resource_id=after.resource_id,
+        steps=1,
+        weight=1.0,
+        pool=pool or after.pool,
+        project_id=after.project_id,
+        user_id=after.user_id,
+        request_id=after.request_id,
+        global_request_id=after.global_request_id,
+        origin="system",
+    )
+    submit.submit(tx, request, now, derived(after.uuid, "verify"))

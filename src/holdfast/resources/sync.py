@@ -1,0 +1,101 @@
+"""The drift probe: a periodic task for each kind that looks whether its resources still are as applied.
+
+Theory: it is one task that never ends by itself. Between its rounds it waits and holds no thread; in a round it looks
+at one resource after the other and passes over those that somebody works on or waits for: users never wait for it.
+What it finds is one word on the resource (OUT_OF_SYNC); `reconcile` mends it.
+
+The look itself: probing.py.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from holdfast.flow.step import Again, FunctionStep, step
+from holdfast.resources import probing, state
+from holdfast.resources.kind import Kind
+from holdfast.resources.registry import Kinds
+from holdfast.tasks.row import TaskRow
+from holdfast.tasks.submit import Request, submit
+
+if TYPE_CHECKING:
+    from holdfast.resources.registry import World
+    from holdfast.runtime.context import Context
+    from holdfast.store.base import Tx
+
+PAGE: Final = 100
+PROJECT: Final = ""  # of no project: only administrators see it
+
+
+def sync_step(kind: Kind, world: World) -> FunctionStep[Any, Any]:
+    """Rounds over all resources of the kind, `sync_interval_s` apart. `rounds`: end after so many; 0: never."""
+
+    def sync(ctx: Context, rounds: int) -> Any:
+        done = (ctx.last_checkpoint or 0) + 1
+        tally = one_round(kind, world, ctx)
+        if done == rounds:
+            return {"looked": tally}
+        return Again(world.hold.settings.sync_interval_s, checkpoint=done)
+
+    return step(sync, provides=frozenset(("looked",)))
+
+
+def one_round(kind: Kind, world: World, ctx: Context) -> dict[str, int]:
+    """Look at every resource once; how many were seen, passed over because somebody is at work, and out of reach."""
+    hold = world.hold
+    tally = {"seen": 0, "drifted": 0, "busy": 0, "unreachable": 0}
+    marker: str | None = None
+    while True:
+        page = hold.store.read(partial(state.page, kind=kind.name, limit=PAGE, marker=marker))
+        for row in page:
+            ctx.raise_if_stopping()
+            tally[_look(kind, world, ctx, row.id)] += 1
+        if len(page) < PAGE:
+            return tally
+        marker = page[-1].id
+
+
+def _look(kind: Kind, world: World, ctx: Context, id: str) -> str:
+    hold = world.hold
+    look = hold.store.read(lambda tx: probing.before(tx, kind.name, id))
+    if look is None or look.row is None or look.row.waiting:
+        return "busy"
+    try:
+        seen = probing.ask(kind, look)
+    except Exception:  # one that can't be reached must not keep the others from being looked at
+        return "unreachable"
+    now = hold.clock.time()
+    after = hold.store.write(lambda tx: probing.found(tx, kind, look, seen, ctx.task_id, now))
+    if after is None:
+        return "busy"
+    return "drifted" if after.doubt == state.DRIFT else "seen"
+
+
+def begin(tx: Tx, kinds: Kinds, now: float, uuids: Any, *, rounds: int = 0) -> list[TaskRow]:
+    """The periodic task of each kind that has a probe, made unless there is one. `uuids` makes UUIDv7s. One that an
+    administrator has cancelled stays so."""
+    made = []
+    for kind in kinds:
+        if kind.prober is None:
+            continue
+        flow = kinds.prepared(kind.name, "sync")
+        request = Request(
+            flow=flow.name,
+            version=flow.version,
+            reference=flow.reference,
+            inputs=json.dumps({"rounds": rounds}),
+            operation="sync",
+            resource_type=kind.name,
+            tag=f"sync.{kind.name}" if not rounds else None,
+            digest=flow.digest,
+            outline=flow.outline,
+            steps=flow.steps,
+            weight=flow.weight,
+            pool=flow.pool or "default",
+            project_id=PROJECT,
+            origin="schedule",
+        )
+        made.append(submit(tx, request, now, uuids()).task)
+    return made
