@@ -1,0 +1,63 @@
+"""`holdfast serve`: the service, with a worker beside it, until told to stop. What it does: service/serve.py."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from holdfast.cli import exits, options
+from holdfast.cli.options import DatabaseOption, FlowsOption, RuntimeOption
+
+LISTEN_S = 0.1  # between two looks at whether somebody has asked this process to stop
+
+
+def serve(
+    database: DatabaseOption = None,
+    flows: FlowsOption = None,
+    host: Annotated[str | None, typer.Option("--host", metavar="ADDRESS", help="Where to listen.")] = None,
+    port: Annotated[int | None, typer.Option("--port", metavar="PORT", help="0: one that is free.")] = None,
+    pool: Annotated[str | None, typer.Option("--pool", metavar="POOL", help="Do the tasks of this pool.")] = None,
+    worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Do the tasks too, or only serve.")] = True,
+    runtime: RuntimeOption = "threads",
+) -> int:
+    """Serve the tasks of a database over HTTP, and do them.
+
+    \b
+    holdfast serve                                           on http://127.0.0.1:8760, for this machine only
+    holdfast serve --database sqlite:///tasks.db --flows cloud.flows:make_flows
+    HOLDFAST_IDENTITY=tokens HOLDFAST_TOKENS_FILE=tokens.json holdfast serve --host 0.0.0.0
+
+    SIGTERM or Ctrl-C: answer what is asked, end streams, ask running steps to stop at a safe point, hand the tasks
+    over, leave; all within HOLDFAST_STOP_S. A second one leaves at once, and nothing that was accepted is lost.
+    """
+    from holdfast.service.serve import Serving, raise_file_limit
+
+    asked: list[int] = []
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        if len(asked) > 1:
+            os.write(2, b"holdfast: left at once; other workers go on with the tasks\n")
+            os._exit(exits.INTERRUPTED)
+
+    given = {"host": host, "port": port, "pool": pool}
+    known = {name: value for name, value in given.items() if value is not None}
+    with options.opened(database, create=True, flows=flows, **known) as hold:
+        said = raise_file_limit(hold.settings.connections_max)
+        if said:
+            print(f"holdfast: {said}", file=sys.stderr)
+        serving = Serving(hold, worker=worker, runtime=runtime)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, leave)
+        serving.start()
+        print(f"serving {hold.url} on {serving.url}", file=sys.stderr, flush=True)
+        while serving.is_alive and not asked:
+            serving.join(LISTEN_S)  # not an event: what a signal interrupts may hold its lock
+        serving.stop()
+        serving.raise_error()
+    return exits.OK

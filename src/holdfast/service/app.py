@@ -1,0 +1,324 @@
+"""The application: what happens to every request before and after its handler.
+
+In order: it gets an id; its version is looked at; it is routed; who asks is found out, and whether he may; then the
+rate, the query, the tag and the body. Whatever is raised on the way becomes a problem (problems.py). Every answer has
+the request's id and the version. The routes are made of one table (routes.py): Litestar finds the one that is meant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib import import_module
+from typing import Any, Final
+
+import msgspec
+from litestar import Litestar, Request
+from litestar.exceptions import HTTPException
+from litestar.handlers import HTTPRouteHandler
+from litestar.response.base import ASGIResponse
+from litestar.response.streaming import ASGIStreamingResponse
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from holdfast.errors import AuthRequired, HoldfastError
+from holdfast.local import Holdfast
+from holdfast.service import identity, problems
+from holdfast.service.bridge import Bridge
+from holdfast.service.limits import Rates
+from holdfast.service.policy import Policy
+from holdfast.service.problems import MethodNotAllowed, PageNotFound, RequestInvalid
+from holdfast.service.requests import SERVICE_TYPE, Ask, Marks, marks_of, segments, version_of
+from holdfast.service.routes import PROBLEM, SAFE, Answer, Route
+from holdfast.service.waiting import Waiting
+from holdfast.settings import Settings
+
+#: Where routes are: each has `routes(service) -> list[Route]`.
+MODULES: Final = ("about", "tasks", "verbs")
+
+# What we add to a request's scope.
+MARKS: Final = "holdfast"  # what is known before it is routed: requests.Marks
+ROUTE: Final = "holdfast.route"
+HEAD: Final = "holdfast.head"
+access: Final = logging.getLogger("holdfast.access")
+
+
+class Service:
+    """What all handlers share. `seen`: told of every answer, for metrics and logs: (route or None, scope, status,
+    seconds)."""
+
+    def __init__(self, hold: Holdfast, settings: Settings | None = None) -> None:
+        self.hold = hold
+        self.settings = settings or hold.settings
+        self.identify = identity.make(self.settings)
+        self.policy = Policy.load(self.settings.policy_file)
+        self.rates = Rates(self.settings.rate_limit)
+        self.bridge = Bridge(hold)
+        self.waiting = Waiting(hold)
+        self.stopping = False
+        self.seen: list[Callable[[Route | None, Any, int, float], None]] = []
+        self._at_start: list[Callable[[], Any]] = []
+        self._at_stop: list[Callable[[], Any]] = []
+        self.routes: list[Route] = []
+        for name in MODULES:
+            self.routes += import_module(f"holdfast.service.{name}").routes(self)
+
+    # --- its life -------------------------------------------------------------------------------------------------
+
+    def at_start(self, fn: Callable[[], Any]) -> None:
+        """Call it on the loop when the service starts; it may be a coroutine function."""
+        self._at_start.append(fn)
+
+    def at_stop(self, fn: Callable[[], Any]) -> None:
+        """Call it on the loop when the service is about to stop: what waits or streams ends itself then."""
+        self._at_stop.append(fn)
+
+    async def start(self) -> None:
+        self.bridge.start()
+        self.waiting.start()
+        for fn in self._at_start:
+            await _maybe(fn())
+
+    async def stop(self) -> None:
+        """Let everything that waits or streams end: the requests in flight answer, and no stream holds the process."""
+        if self.stopping:
+            return
+        self.stopping = True
+        self.waiting.stop()
+        for fn in self._at_stop:
+            await _maybe(fn())
+
+    async def close(self) -> None:
+        await self.stop()
+        await asyncio.to_thread(self.bridge.close)
+
+    # --- one request ----------------------------------------------------------------------------------------------
+
+    async def answer(self, route: Route, scope: Any, receive: Receive) -> ASGIResponse:
+        try:
+            return _sent(await self._answer(route, scope, receive), head=HEAD in scope)
+        except Exception as error:
+            return problem(error, scope)
+
+    async def _answer(self, route: Route, scope: Any, receive: Receive) -> Answer:
+        marks: Marks = scope[MARKS]
+        caller = await self._caller(route, marks)
+        if route.rule is not None:
+            self.policy.check(caller, route.rule)
+        if route.limited:
+            self.rates.count(caller.project_id)
+        ask = Ask(self, route, scope, receive, caller, marks)
+        if route.method not in SAFE:
+            await ask.read()
+        return await route.handler(ask)
+
+    async def _caller(self, route: Route, marks: Marks) -> identity.Caller:
+        try:
+            return await self.identify(marks.headers, marks.peer)
+        except AuthRequired:
+            if route.rule is None:
+                return NOBODY
+            self.rates.count_stranger(marks.peer)
+            raise
+
+
+NOBODY: Final = identity.Caller("", "", frozenset())
+
+
+async def _maybe(found: Any) -> None:
+    if asyncio.iscoroutine(found):
+        await found
+
+
+def _sent(answer: Answer, *, head: bool) -> ASGIResponse:
+    if answer.stream is not None and head:
+        return ASGIResponse(headers=answer.headers, media_type=answer.media, status_code=answer.status)
+    if answer.stream is not None:
+        return ASGIStreamingResponse(
+            iterator=answer.stream, headers=dict(answer.headers), media_type=answer.media, status_code=answer.status
+        )
+    body = answer.body
+    if body is None:
+        return ASGIResponse(status_code=answer.status, headers=answer.headers)
+    raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    return ASGIResponse(body=raw, headers=answer.headers, media_type=answer.media, status_code=answer.status)
+
+
+def problem(error: Exception, scope: Any) -> ASGIResponse:
+    """The answer that tells of an error."""
+    told = problems.known(error)
+    marks: Marks = scope[MARKS]
+    if isinstance(told, problems.Internal):
+        problems.log.error("%s %s %s", marks.request_id, scope["method"], scope["path"], exc_info=error)
+    body = problems.of(told, request_id=marks.request_id, instance=scope["path"])
+    return ASGIResponse(
+        body=msgspec.json.encode(body),
+        headers=problems.headers_of(told),
+        media_type=PROBLEM,
+        status_code=told.status,
+    )
+
+
+# --- the application ---------------------------------------------------------------------------------------------
+
+
+def make_app(hold: Holdfast, settings: Settings | None = None) -> Front:
+    """The ASGI application. It neither opens nor closes `hold`."""
+    return Front(Service(hold, settings))
+
+
+class Front:
+    """What is done for every request, whether there is a route for it or not."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.app = _litestar(service)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        ours: Any = dict(scope)  # the server's own must stay as it is
+        marks = ours[MARKS] = marks_of(ours)
+        reply = _Reply(send, marks, head=scope["method"] == "HEAD")
+        try:
+            if reply.head:
+                ours["method"] = "GET"
+                ours[HEAD] = True
+            reply.version = version_of(marks.headers)
+            _make_routable(ours)
+            await self.app(ours, receive, reply)
+        except Exception as error:
+            if reply.status:
+                raise
+            await problem(error, ours)(ours, receive, reply)
+        finally:
+            seconds = time.perf_counter() - began
+            for fn in self.service.seen:
+                fn(ours.get(ROUTE), ours, reply.status, seconds)
+
+
+class _Reply:
+    """The way back: adds the headers that every answer has; a HEAD has no body."""
+
+    __slots__ = ("_marks", "_send", "head", "status", "version")
+
+    def __init__(self, send: Send, marks: Marks, *, head: bool) -> None:
+        self._send = send
+        self._marks = marks
+        self.head = head
+        self.status = 0
+        self.version = "1.0"
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            request_id = self._marks.request_id.encode()
+            headers: Any = list(message["headers"])
+            headers += (
+                (b"x-openstack-request-id", request_id),
+                (b"x-compute-request-id", request_id),
+                (b"openstack-api-version", f"{SERVICE_TYPE} {self.version}".encode()),
+                (b"vary", b"OpenStack-API-Version, Accept, X-Auth-Token"),
+                (b"x-content-type-options", b"nosniff"),
+            )
+            message["headers"] = headers
+        elif self.head and message["type"] == "http.response.body":
+            message["body"] = b""
+        await self._send(message)
+
+
+def _make_routable(scope: Any) -> None:
+    """A slash inside a name (%2F) must not look like a border to the router. Names are read from the raw path."""
+    raw: bytes = scope.get("raw_path") or b""
+    if b"%2f" in raw.lower() or b"%00" in raw:
+        scope["path"] = "/".join(part.replace("/", "%2F").replace("\0", "%00") for part in segments(scope))
+
+
+def _litestar(service: Service) -> Litestar:
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        await service.start()
+        try:
+            yield
+        finally:
+            await service.close()
+
+    allowed = _Allowed(service.routes)
+
+    def refuse(request: Request[Any, Any, Any], error: Exception) -> Any:
+        """What the router could not do, and what went wrong in it."""
+        if isinstance(error, HTTPException):
+            path = request.scope["path"]
+            if error.status_code == 405:
+                methods = allowed.methods(path)
+                error = MethodNotAllowed(
+                    f"{path} takes {', '.join(methods)}", allowed=methods, headers={"Allow": ", ".join(methods)}
+                )
+            elif error.status_code == 404:
+                error = PageNotFound(f"there is nothing at {path}")
+            elif error.status_code < 500:
+                error = RequestInvalid(str(error.detail))
+        return _Answered(problem(error, request.scope))
+
+    return Litestar(
+        [_handler(service, route) for route in service.routes],
+        exception_handlers={Exception: refuse, HTTPException: refuse},
+        lifespan=[lifespan],
+        openapi_config=None,
+        logging_config=None,
+        debug=False,
+    )
+
+
+class _Answered:
+    """An answer that is made already, as Litestar's exception handlers give theirs."""
+
+    def __init__(self, answer: ASGIResponse) -> None:
+        self._answer = answer
+
+    def to_asgi_response(self, *args: Any, **kwargs: Any) -> ASGIApp:
+        return self._answer
+
+
+def _handler(service: Service, route: Route) -> HTTPRouteHandler:
+    async def handle(request: Request[Any, Any, Any]) -> ASGIResponse:
+        scope: Any = request.scope
+        scope[ROUTE] = route
+        return await service.answer(route, scope, request.receive)
+
+    path = route.path
+    for name in route.places:
+        path = path.replace(f"{{{name}}}", f"{{{name}:str}}")
+    method: Any = route.method
+    made = HTTPRouteHandler(path, http_method=[method], status_code=200, request_max_body_size=None)
+    return made(handle)
+
+
+class _Allowed:
+    """Which methods an address takes, for those who used another."""
+
+    def __init__(self, routes: list[Route]) -> None:
+        self._known = [(route.path.strip("/").split("/"), route.method) for route in routes]
+
+    def methods(self, path: str) -> list[str]:
+        parts = path.strip("/").split("/")
+        found: set[str] = {"OPTIONS"}
+        for pattern, method in self._known:
+            if len(pattern) == len(parts) and all(
+                want.startswith("{") or want == part for want, part in zip(pattern, parts, strict=True)
+            ):
+                found.add(method)
+        if "GET" in found:
+            found.add("HEAD")
+        return sorted(found)
+
+
+def service_of(app: Front) -> Service:
+    return app.service
+
+
+__all__ = ["Front", "HoldfastError", "Service", "make_app"]

@@ -1,0 +1,108 @@
+"""From the event loop to the store and back.
+
+Theory: the loop never waits for a disk. What is to be written is queued to one thread, which takes all that is queued
+into one commit and wakes the loop once for all of it: while one commit syncs, the next forms. A read of a local file is
+shorter than the way to another thread and back, so it is done where it is asked for; what reads long (a graph, a
+log) says so.
+
+What writes share a commit with other threads': store/writer.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+from holdfast.errors import HoldfastClosed
+from holdfast.local import Holdfast
+from holdfast.store.base import Tx
+
+T = TypeVar("T")
+
+
+class _Write(NamedTuple):
+    fn: Callable[[Tx], Any]
+    future: asyncio.Future[Any]
+
+
+class Bridge:
+    """One for each service; its methods are for the loop that it was started on."""
+
+    def __init__(self, hold: Holdfast) -> None:
+        self._hold = hold
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._queue: deque[_Write] = deque()
+        self._asked = threading.Event()
+        self._closed = False
+        self._thread = threading.Thread(target=self._write_all, name="holdfast-writes", daemon=True)
+
+    def start(self) -> None:
+        """On the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    async def write(self, fn: Callable[[Tx, float], T]) -> T:
+        """What `fn` made of a transaction, now, once it is durable; what it raises, once undone. It shares its commit
+        with others, and must not wait. If the caller is cancelled, it is written all the same."""
+        if self._closed or self._loop is None:
+            raise HoldfastClosed
+        clock = self._hold.clock
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._queue.append(_Write(lambda tx: fn(tx, clock.time()), future))
+        self._asked.set()
+        return await future
+
+    def read(self, fn: Callable[[Tx], T]) -> T:
+        """What `fn` made of a snapshot. For what takes a few indexed look-ups."""
+        return self._hold.store.read(fn)
+
+    async def read_long(self, fn: Callable[[Tx], T]) -> T:
+        """`read`, on another thread."""
+        return await asyncio.to_thread(self._hold.store.read, fn)
+
+    def close(self) -> None:
+        """Once what is queued is written. From any thread but the loop's, or when nothing waits any more."""
+        self._closed = True
+        self._asked.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    # --- the thread -----------------------------------------------------------------------------------------------
+
+    def _write_all(self) -> None:
+        batch_max = self._hold.settings.batch_max
+        while True:
+            self._asked.wait()
+            self._asked.clear()
+            while self._queue:
+                batch: list[_Write] = []
+                while self._queue and len(batch) < batch_max:
+                    batch.append(self._queue.popleft())
+                self._write(batch)
+            if self._closed:
+                return
+
+    def _write(self, batch: list[_Write]) -> None:
+        answers: list[Any]
+        try:
+            answers = self._hold.write_all([each.fn for each in batch])
+        except Exception as error:
+            answers = [error] * len(batch)
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(_answer, batch, answers)
+        except RuntimeError:
+            pass  # the loop has ended, and nobody waits
+
+
+def _answer(batch: list[_Write], answers: list[Any]) -> None:
+    for (_, future), answer in zip(batch, answers, strict=True):
+        if future.cancelled():
+            continue
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)

@@ -1,0 +1,200 @@
+"""Who asks: one of four ways to know, by the setting `identity`.
+
+`none` believes what it is told, and so is for loopback only. `tokens` knows the hashes of tokens. `keystone-proxy`
+believes the headers of a proxy that has asked Keystone, if they come from one of the trusted addresses, and nobody
+else's. `oidc` checks signed tokens: oidc.py. What a caller may do: policy.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import json
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from holdfast.errors import AuthRequired, SettingInvalid
+from holdfast.settings import Settings
+
+WAYS: Final = ("none", "tokens", "keystone-proxy", "oidc")
+ADMIN: Final = "admin"
+#: Headers that say who asks. Where they are not believed, nobody after us may see them.
+IDENTITY_HEADERS: Final = frozenset(
+    ("x-identity-status", "x-user-id", "x-project-id", "x-tenant-id", "x-roles", "x-role", "x-is-admin-project",
+     "x-user-name", "x-project-name", "x-service-token", "openstack-system-scope")
+)  # fmt: skip
+NAME_CHARS_MAX: Final = 255
+
+
+class Caller(NamedTuple):
+    """`origin`: as tasks say where they come from, `api` or `agent:<name>`."""
+
+    user_id: str
+    project_id: str
+    roles: frozenset[str]
+    origin: str = "api"
+
+    @property
+    def is_admin(self) -> bool:
+        return ADMIN in self.roles
+
+
+Headers = Mapping[str, str]
+#: The headers of a request and the address of its peer ("" if it has none) -> who asks. Raises: AuthRequired.
+Identify = Callable[[Headers, str], Awaitable[Caller]]
+
+
+def make(settings: Settings) -> Identify:
+    """The way that the settings name. Raises: SettingInvalid."""
+    way = settings.identity
+    if way not in WAYS:
+        raise SettingInvalid(f"identity is {way!r}, but has to be one of {', '.join(WAYS)}")
+    if way == "none":
+        if not is_loopback(settings.host):
+            raise SettingInvalid(
+                f"identity is none, which believes everybody, and host is {settings.host}, which others can reach: "
+                "listen on 127.0.0.1, or set identity to tokens, keystone-proxy or oidc"
+            )
+        return believe
+    if way == "tokens":
+        return Tokens(_needed(settings.tokens_file, "tokens_file", way)).identify
+    if way == "keystone-proxy":
+        return Proxy(settings.trusted_proxies).identify
+    from holdfast.service.oidc import Oidc
+
+    return Oidc(settings).identify
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _needed(value: str | None, name: str, way: str) -> str:
+    if value is None:
+        raise SettingInvalid(f"identity is {way}: set {name} too")
+    return value
+
+
+async def believe(headers: Headers, peer: str) -> Caller:
+    """`none`. Who does not say is the administrator of the project `default`, on his own machine."""
+    roles = headers.get("x-roles")
+    return _caller(
+        headers.get("x-user-id", ""),
+        headers.get("x-project-id") or "default",
+        (ADMIN,) if roles is None else roles.split(","),
+    )
+
+
+class Tokens:
+    """A file of JSON: {sha256 of a token in hex: {"user": …, "project": …, "roles": […]}}. It is read again when it has
+    changed, so that a token can be taken back without a restart."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._seen: tuple[int, int] | None = None
+        self._known: dict[str, Caller] = {}
+        self._look()
+
+    async def identify(self, headers: Headers, peer: str) -> Caller:
+        token = token_of(headers)
+        self._look()
+        found = self._known.get(hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest())
+        if found is None:
+            raise AuthRequired("the token is not known here", headers={"WWW-Authenticate": CHALLENGE})
+        return found
+
+    def _look(self) -> None:
+        try:
+            now = os.stat(self._path)
+            if (now.st_mtime_ns, now.st_size) == self._seen:
+                return
+            with open(self._path, encoding="utf-8") as file:
+                data = json.load(file)
+            self._known = {_hash(key): _known(value) for key, value in data.items()}
+            self._seen = (now.st_mtime_ns, now.st_size)
+        except OSError as error:
+            raise SettingInvalid(f"tokens_file {self._path} can't be read: {error.strerror}") from None
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
+            raise SettingInvalid(
+                f'tokens_file {self._path} has to be JSON: {{sha256: {{"user", "project", "roles"}}}}: {error}'
+            ) from None
+
+
+def _hash(text: str) -> str:
+    if len(text) != 64 or set(text.lower()) - set("0123456789abcdef"):
+        raise ValueError(f"{text[:8]}… is no sha256 in hex")
+    return text.lower()
+
+
+def _known(value: Any) -> Caller:
+    roles = value["roles"]
+    if not isinstance(roles, list):
+        raise ValueError("roles is a list")
+    return _caller(str(value["user"]), str(value["project"]), roles)
+
+
+class Proxy:
+    """Peers are named by address or network, as `10.0.0.0/8`; `unix` is a socket file."""
+
+    def __init__(self, trusted: str) -> None:
+        words = [word.strip() for word in trusted.split(",") if word.strip()]
+        self._unix = "unix" in words
+        try:
+            self._networks = [ipaddress.ip_network(word, strict=False) for word in words if word != "unix"]
+        except ValueError as error:
+            raise SettingInvalid(f"trusted_proxies: {error}") from None
+
+    def trusts(self, peer: str) -> bool:
+        if not peer:
+            return self._unix
+        try:
+            address = ipaddress.ip_address(peer)
+        except ValueError:
+            return False
+        mapped = getattr(address, "ipv4_mapped", None)
+        return any((mapped or address) in network for network in self._networks)
+
+    async def identify(self, headers: Headers, peer: str) -> Caller:
+        if not self.trusts(peer):
+            raise AuthRequired("ask through the proxy that knows you", headers={"WWW-Authenticate": KEYSTONE})
+        if headers.get("x-identity-status") != "Confirmed":
+            raise AuthRequired("the token was not confirmed", headers={"WWW-Authenticate": KEYSTONE})
+        project, user = headers.get("x-project-id", ""), headers.get("x-user-id", "")
+        if not project or not user:
+            raise AuthRequired("the token is for no project", headers={"WWW-Authenticate": KEYSTONE})
+        return _caller(user, project, headers.get("x-roles", "").split(","))
+
+
+CHALLENGE: Final = 'Bearer realm="holdfast"'
+KEYSTONE: Final = 'Keystone uri="/"'
+
+
+def token_of(headers: Headers) -> str:
+    """Of `X-Auth-Token` or `Authorization: Bearer`. Raises: AuthRequired."""
+    token = headers.get("x-auth-token", "")
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and bearer.strip():
+        if token and not hmac.compare_digest(token.encode(), bearer.strip().encode()):
+            raise AuthRequired(
+                "X-Auth-Token and Authorization have different tokens", headers={"WWW-Authenticate": CHALLENGE}
+            )
+        token = bearer.strip()
+    if not token:
+        raise AuthRequired(
+            "say who you are: X-Auth-Token, or Authorization: Bearer", headers={"WWW-Authenticate": CHALLENGE}
+        )
+    return token
+
+
+def _caller(user: str, project: str, roles: Any) -> Caller:
+    for name in (user, project):
+        if len(name) > NAME_CHARS_MAX or not name.isprintable():
+            raise AuthRequired(f"a user or a project is named by {NAME_CHARS_MAX} printable letters at most")
+    return Caller(user, project, frozenset(role for each in roles if (role := str(each).strip().lower())))

@@ -1,0 +1,363 @@
+"""A request as a handler sees it: who asks, for what, under which tag, and how long he would wait.
+
+What is common to all requests is read here, once: ids, the version, the preferences (RFC 7240), the tag, the query and
+the body. Nothing that is unknown is let pass: it would be a misspelt wish. What is checked in which order: app.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import parse_qsl, unquote, urlencode
+from uuid import uuid4
+
+import msgspec
+
+from holdfast.core.canonical import canonical
+from holdfast.errors import PreconditionFailed, TagInvalid, TagNotSupported
+from holdfast.service.problems import (
+    MediaUnsupported,
+    NotAcceptable,
+    QueryUnknown,
+    RequestInvalid,
+    RequestTimeout,
+    TooLarge,
+    VersionUnsupported,
+)
+from holdfast.service.routes import JSON, PROBLEM, SAFE, Route
+from holdfast.tasks import tags
+
+if TYPE_CHECKING:
+    from holdfast.service.app import Service
+    from holdfast.service.identity import Caller
+
+VERSION_MIN: Final = (1, 0)
+VERSION_MAX: Final = (1, 0)
+SERVICE_TYPE: Final = "tasks"
+QUERY_FIELDS_MAX: Final = 100
+_REQUEST_ID: Final = re.compile(r"^req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
+_VERSION: Final = re.compile(r"^(\d{1,4})\.(\d{1,4})$")
+_TRUE, _FALSE = frozenset(("true", "1", "yes", "on")), frozenset(("false", "0", "no", "off"))
+
+
+class Marks(NamedTuple):
+    """What is known of a request before it is routed."""
+
+    request_id: str
+    global_request_id: str
+    headers: Mapping[str, str]
+    peer: str
+
+
+def marks_of(scope: Mapping[str, Any]) -> Marks:
+    headers = _headers(scope["headers"])
+    given = headers.get("x-openstack-request-id", "")
+    client = scope.get("client")
+    return Marks(
+        f"req-{uuid4()}", given if _REQUEST_ID.match(given) else "", headers, client[0] if client else ""
+    )  # fmt: skip
+
+
+def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in raw:
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        found[key] = f"{found[key]}, {text}" if key in found else text
+    return found
+
+
+def version_of(headers: Mapping[str, str]) -> str:
+    """The version that is asked for, as it is echoed. Raises: RequestInvalid, VersionUnsupported."""
+    for word in headers.get("openstack-api-version", "").split(","):
+        kind, _, text = word.strip().partition(" ")
+        if kind.lower() != SERVICE_TYPE:
+            continue
+        if text.strip().lower() == "latest":
+            return _dotted(VERSION_MAX)
+        match = _VERSION.match(text.strip())
+        if match is None:
+            raise RequestInvalid(f"OpenStack-API-Version is `tasks 1.0` or `tasks latest`, not {word.strip()[:40]!r}")
+        if not VERSION_MIN <= (version := (int(match[1]), int(match[2]))) <= VERSION_MAX:
+            raise VersionUnsupported(
+                f"version {_dotted(version)} is not served: {_dotted(VERSION_MIN)} to {_dotted(VERSION_MAX)} are",
+                min_version=_dotted(VERSION_MIN),
+                max_version=_dotted(VERSION_MAX),
+            )
+        return _dotted(version)
+    return _dotted(VERSION_MIN)
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"
+
+
+class Ask:
+    """One request. `path`: the parameters of the route's path. `data`: the body, as the route's Struct.
+
+    `received`: await it to be told that the client has gone.
+    """
+
+    __slots__ = (
+        "_prefer", "_raw", "caller", "data", "global_request_id", "headers", "path", "query", "received", "request_id",
+        "route", "scope", "service", "tag", "url",
+    )  # fmt: skip
+
+    def __init__(self, service: Service, route: Route, scope: Any, received: Any, caller: Caller, marks: Marks) -> None:
+        self.service = service
+        self.route = route
+        self.scope = scope
+        self.received = received
+        self.caller = caller
+        self.headers = marks.headers
+        self.request_id = marks.request_id
+        self.global_request_id = marks.global_request_id
+        self.url: str = scope["path"]
+        self.path = _path(route, scope)
+        self.query = _query(route, scope["query_string"])
+        self.tag = _tag(route, self.headers)
+        self.data: Any = None
+        self._raw = b""
+        self._prefer: dict[str, str] | None = None
+        _check_accepted(route, self.headers.get("accept", ""))
+
+    # --- the query ------------------------------------------------------------------------------------------------
+
+    def text(self, name: str) -> str:
+        """The parameter; "": it is not given."""
+        return self.query.get(name, "")
+
+    def integer(self, name: str, default: int, *, least: int = 0, most: int | None = None) -> int:
+        """More than `most` is `most`. Raises: RequestInvalid."""
+        given = self.query.get(name)
+        if not given:
+            return default
+        try:
+            value = int(given) if given.isascii() and "_" not in given else None
+        except ValueError:
+            value = None
+        if value is None or value < least:
+            raise RequestInvalid(f"{name} is a whole number of at least {least}, not {given[:40]!r}", parameter=name)
+        return value if most is None else min(value, most)
+
+    def boolean(self, name: str) -> bool:
+        """Raises: RequestInvalid. A bare `?name` is true."""
+        given = self.query.get(name)
+        if given is None:
+            return False
+        if given.lower() in _FALSE:
+            return False
+        if given.lower() in _TRUE or not given:
+            return True
+        raise RequestInvalid(f"{name} is true or false, not {given[:40]!r}", parameter=name)
+
+    # --- preferences ----------------------------------------------------------------------------------------------
+
+    def prefers(self, word: str) -> str | None:
+        """The value of a preference of RFC 7240; "" if it has none; None: it is not there."""
+        if self._prefer is None:
+            self._prefer = {}
+            for each in self.headers.get("prefer", "").split(","):
+                name, _, value = each.partition(";")[0].partition("=")
+                self._prefer.setdefault(name.strip().lower(), value.strip().strip('"'))
+        return self._prefer.get(word)
+
+    def wait_s(self) -> float:
+        """How long the asker would wait for the task: `?wait=`, else `Prefer: wait=`. Raises: RequestInvalid."""
+        most = self.service.settings.wait_s_max
+        given = self.query.get("wait")
+        if given:
+            if (seconds := _seconds(given)) is None:
+                raise RequestInvalid(f"wait is a number of seconds, 0 or more, not {given[:40]!r}", parameter="wait")
+            return min(seconds, most)
+        preferred = self.prefers("wait")
+        return min(_seconds(preferred) or 0.0, most) if preferred else 0.0
+
+    def check_match(self, etag: str) -> None:
+        """Raises: PreconditionFailed: If-Match names another state of the thing than `etag`."""
+        given = self.headers.get("if-match")
+        if given is not None and given.strip() != "*" and etag not in _etags(given):
+            raise PreconditionFailed(f"it is at {etag} now, not at {given[:80]}", etag=etag)
+
+    def has_seen(self, etag: str) -> bool:
+        """Whether If-None-Match names it."""
+        given = self.headers.get("if-none-match")
+        return given is not None and (given.strip() == "*" or etag in _etags(given))
+
+    # --- the body -------------------------------------------------------------------------------------------------
+
+    async def read(self) -> None:
+        """Take in the body, and make it what the route wants. Raises: TooLarge, MediaUnsupported, RequestInvalid."""
+        most = self.service.settings.body_bytes_max
+        length = self.headers.get("content-length", "")
+        if length.isdigit() and int(length) > most:
+            raise TooLarge(f"a body is {most} bytes at most; this one has {length}", bytes_max=most)
+        parts: list[bytes] = []
+        size = 0
+        more = True
+        while more:
+            message = await self.received()
+            if message["type"] == "http.disconnect":
+                raise RequestTimeout
+            size += len(message.get("body", b""))
+            if size > most:
+                raise TooLarge(f"a body is {most} bytes at most", bytes_max=most)
+            parts.append(message.get("body", b""))
+            more = message.get("more_body", False)
+        self._raw = parts[0] if len(parts) == 1 else b"".join(parts)
+        if self.route.body is not None:
+            self.data = self._decoded()
+        elif self._raw.strip():
+            raise RequestInvalid(f"{self.route.method} {self.route.path} takes no body")
+
+    def _decoded(self) -> Any:
+        if not self._raw.strip():
+            if self.route.body_needed:
+                raise RequestInvalid(f"a body is needed: {_fields(self.route.body)}")
+            return self.route.body()
+        kind = self.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+        if kind not in ("", JSON) and not (kind.startswith("application/") and kind.endswith("+json")):
+            raise MediaUnsupported(f"a body is {JSON}, not {kind[:80]}")
+        return decode(self._raw, self.route.body)
+
+    @property
+    def plain(self) -> Any:
+        """The body as plain data, with everything that was in it and no defaults."""
+        return msgspec.json.decode(self._raw) if self._raw.strip() else {}
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What is asked for, as a hash that does not depend on how it was written; None without a tag."""
+        if self.tag is None:
+            return None
+        from hashlib import sha256
+
+        asked = f"{self.request}?{urlencode(sorted(self.query.items()))}\n{canonical(self.plain)}"
+        return sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @property
+    def request(self) -> str:
+        """The request as people are told of it. The seed's paths are other names of the same."""
+        path = re.sub(r"//+", "/", self.url).rstrip("/")
+        if path == "/tasks":
+            path = "/v3/tasks"
+        if path.endswith("/actions"):
+            path = path.removesuffix("s")
+        return f"{self.route.method} {path}"
+
+
+def decode(raw: bytes, kind: Any) -> Any:
+    """JSON as a Struct. Raises: RequestInvalid, which says what is allowed."""
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as error:
+        raise explained(error, kind) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RequestInvalid(f"the body is no JSON: {error}") from None
+    except RecursionError:
+        raise RequestInvalid("the body is nested too deeply") from None
+
+
+def explained(error: msgspec.ValidationError, kind: Any) -> RequestInvalid:
+    """The error in our words: where, what is wrong, and what is allowed there."""
+    text, _, place = str(error).partition(" - at `")
+    where = place.rstrip("`")
+    allowed = _names(kind) if not where or where == "$" else []
+    hint = f"; allowed are {', '.join(allowed)}" if allowed and "unknown field" in text else ""
+    at = f" at {where}" if where else ""
+    detail = f"the body{at}: {text[:1].lower()}{text[1:]}{hint}"
+    return RequestInvalid(detail, allowed=allowed) if hint else RequestInvalid(detail)
+
+
+def _names(kind: Any) -> list[str]:
+    fields = getattr(kind, "__struct_encode_fields__", None)
+    return list(fields) if fields else []
+
+
+def _fields(kind: Any) -> str:
+    names = _names(kind)
+    return f"a JSON object with {', '.join(names)}" if names else "a JSON object"
+
+
+# --- parts -------------------------------------------------------------------------------------------------------
+
+
+def segments(scope: Mapping[str, Any]) -> list[str]:
+    """Of the path, each decoded by itself: a slash in a name, sent as %2F, is no border."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    try:
+        return [unquote(part, errors="strict") for part in raw.partition(b"?")[0].decode("ascii").split("/")]
+    except UnicodeDecodeError:
+        raise RequestInvalid("the path is not UTF-8") from None
+
+
+def _path(route: Route, scope: Mapping[str, Any]) -> dict[str, str]:
+    places = route.places
+    if not places:
+        return {}
+    parts = segments(scope)
+    return {name: parts[place] for name, place in places.items()}
+
+
+def _query(route: Route, raw: bytes) -> dict[str, str]:
+    if not raw:
+        return {}
+    try:
+        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=QUERY_FIELDS_MAX)
+    except (UnicodeDecodeError, ValueError):
+        raise RequestInvalid("the query is no UTF-8 in %-escapes, or has too many parameters") from None
+    known = [param.name for param in route.query]
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if name not in known:
+            allowed = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise QueryUnknown(f"there is no parameter {name[:40]!r} here: {allowed}", allowed=known)
+        if name in found:
+            raise RequestInvalid(f"{name} is given twice", parameter=name)
+        found[name] = value
+    return found
+
+
+def _tag(route: Route, headers: Mapping[str, str]) -> str | None:
+    if route.method in SAFE:
+        return None
+    tag, key = headers.get("task-tag"), headers.get("idempotency-key")
+    if key is not None and len(key) > 1 and key[0] == key[-1] == '"':
+        key = key[1:-1]
+    if tag is None and key is None:
+        return None
+    if not route.tagged:
+        raise TagNotSupported
+    if tag is not None and key is not None and tag != key:
+        raise TagInvalid("Task-tag and Idempotency-Key name the same thing: send one of them")
+    given = tag if tag is not None else key
+    assert given is not None
+    return tags.check(given)
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 <= value < float("inf") else None
+
+
+def _etags(header: str) -> list[str]:
+    return [each.strip().removeprefix("W/") for each in header.split(",")]
+
+
+def _check_accepted(route: Route, accept: str) -> None:
+    """Raises: NotAcceptable."""
+    if not accept or "*/*" in accept:
+        return
+    offered = (*route.media, PROBLEM) if JSON in route.media else route.media
+    for each in accept.split(","):
+        kind, *parameters = (part.strip().lower() for part in each.split(";"))
+        if "q=0" in parameters or "q=0.0" in parameters:
+            continue
+        for media in offered:
+            plain = media.partition(";")[0]
+            if kind in (plain, "*/*") or (kind.endswith("/*") and plain.startswith(kind[:-1])):
+                return
+    raise NotAcceptable(f"the answer is {' or '.join(route.media)}, not {accept[:80]}", allowed=list(route.media))

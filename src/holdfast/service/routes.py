@@ -1,0 +1,72 @@
+"""What a route is, as data: the one table from which requests are dispatched and checked, and the API described.
+
+A route module has a function `routes(service) -> list[Route]` and stands in app.MODULES. What is checked of a request
+before its handler sees it: app.py; how the table becomes a document: openapi.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from holdfast.service.requests import Ask
+
+JSON: Final = "application/json"
+PROBLEM: Final = "application/problem+json"
+STREAM: Final = "text/event-stream"
+TEXT: Final = "text/plain; charset=utf-8"
+SAFE: Final = frozenset(("GET", "HEAD"))
+
+Schema = Mapping[str, Any]
+TEXT_SCHEMA: Final[Schema] = {"type": "string"}
+
+
+class Answer(NamedTuple):
+    """`body`: data for JSON; bytes and None go as they are. `stream`: sent as it comes, instead of a body."""
+
+    status: int = 200
+    body: Any = None
+    headers: Sequence[tuple[str, str]] = ()
+    media: str = JSON
+    stream: AsyncIterator[bytes] | None = None
+
+
+class Param(NamedTuple):
+    """A query parameter. An empty one counts as not given."""
+
+    name: str
+    help: str
+    schema: Schema = TEXT_SCHEMA
+
+
+class Route(NamedTuple):
+    """`path` names its parameters as {task}. `rule` of policy.py: who may ask; None: anybody. `body`: the msgspec
+    Struct that it takes; `dict`: any JSON object; None: none. `answers`: status -> schema of the body (a Struct, a JSON
+    schema, a name of schemas.py, or None: no body); errors that every route may answer with are not listed. `tagged`:
+    it makes a task, so it takes a Task-tag. `media`: what it can answer in, besides problems. `limited`: it counts
+    for the project's rate."""
+
+    method: str
+    path: str
+    handler: Callable[[Ask], Awaitable[Answer]]
+    rule: str | None
+    summary: str
+    query: Sequence[Param] = ()
+    body: Any = None
+    body_needed: bool = True
+    answers: Mapping[int, Any] = {}
+    tagged: bool = False
+    media: Sequence[str] = (JSON,)
+    limited: bool = True
+    hidden: bool = False
+
+    @property
+    def places(self) -> dict[str, int]:
+        """The parameters of the path -> which segment they are."""
+        parts = self.path.split("/")
+        return {part[1:-1]: place for place, part in enumerate(parts) if part.startswith("{")}
+
+
+INTEGER: Final[Schema] = {"type": "integer"}
+BOOLEAN: Final[Schema] = {"type": "boolean"}

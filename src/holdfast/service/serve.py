@@ -1,0 +1,143 @@
+"""`holdfast serve`: the service on its sockets, with a worker beside it, until it is told to stop.
+
+What is asked for: app.py. The worker's own way out: worker/leave.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import socket
+import threading
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final
+
+import uvicorn
+
+from holdfast.local import Holdfast
+from holdfast.service.app import Front, make_app
+from holdfast.settings import Settings
+
+FILES_BESIDE: Final = 256  # that a process needs beside its connections: databases, children, streams
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which first tells the application that it is about to stop: else an open stream would keep it from
+    stopping until its time is up. Signals are the caller's."""
+
+    def __init__(self, front: Front, settings: Settings) -> None:
+        self.front = front
+        self.ready = threading.Event()
+        super().__init__(
+            uvicorn.Config(
+                front,
+                http="httptools",
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,  # who asks is known by his own address
+                timeout_keep_alive=max(1, round(settings.request_timeout_s)),
+                timeout_graceful_shutdown=max(1, round(settings.stop_s) - 1),
+                backlog=2048,
+            )
+        )
+
+    def install_signal_handlers(self) -> None:
+        """None: whoever runs it has his own."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self.front.service.stop()
+        await super().shutdown(sockets)
+
+    def stop(self) -> None:
+        """From any thread."""
+        self.should_exit = True
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that others can connect to from now on."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048)
+
+
+def url_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def raise_file_limit(connections_max: int) -> str | None:
+    """Let this process have as many files as the connections need; a sentence for people where it may not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections_max + FILES_BESIDE
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return None
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    except (ValueError, OSError):
+        most = soft
+    if most >= wanted:
+        return None
+    return (
+        f"this process may open {most} files, so it keeps about {max(1, most - FILES_BESIDE)} connections and not"
+        f" {connections_max}: raise the limit (ulimit -Hn {wanted}, or LimitNOFILE= of its unit)"
+    )
+
+
+class Serving:
+    """A service in a thread of its own, and its worker in another."""
+
+    def __init__(
+        self, hold: Holdfast, settings: Settings | None = None, listener: socket.socket | None = None, *,
+        worker: bool = True, runtime: str = "threads",
+    ) -> None:  # fmt: skip
+        self.settings = settings or hold.settings
+        self._hold = hold
+        self.front = make_app(hold, self.settings)
+        self.service = self.front.service
+        self.listener = listener or listen(self.settings.host, self.settings.port)
+        self.url = url_of(self.listener)
+        self._server = Server(self.front, self.settings)
+        self._error: list[BaseException] = []
+        self._thread = threading.Thread(target=self._run, name="holdfast-service", daemon=True)
+        self._working: AbstractContextManager[None] = hold.working(runtime) if worker else nullcontext()
+
+    def start(self) -> None:
+        """Returns when requests are answered."""
+        self._working.__enter__()
+        self._thread.start()
+        while not self._server.ready.wait(0.05):
+            if not self._thread.is_alive():
+                self.raise_error()
+
+    def stop(self) -> None:
+        """Answer what is asked, end what streams, hand the tasks over. The second time it does nothing."""
+        self._server.stop()
+        self._thread.join()
+        self.listener.close()
+        working, self._working = self._working, nullcontext()
+        working.__exit__(None, None, None)
+
+    def join(self, timeout_s: float | None = None) -> None:
+        self._thread.join(timeout_s)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def raise_error(self) -> None:
+        """What ended the service, if it did not end as asked."""
+        if self._error:
+            raise self._error[0]
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._server.serve([self.listener]))
+        except BaseException as error:
+            self._error.append(error)

@@ -1,0 +1,123 @@
+"""Tasks as answers of the service: who sees what of them, their links, their revision, and the headers beside them.
+
+What is shown to everybody who may see the task at all: tasks/show.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from holdfast.core import states
+from holdfast.errors import TaskNotFound
+from holdfast.service.routes import Answer
+from holdfast.store.base import Tx
+from holdfast.tasks import lease, query, show
+from holdfast.tasks.row import TaskRow
+
+if TYPE_CHECKING:
+    from holdfast.service.requests import Ask
+
+RETRY_AFTER_S = 1
+REPLAYED_MESSAGE = "That request is already accepted"
+
+
+def find(tx: Tx, ask: Ask, uuid: str) -> TaskRow:
+    """The task, if the asker may know of it. Raises: TaskNotFound, for one of another project too."""
+    at = query.get(tx, uuid)
+    if at.project_id != ask.caller.project_id and not ask.service.policy.allows(ask.caller, "tasks:all_projects"):
+        raise TaskNotFound(f"there is no task {uuid}", task=uuid)
+    return at
+
+
+def task(tx: Tx, ask: Ask, at: TaskRow) -> dict[str, Any]:
+    """The whole representation, as this asker may see it."""
+    may, caller, now = ask.service.policy.allows, ask.caller, ask.service.hold.clock.time()
+    shown = show.task(tx, at, now=now, traceback=may(caller, "tasks:traceback"))
+    at_work = None if at.worker_id is None else lease.find(tx, at.worker_id)
+    host = None if at_work is None else at_work.host
+    shown["hostId"] = None if host is None else host_id(at.project_id, host)
+    if may(caller, "tasks:host"):
+        shown["host"] = host
+    shown["links"] = links(at, shown["supported_verbs"])
+    return shown
+
+
+def summary(at: TaskRow) -> dict[str, Any]:
+    """As a list shows it."""
+    return show.summary(at) | {"links": links(at, ())}
+
+
+def links(at: TaskRow, verbs: Any) -> list[dict[str, str]]:
+    self = f"/v3/tasks/{at.uuid}"
+    found = [{"rel": "self", "href": self}]
+    if at.resource_type and at.resource_id:
+        found.append({"rel": "resource", "href": f"/v3/resources/{at.resource_type}/{at.resource_id}"})
+    found += [{"rel": "steps", "href": f"{self}/steps"}, {"rel": "events", "href": f"{self}/events"}]
+    found += [{"rel": verb, "href": f"{self}/{verb}"} for verb in verbs]
+    return found
+
+
+def host_id(project_id: str, host: str) -> str:
+    """Tells a project whether two of its tasks ran on the same host, and nobody what that is called."""
+    return hashlib.sha256(f"{project_id}\0{host}".encode()).hexdigest()[:56]
+
+
+def is_final(at: TaskRow) -> bool:
+    return at.state in states.FINAL
+
+
+def etag(at: TaskRow) -> str:
+    """Its revision: differs whenever something of the task itself has changed."""
+    moments = f"{round(at.updated_at * 1e6):x}.{round((at.progress_at or 0) * 1e6):x}"
+    return f'"{at.seq}.{moments}"'
+
+
+def headers(at: TaskRow, *, location: str | None = None, replayed: bool = False) -> list[tuple[str, str]]:
+    found = [("ETag", etag(at))]
+    if at.tag is not None:
+        found.append(("Task-tag", at.tag))
+    if location is not None:
+        found.append(("Location", location))
+    if replayed:
+        found.append(("Task-Tag-Replayed", "true"))
+    if not is_final(at):
+        found.append(("Retry-After", str(RETRY_AFTER_S)))
+    return found
+
+
+def location(at: TaskRow) -> str:
+    return f"/v3/tasks/{at.uuid}"
+
+
+async def accepted(
+    ask: Ask, at: TaskRow, shown: dict[str, Any], *, replayed: bool = False, location: str | None = None,
+    beside: dict[str, Any] | None = None, more: list[tuple[str, str]] | None = None,
+) -> Answer:  # fmt: skip
+    """The answer to a request that made a task, or found the one it had made: 202; or 200 once the task has ended, if
+    the asker wanted to wait for that and it did in time. `beside`: what else is in the body; `more` headers."""
+    place = location or f"/v3/tasks/{at.uuid}"
+    body: dict[str, Any] = {"message": REPLAYED_MESSAGE} if replayed else {}
+    extra = list(more or ())
+    status = 202
+    wait_s = ask.wait_s()
+    if wait_s > 0:
+        latest, ended = await ended_within(ask, at, wait_s)
+        if ended:
+            at, status = latest, 200
+            shown = ask.service.bridge.read(lambda tx: task(tx, ask, latest))
+            extra.append(("Preference-Applied", f"wait={wait_s:g}"))
+    body |= {**(beside or {}), "task": shown}
+    return Answer(status, body, [*headers(at, location=place, replayed=replayed), *extra])
+
+
+async def ended_within(ask: Ask, at: TaskRow, wait_s: float) -> tuple[TaskRow, bool]:
+    """The task as it is once it has ended, or the time is up; whether it has ended."""
+    latest = [at]
+
+    def ended() -> bool:
+        latest[0] = ask.service.bridge.read(lambda tx: query.get(tx, at.uuid))
+        return is_final(latest[0])
+
+    done = await ask.service.waiting.until(at.id, ended, wait_s, ask.received)
+    return latest[0], done
