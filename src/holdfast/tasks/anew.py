@@ -16,7 +16,7 @@ from holdfast.core import states
 from holdfast.errors import PastPivot, RollbackSuperseded, TaskGone, TaskNotFound, VerbRefused
 from holdfast.store.base import Tx
 from holdfast.store.schema import inputs, tasks
-from holdfast.tasks import claims, row
+from holdfast.tasks import children, claims, row
 from holdfast.tasks.claims import EXCLUSIVE
 from holdfast.tasks.row import TaskRow
 from holdfast.tasks.submit import Request, Submitted, submit
@@ -57,9 +57,17 @@ def retry(tx: Tx, at: TaskRow, now: float, *, actor: str, uuid: str, request_id:
 
 
 def rollback(
-    tx: Tx, at: TaskRow, now: float, *, actor: str, uuid: str, request_id: str, force: bool
+    tx: Tx,
+    at: TaskRow,
+    now: float,
+    *,
+    actor: str,
+    uuid: str,
+    request_id: str,
+    force: bool,
+    parent: TaskRow | None = None,
 ) -> Submitted | None:
-    """The task that undoes what this one did; None: nothing is left to undo."""
+    """The task that undoes what this one did; None: nothing is left to undo. `parent`: whose child it is to be."""
     known = tx.execute(_ROLLBACKS, {"_task": at.id}).first()
     if known is not None:
         return Submitted(row.of(known), replayed=True)
@@ -74,6 +82,8 @@ def rollback(
     if not force:
         _check_unchanged(tx, at, request)
     request = request._replace(rollback_of=at.id, digest=at.digest)
+    if parent is not None:
+        request = children.request_of(parent, request, None)
     return submit(tx, request, now, uuid)
 
 

@@ -25,12 +25,13 @@ from holdfast.core.events import (
     ResumeAsked,
     RollbackAsked,
     SuspendAsked,
+    Woke,
 )
 from holdfast.core.failure import Failure
 from holdfast.errors import AnswerNeeded, AnswerRefused, PastPivot, VerbRefused
 from holdfast.store.base import Tx
 from holdfast.store.journal import encode
-from holdfast.tasks import anew, finish, rest, row, tell
+from holdfast.tasks import anew, children, finish, rest, row, tell
 from holdfast.tasks.retention import DAY_S
 from holdfast.tasks.row import TaskRow
 from holdfast.tasks.submit import Submitted
@@ -66,10 +67,13 @@ def cancel(
     tx: Tx, task: int, now: float, *, actor: str, revert: bool = True, retention_s: float = RETENTION_S
 ) -> Answer:
     """Stop at the next safe point and undo what was done (`revert`) or leave it. Raises: VerbRefused, PastPivot."""
-    at = row.lock(tx, task)
+    at = children.lock(tx, task)
     phase = _next(at, "cancel", pivot_forbids=revert)
     if phase is None:
         return Answer(at, NO_OP)
+    if revert:
+        children.refuse_past_pivot(tx, at, "cancel")
+    children.reach(tx, at, lambda child: _cancel_child(tx, at, child, now, actor, revert))
     goal = states.CANCELLED if phase == states.CANCELLING else at.goal
     event = CancelAsked(revert, actor, now)
     return _go(tx, at, phase, event, now, retention_s, claimless=not revert, goal=goal)
@@ -77,18 +81,28 @@ def cancel(
 
 def abort(tx: Tx, task: int, now: float, *, actor: str, retention_s: float = RETENTION_S) -> Answer:
     """Stop now and undo nothing. Raises: VerbRefused."""
-    at = row.lock(tx, task)
+    at = children.lock(tx, task)
     phase = _next(at, "abort")
     if phase is None:
         return Answer(at, NO_OP)
-    return _go(tx, at, phase, AbortAsked(actor, now), now, retention_s)
+    children.reach(tx, at, lambda child: abort(tx, child.id, now, actor=actor, retention_s=retention_s))
+    before: tuple[Event, ...] = ()
+    if phase == states.ABORTED and children.living(tx, task):  # not before their code has stopped
+        phase, before = states.ABORTING, _awake(at, actor, now)
+    return _go(tx, at, phase, AbortAsked(actor, now), now, retention_s, before=before)
 
 
 def suspend(tx: Tx, task: int, now: float, *, actor: str, release_claims: bool = False) -> Answer:
     """Stop at the next safe point and hold. With `release_claims` others may have its resources meanwhile; a task
     that is suspended already can still be told so. Raises: VerbRefused."""
-    at = row.lock(tx, task)
+    at = children.lock(tx, task)
     phase = _next(at, "suspend")
+    if release_claims and children.living(tx, task):
+        raise VerbRefused(
+            f"Cannot 'suspend' task {at.uuid} and release its claims: it has child tasks that use them; suspend it and"
+            " let it keep them",
+            state=at.state,
+        )
     if phase is None:
         if not release_claims or rest.has_released(tx, at):
             return Answer(at, NO_OP)
@@ -97,8 +111,12 @@ def suspend(tx: Tx, task: int, now: float, *, actor: str, release_claims: bool =
             tell.control(tx, at, "suspend", now, actor=actor, release_claims=True)
             return Answer(row.read(tx, task), ACCEPTED)
         phase = _phase(at)
+    children.reach(tx, at, lambda child: suspend(tx, child.id, now, actor=actor))
+    before: tuple[Event, ...] = ()
+    if at.state == states.WAITING and children.moving(tx, task):
+        phase, before = states.SUSPENDING_FORWARD, _awake(at, actor, now)
     event = SuspendAsked(release_claims, actor, now)
-    return _go(tx, at, phase, event, now, RETENTION_S, reason="asked", release_claims=release_claims)
+    return _go(tx, at, phase, event, now, RETENTION_S, reason="asked", release_claims=release_claims, before=before)
 
 
 def resume(tx: Tx, task: int, now: float, *, actor: str, answers: Answers | None = None) -> Answer:
@@ -107,13 +125,23 @@ def resume(tx: Tx, task: int, now: float, *, actor: str, answers: Answers | None
 
     Raises: VerbRefused; AnswerNeeded: give an answer for each step it names; AnswerRefused.
     """
-    at = row.lock(tx, task)
+    at = children.lock(tx, task)
     phase = _next(at, "resume")
+    if phase is not None:
+        _refuse_beneath_rest(tx, at)
+        given = dict(answers or {})
+        _check_answers(at, given)
+        defaults = steps_to_answer(at) if at.reason == "on_failure" else []
+        children.let_go(tx, at, {*(step for step, said in given.items() if said[0] == "rerun"), *defaults})
+    held = [child for child in children.living(tx, task) if _holds_for_parent(child)]
     if phase is None:
-        return Answer(at, NO_OP)
-    given = dict(answers or {})
-    _check_answers(at, given)
-    return _go(tx, at, phase, ResumeAsked(given, actor, now), now, RETENTION_S)
+        for child in held:
+            resume(tx, child.id, now, actor=actor)
+        return Answer(row.read(tx, task), ACCEPTED if held else NO_OP)
+    answer = _go(tx, at, phase, ResumeAsked(given, actor, now), now, RETENTION_S)
+    for child in held:  # not first: nothing of a task that rests may go on
+        resume(tx, child.id, now, actor=actor)
+    return answer
 
 
 def rollback(
@@ -122,8 +150,10 @@ def rollback(
     """Undo: of a moving task once it has stopped; of one that has ended by a new task (its id will be `uuid`), unless
     there is one. `force`: even if others have changed its resources since. Raises: VerbRefused, PastPivot, TaskGone.
     """
-    at = row.lock(tx, task)
+    at = children.lock(tx, task)
+    children.refuse_alone(tx, at, "rollback")
     if states.TASK.answer(_phase(at), "rollback") == states.ANEW:
+        children.refuse_past_pivot(tx, at, "rollback")
         made = anew.rollback(tx, at, now, actor=actor, uuid=uuid, request_id=request_id, force=force)
         return Answer(at, NO_OP) if made is None else _anew(tx, at, made, "rollback", now, actor)
     if at.rollback_of is not None:
@@ -131,6 +161,8 @@ def rollback(
     phase = _next(at, "rollback", pivot_forbids=True)
     if phase is None:
         return Answer(at, NO_OP)
+    children.refuse_past_pivot(tx, at, "rollback")
+    children.reach(tx, at, lambda child: _cancel_child(tx, at, child, now, actor, True))
     return _go(tx, at, phase, RollbackAsked(actor, now), now, RETENTION_S, goal=states.REVERTED)
 
 
@@ -142,6 +174,7 @@ def retry(tx: Tx, task: int, now: float, *, actor: str, uuid: str, request_id: s
     at = row.lock(tx, task)
     if states.TASK.answer(_phase(at), "retry") != states.ANEW:
         raise refused(at, "retry")
+    children.refuse_alone(tx, at, "retry")
     made = anew.retry(tx, at, now, actor=actor, uuid=uuid, request_id=request_id)
     return _anew(tx, at, made, "retry", now, actor)
 
@@ -149,9 +182,10 @@ def retry(tx: Tx, task: int, now: float, *, actor: str, uuid: str, request_id: s
 def force_fail(tx: Tx, task: int, now: float, *, actor: str, reason: str, retention_s: float = RETENTION_S) -> Answer:
     """An administrator's last word: the task is FAILED now. Its worker, if it has one, can write no more to it; what
     it still does nobody knows. Raises: VerbRefused: it has ended."""
-    at = row.lock(tx, task)
+    at = children.lock(tx, task)
     phase = _next(at, "force_fail")
     assert phase is not None
+    children.reach(tx, at, lambda child: force_fail(tx, child.id, now, actor=actor, reason=reason))
     failure = Failure(("ForceFailed",), reason or "an administrator ended it", None, ())
     return _go(tx, at, phase, ForceFailed(reason, actor, now), now, retention_s, failure=failure)
 
@@ -181,6 +215,36 @@ def _anew(tx: Tx, at: TaskRow, made: Submitted, verb: str, now: float, actor: st
         return Answer(made.task, REPLAYED)
     tell.control(tx, at, verb, now, actor=actor, new_task=made.task.uuid)
     return Answer(made.task, NEW_TASK)
+
+
+# --- families ----------------------------------------------------------------------------------------------------
+
+
+def _cancel_child(tx: Tx, parent: TaskRow, child: TaskRow, now: float, actor: str, revert: bool) -> None:
+    if revert and child.rollback_of is not None and parent.rollback_of is None:
+        return  # it undoes already, as its parent now will
+    cancel(tx, child.id, now, actor=actor, revert=revert)
+
+
+def _holds_for_parent(child: TaskRow) -> bool:
+    """Whether a bare `resume` of its parent is meant for the child too."""
+    return child.hold is not None and child.reason in (None, "asked")
+
+
+def _refuse_beneath_rest(tx: Tx, at: TaskRow) -> None:
+    """Nothing of a task that rests may go on. Raises: VerbRefused."""
+    if at.parent_id is not None and _phase(parent := row.read(tx, at.parent_id)) in states.RESTING:
+        raise VerbRefused(
+            f"Cannot 'resume' task {at.uuid} by itself: task {parent.uuid}, whose child it is, is {parent.state}:"
+            " resume that one",
+            state=at.state,
+            parent=parent.uuid,
+        )
+
+
+def _awake(at: TaskRow, actor: str, now: float) -> tuple[Event, ...]:
+    """What a task that waits or rests has to be told first, to go where it stops what still runs."""
+    return (Woke(now),) if at.state == states.WAITING else (ResumeAsked({}, actor, now),)
 
 
 # --- what they share ---------------------------------------------------------------------------------------------
@@ -263,9 +327,10 @@ def _go(
     claimless: bool = False,
     release_claims: bool = False,
     failure: Failure | None = None,
+    before: tuple[Event, ...] = (),
 ) -> Answer:
-    """Append the verb's event, and make the row what the verb made of the task."""
-    entry = [encode(event, ())]
+    """Append the verb's event, and make the row what the verb made of the task. `before`: what it is told first."""
+    entry = [encode(each, ()) for each in (*before, event)]
     actor: str = event.actor  # type: ignore[union-attr]
     tell.control(tx, at, _VERBS[type(event)], now, actor=actor)
     if phase in states.FINAL:
@@ -296,6 +361,7 @@ def _go(
     if phase in states.RESTING:
         never_began = phase == states.SUSPENDED_PENDING
         rest.at_rest(tx, after, now, never_began=never_began, release_claims=release_claims)
+        children.tell_rest(tx, after, now)
     elif at.hold is not None and not columns.get("ready"):
         rest.go_on(tx, after, now)
     tx.touched(at.id)

@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import bindparam, delete, exists, null, select, update
 
-from holdfast.store.base import Tx
-from holdfast.store.schema import inputs, journal, steps, tags, tasks, tickets
+from holdfast.store.base import Store, Tx
+from holdfast.store.schema import feed, inputs, journal, steps, tags, tasks, tickets
 
 DAY_S: Final = 86_400.0
 
@@ -25,12 +25,14 @@ class Purged(NamedTuple):
 
 
 _rollback = tasks.alias("rollback")
+_parent = tasks.alias("parent")
 #: A rollback that has not ended reads what it undoes from the journals of the other, and of its rollbacks before.
 _EXPIRED: Final = (
     select(tasks.c.id)
     .where(
         tasks.c.expires_at <= bindparam("_now"),
         tasks.c.finished_at.is_not(null()),
+        ~exists().where(_parent.c.id == tasks.c.parent_id),  # its undo would need the child's journal
         ~exists().where(_rollback.c.rollback_of == tasks.c.id, _rollback.c.finished_at.is_(null())),
         ~exists().where(_rollback.c.rollback_of == tasks.c.rollback_of, _rollback.c.finished_at.is_(null())),
     )
@@ -66,6 +68,10 @@ _TOMBS: Final = (
 )
 _DROP_TOMB: Final = delete(tags).where(tags.c.project_id == bindparam("_project"), tags.c.tag == bindparam("_tag"))
 _END: Final = 1 << 62
+FEED_MAX: Final = 2000  # events of one transaction
+_FEED_TURNS: Final = 10
+_FIRST: Final = select(feed.c.id, feed.c.at).order_by(feed.c.id).limit(bindparam("_limit"))
+_DROP_TOLD: Final = delete(feed).where(feed.c.id <= bindparam("_id"))
 
 
 def purge(tx: Tx, now: float, *, tombstone_s: float = 30 * DAY_S, rows_max: int = 2_000) -> Purged:
@@ -87,6 +93,34 @@ def purge(tx: Tx, now: float, *, tombstone_s: float = 30 * DAY_S, rows_max: int 
         gone += 1
         tx.touched(task)
     return Purged(gone, rows, more=rows >= rows_max or gone < len(expired))
+
+
+def purge_feed(store: Store, now: float, keep_s: float) -> None:
+    """Delete events that are older than `keep_s`, in a bounded number of short transactions."""
+    for _ in range(_FEED_TURNS):
+        if not store.read(lambda tx: feed_is_old(tx, now, keep_s)):
+            return
+        if not store.write(lambda tx: purge_events(tx, now, keep_s)):
+            return
+
+
+def feed_is_old(tx: Tx, now: float, keep_s: float) -> bool:
+    first = tx.execute(_FIRST, {"_limit": 2}).all()
+    return len(first) == 2 and first[0].at <= now - keep_s
+
+
+def purge_events(tx: Tx, now: float, keep_s: float) -> bool:
+    """Delete the oldest events, at most FEED_MAX; whether there may be more. The newest of all stays, because the
+    oldest that is there tells where the log begins (feed/log.py)."""
+    old = tx.execute(_FIRST, {"_limit": FEED_MAX + 1}).all()
+    last = None
+    for found in old[:-1]:
+        if found.at > now - keep_s:
+            break
+        last = found.id
+    if last is not None:
+        tx.execute(_DROP_TOLD, {"_id": last})
+    return len(old) > FEED_MAX and last == old[-2].id
 
 
 def _drop_some(tx: Tx, task: int, rows_max: int) -> tuple[int, bool]:

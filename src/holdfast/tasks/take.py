@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
-from sqlalchemy import Text, bindparam, case, cast, false, func, null, select, true, update
+from sqlalchemy import Text, bindparam, case, cast, false, func, null, or_, select, true, update
 
 from holdfast.errors import LeaseLost
 from holdfast.store.base import Tx
@@ -30,10 +30,11 @@ _NEXT: Final = (
     .limit(bindparam("_limit"))
     .with_for_update(skip_locked=True)
 )
-#: For who works for certain tasks only.
+#: For who works for certain tasks only, and their descendants.
+_only = or_(*(column.in_(bindparam("_only", expanding=True)) for column in (tasks.c.id, tasks.c.root_id)))
 _SOME: Final = (
     select(tasks.c.id)
-    .where(tasks.c.id.in_(bindparam("_only", expanding=True)), _untaken, tasks.c.due_at <= bindparam("_now"))
+    .where(_only, _untaken, tasks.c.due_at <= bindparam("_now"))
     .order_by(tasks.c.id)
     .with_for_update(skip_locked=True)
 )
@@ -53,7 +54,7 @@ _ALIVE: Final = (
 )
 _DUE: Final = select(func.min(tasks.c.due_at)).where(_free, tasks.c.due_at > bindparam("_now"))
 _DUE_SOME: Final = select(func.min(tasks.c.due_at)).where(
-    tasks.c.id.in_(bindparam("_only", expanding=True)), _untaken, tasks.c.due_at > bindparam("_now")
+    _only, _untaken, tasks.c.due_at > bindparam("_now")
 )
 _CALLED: Final = select(tasks.c.id, tasks.c.seq).where(
     tasks.c.worker_id == bindparam("_worker"), tasks.c.due_at.is_not(null())
