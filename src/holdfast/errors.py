@@ -28,6 +28,12 @@ class UsageError(HoldfastError):
     status = 400
 
 
+class QueryUnknown(UsageError):
+    """A list takes no parameter of that name."""
+
+    code = "query.unknown"
+
+
 class FlowError(UsageError):
     """The flow is not sound."""
 
@@ -214,6 +220,13 @@ class NoTask(StateError):
     code = "resource.no_task"
 
 
+class EventsGone(StateError):
+    """Events that old are no longer kept."""
+
+    code = "gone"
+    status = 410
+
+
 class VerbRefused(StateError):
     """The task's state does not allow the verb."""
 
@@ -230,6 +243,12 @@ class RollbackSuperseded(VerbRefused):
     """Others have changed the task's resources since: force the rollback if that doesn't matter."""
 
     code = "rollback.superseded"
+
+
+class VerbUnsupported(VerbRefused):
+    """What the task does can't be stopped that way."""
+
+    code = "task.verb_unsupported"
 
 
 class AnswerNeeded(VerbRefused):

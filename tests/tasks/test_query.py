@@ -134,7 +134,7 @@ def test_what_a_waiting_task_shows(desk: Desk) -> None:
     holder = desk.ask("r")
     task = desk.submit("r", tag="t", inputs='{"a":{"$":"tuple","v":[1,{"$":"secret","v":"sealed"}]},"$b":2}')
     found = shown(desk, task)
-    assert found["claims"] == [{"resource": "r", "mode": "exclusive"}]
+    assert found["claims"] == [{"type": "", "id": "r", "mode": "exclusive", "resource": "r"}]
     assert (found["queue_position"], found["blocked_by"]) == (1, [holder.task.uuid])
     assert found["params"] == {"a": [1, "***"], "$b": 2}
     assert (found["state"], found["direction"], found["supported_verbs"]) == (

@@ -24,6 +24,7 @@ from holdfast.tasks.row import TaskRow
 LIMIT: Final = 50
 LIMIT_MAX: Final = 1000
 PREFIX_CHARS_MIN: Final = 4
+ATTEMPTS_MAX: Final = 100  # that are counted
 
 _BY_UUID: Final = select(tasks).where(tasks.c.uuid == bindparam("_uuid"))
 _BY_PREFIX: Final = (
@@ -44,6 +45,7 @@ _LATEST: Final = (
     .limit(bindparam("_limit"))
 )
 _TAGGED: Final = select(tasks.c.id).where(tasks.c.tag == bindparam("_tag"))
+_RETRY_OF: Final = select(tasks.c.retry_of).where(tasks.c.id == bindparam("_id"))
 _OUTLINE: Final = select(plans.c.outline).where(plans.c.digest == bindparam("_digest"))
 
 
@@ -147,6 +149,14 @@ def find(tx: Tx, name: str, *, project_id: str = "default") -> TaskRow:
 def uuids(tx: Tx, ids: list[int]) -> dict[int, str]:
     """The uuids of these ids; purged ones are left out."""
     return {found.id: found.uuid for found in tx.execute(_UUIDS, {"_ids": ids}).all()} if ids else {}
+
+
+def attempt(tx: Tx, task: TaskRow) -> int:
+    """Which attempt at its request the task is: one more than the task that it retries."""
+    number, before = 1, task.retry_of
+    while before is not None and number < ATTEMPTS_MAX:
+        number, before = number + 1, tx.execute(_RETRY_OF, {"_id": before}).scalar()
+    return number
 
 
 def steps_of(tx: Tx, task: int) -> list[StepRow]:

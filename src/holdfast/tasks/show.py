@@ -1,11 +1,14 @@
 """A task as people and programs are shown it: plain data that json can write (the REST contract's section 3).
 
-Everything is read from columns; a Secret is never rendered. Which tasks: tasks/query.py.
+Everything is read from columns; a Secret is never rendered. A list leaves out what costs more than a row (`COSTLY`),
+unless it is asked for it, so that a page of tasks costs the same however much each was given and however many wait
+before it. Which tasks: tasks/query.py. The links of a task are the service's.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -13,69 +16,74 @@ from holdfast import errors
 from holdfast.core import states
 from holdfast.store.base import StepRow, Tx
 from holdfast.tasks import claims, control, lease, query, row
+from holdfast.tasks.lease import WorkerRow
 from holdfast.tasks.row import TaskRow
 
 HIDDEN: Final = "***"
+#: What is not told by a task's row alone, or may be large.
+COSTLY: Final = ("claims", "queue_position", "blocked_by", "params", "result")
 
 
-def task(tx: Tx, at: TaskRow, *, now: float, traceback: bool = False) -> dict[str, Any]:
-    """The whole representation. `traceback`: an administrator may see where it failed."""
-    asked, claimed = row.asked_for(tx, at.id)
-    waits = not at.ready and at.finished_at is None
-    blockers = claims.blocked_by(tx, at.id) if waits else []
-    linked = [at.parent_id, at.root_id, at.retry_of, at.rollback_of, *blockers]
-    names = query.uuids(tx, [each for each in linked if each is not None])
-    return summary(at) | {
-        "version": at.version,
-        "claims": [{"resource": claim.resource, "mode": claim.mode} for claim in claims.from_text(claimed)],
-        "request_id": at.request_id or None,
-        "user_id": at.user_id or None,
-        "origin": at.origin,
-        "parent_id": _name(names, at.parent_id),
-        "root_id": _name(names, at.root_id),
-        "retry_of": _name(names, at.retry_of),
-        "rollback_of": _name(names, at.rollback_of),
-        "executed_at": moment(at.executed_at),
-        "expires_at": moment(at.expires_at),
-        "priority": at.priority,
-        "pool": at.pool,
-        "worker": _worker(tx, at, now),
-        "queue_position": claims.queue_position(tx, at.id) if waits else None,
-        "blocked_by": [names[each] for each in blockers if each in names],
-        "direction": direction(at),
-        "goal": at.goal,
-        "effect": at.effect,
-        "revert": at.revert,
-        "resting": resting(at),
-        "params": value(asked),
-        "result": value(at.result),
-        "error": error(at, traceback=traceback),
-        "supported_verbs": control.supported_verbs(at),
-    }
+def task(tx: Tx, at: TaskRow, *, now: float, traceback: bool = False, host: bool = False) -> dict[str, Any]:
+    """The whole representation. `traceback`, `host`: an administrator may see where it failed, and where it runs."""
+    (shown,) = tasks(tx, [at], now=now, traceback=traceback, host=host, fields=COSTLY)
+    return shown
 
 
-def _worker(tx: Tx, at: TaskRow, now: float) -> dict[str, Any] | None:
-    """Whether the worker that has the task still says that it lives. `stale`: not for as long as its lease."""
-    found = None if at.worker_id is None else lease.find(tx, at.worker_id)
-    if found is None:
-        return None
-    stale = found.dead or found.heartbeat_at + found.lease_s <= now
-    return {"heartbeat_at": moment(found.heartbeat_at), "stale": stale}
+def tasks(
+    tx: Tx,
+    rows: Sequence[TaskRow],
+    *,
+    now: float,
+    traceback: bool = False,
+    host: bool = False,
+    fields: Collection[str] = (),
+) -> list[dict[str, Any]]:
+    """What a list shows of its tasks: the representation without `COSTLY` but for those among `fields`."""
+    costly = [field for field in COSTLY if field in fields]
+    needs_result = "result" in costly and len(rows) > 1
+    blockers = {at.id: _blockers(tx, at) for at in rows} if "blocked_by" in costly else {}
+    linked = {each for at in rows for each in (at.parent_id, at.root_id, at.retry_of, at.rollback_of)}
+    every = linked.union(*blockers.values())
+    names = query.uuids(tx, sorted(each for each in every if each is not None))
+    workers: dict[str, WorkerRow | None] = {}
+    found = []
+    for at in rows:
+        at_whole = row.read(tx, at.id) if needs_result else at
+        shown = summary(at) | _relations(tx, at, names) | _whereabouts(tx, at, workers, now, host)
+        shown["error"] = error(at, traceback=traceback)
+        if costly:
+            shown |= _costly(tx, at_whole, costly, [names[each] for each in blockers.get(at.id, ()) if each in names])
+        found.append(shown)
+    return found
 
 
 def summary(at: TaskRow) -> dict[str, Any]:
-    """What a list shows of each task: no further query is needed for it."""
+    """What is shown of each task that its row alone tells."""
     return {
         "uuid": at.uuid,
-        "task": at.flow,
+        "task": at.operation or at.flow,
         "state": at.state,
         "reason": at.reason,
         "tag": at.tag,
+        "resource": {} if at.resource_id is None else {at.resource_type or "resource": at.resource_id},
+        "resource_id": at.resource_id,
+        "resource_type": at.resource_type,
+        "request_id": at.request_id,
+        "global_request_id": at.global_request_id or None,
+        "user_id": at.user_id,
         "project_id": at.project_id,
+        "origin": at.origin,
         "created_at": moment(at.created_at),
         "start_time": moment(at.created_at),
+        "executed_at": moment(at.executed_at),
         "last_updated": moment(at.updated_at),
         "finish_time": moment(at.finished_at),
+        "expires_at": moment(at.expires_at),
+        "priority": at.priority,
+        "flow": at.flow,
+        "version": at.version,
+        "pool": at.pool,
         "progress": {
             "percent": percent(at),
             "completed": at.completed,
@@ -84,7 +92,70 @@ def summary(at: TaskRow) -> dict[str, Any]:
             "message": at.progress_message,
             "updated_at": moment(at.progress_at),
         },
+        "direction": direction(at),
+        "goal": at.goal,
+        "effect": at.effect,
+        "revert": at.revert,
+        "resting": resting(at),
+        "supported_verbs": control.supported_verbs(at),
     }
+
+
+def claim(resource: str, mode: str) -> dict[str, str]:
+    """A claim: `network/public` is of the type network, its id public."""
+    type, slash, id = resource.partition("/")
+    return {"type": type if slash else "", "id": id if slash else resource, "mode": mode, "resource": resource}
+
+
+def host_id(project_id: str, host: str) -> str:
+    """A name for the host that tells a project whether two of its tasks are on one, and nothing else."""
+    from hashlib import sha224
+
+    return sha224(f"{project_id}{host}".encode()).hexdigest() if host else ""
+
+
+def _relations(tx: Tx, at: TaskRow, names: dict[int, str]) -> dict[str, Any]:
+    return {
+        "parent_id": _name(names, at.parent_id),
+        "root_id": _name(names, at.root_id),
+        "retry_of": _name(names, at.retry_of),
+        "rollback_of": _name(names, at.rollback_of),
+        "attempt": 1 if at.retry_of is None else query.attempt(tx, at),
+    }
+
+
+def _whereabouts(tx: Tx, at: TaskRow, workers: dict[str, WorkerRow | None], now: float, host: bool) -> dict[str, Any]:
+    """Whether the worker that has the task still says that it lives (`stale`: not for as long as its lease), and on
+    which host it is."""
+    found = None
+    if at.worker_id is not None:
+        if at.worker_id not in workers:
+            workers[at.worker_id] = lease.find(tx, at.worker_id)
+        found = workers[at.worker_id]
+    if found is None:
+        return {"worker": None, "hostId": ""} | ({"host": None} if host else {})
+    stale = found.dead or found.heartbeat_at + found.lease_s <= now
+    shown = {"worker": {"heartbeat_at": moment(found.heartbeat_at), "stale": stale}}
+    return shown | {"hostId": host_id(at.project_id, found.host)} | ({"host": found.host} if host else {})
+
+
+def _waits(at: TaskRow) -> bool:
+    return not at.ready and at.finished_at is None
+
+
+def _blockers(tx: Tx, at: TaskRow) -> list[int]:
+    return claims.blocked_by(tx, at.id) if _waits(at) else []
+
+
+def _costly(tx: Tx, at: TaskRow, costly: Collection[str], blocked_by: list[str]) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    if "params" in costly or "claims" in costly:
+        asked, claimed = row.asked_for(tx, at.id)
+        shown = {"params": value(asked), "claims": [claim(*each) for each in claims.from_text(claimed)]}
+    if "queue_position" in costly:
+        shown["queue_position"] = claims.queue_position(tx, at.id) if _waits(at) else None
+    shown |= {"blocked_by": blocked_by, "result": value(at.result)}
+    return {field: shown[field] for field in costly}
 
 
 def step(at: StepRow, *, traceback: bool = False) -> dict[str, Any]:
