@@ -20,20 +20,21 @@ from holdfast.flow.compile import check_inputs, compile
 from holdfast.flow.outline import digest, outline
 from holdfast.flow.registry import reference_of
 from holdfast.handle import Task
-from holdfast.resources import project, state
+from holdfast.resources import again, project, state
 from holdfast.resources.handle import Resource
 from holdfast.runtime.base import refuse_while_loading
 from holdfast.seal import Sealer
 from holdfast.settings import Settings
 from holdfast.store import open_store, sqlite_path
 from holdfast.store.base import Tx
-from holdfast.tasks import finish, query, retention, submit
+from holdfast.tasks import finish, joined, query, retention, submit
 from holdfast.tasks.claims import claims_of
 from holdfast.tasks.submit import Request
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from holdfast.feed.log import Entry
     from holdfast.flow.patterns import Child, Flow
     from holdfast.resources.kind import Kind
     from holdfast.resources.registry import Kinds
@@ -95,6 +96,7 @@ class Holdfast:
         )  # fmt: skip
         self.kinds.world.open(self)
         finish.join(project.project)
+        joined.join(again.JOINT)
 
     # --- asking for work ------------------------------------------------------------------------------------------
 
@@ -291,6 +293,20 @@ class Holdfast:
             thread.join()
             self._threads.remove(thread)
             self._workers.remove(worker)
+
+    # --- what happens ---------------------------------------------------------------------------------------------
+
+    def events(self, after: int = 0, *, follow: bool = False, task: Task | str | None = None) -> Iterator[Entry]:
+        """What has happened behind the event `after`, in order; 0: as far back as events are kept. follow: and what
+        happens from here on, until this is closed; of one task, until its end. Whoever keeps the `id` of the last
+        event it has seen goes on there after a restart, with neither gap nor repeat.
+
+        Raises: EventsGone: events behind `after` are no longer kept (`feed_retention_s`).
+        """
+        from holdfast.feed import log
+
+        of = self.task(task) if isinstance(task, str) else task
+        return log.follow(self.store, after, filter=log.Filter(task=None if of is None else of._id), wait=follow)
 
     # --- housekeeping ---------------------------------------------------------------------------------------------
 

@@ -52,6 +52,7 @@ TABLE: Final = (
         1024, 1 << 30,
     ),
     Setting("retention_s", float, 30 * 86_400.0, "seconds", "how long an ended task is kept", 0),
+    Setting("feed_retention_s", float, 7 * 86_400.0, "seconds", "how long events are kept for who comes back late", 0),
     Setting(
         "workers_max", int, 32, "count", "how many thread steps, and how many process steps, run at once", 1, 10_000
     ),
@@ -138,6 +139,7 @@ class Settings:
     grace_s: float
     value_bytes_max: int
     retention_s: float
+    feed_retention_s: float
     workers_max: int
     progress_interval_s: float
     poll_s: float

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import bindparam, delete, exists, null, select, update
 
 from holdfast.store.base import Store, Tx
-from holdfast.store.schema import feed, inputs, journal, steps, tags, tasks, tickets
+from holdfast.store.schema import feed, inputs, journal, operations, steps, tags, tasks, tickets
 
 DAY_S: Final = 86_400.0
 
@@ -61,6 +61,7 @@ _BURY_TAG: Final = (
 _DROP: Final = (
     delete(inputs).where(inputs.c.task == bindparam("_task")),
     delete(tickets).where(tickets.c.task == bindparam("_task")),
+    delete(operations).where(operations.c.task == bindparam("_task")),
     delete(tasks).where(tasks.c.id == bindparam("_task")),
 )
 _TOMBS: Final = (

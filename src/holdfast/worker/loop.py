@@ -22,6 +22,7 @@ from holdfast.errors import HoldfastClosed, LeaseLost, TaskGone, TaskNotFound, W
 from holdfast.store.base import Append, Appended, Store
 from holdfast.tasks import claims, retention, take
 from holdfast.tasks.row import TaskRow
+from holdfast.worker.desk import Desk
 from holdfast.worker.lease import Lease
 from holdfast.worker.leave import close_beside, save_all
 from holdfast.worker.load import DefinitionChanged, load, rest_aside
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 LINGER_S = 2.0  # a task that waits longer than this for its timer is given back
 HOUSE_S = 10.0  # between rounds of housekeeping
-_RESTING_PREFIX = "SUSPENDED/"
+NO_TIME = float("-inf")
 
 
 class Worker:
@@ -67,6 +68,9 @@ class Worker:
         self._tasks_max = tasks_max
         self._seal = seal
         self._unseal = unseal
+        self._desk = partial(
+            Desk, store, flows=flows, clock=clock, settings=settings, seal=seal, unseal=unseal, poke=self.poke
+        )
         self.lease = lease or Lease(store, clock, settings, pool)
         self.taken: dict[int, Taken] = {}
         self._to_start: list[TaskRow] = []
@@ -261,6 +265,7 @@ class Worker:
         taken = Taken(
             row, loaded, self._store, self._runtimes, clock=self._clock, settings=self._settings, seal=self._seal,
             unseal=self._unseal, wake=partial(self._note_end, row.id),
+            desk=self._desk(row) if loaded.state.plan.parental else None,
         )  # fmt: skip
         self.taken[row.id] = taken
         self._dirty[row.id] = None
@@ -357,17 +362,10 @@ class Worker:
     def _give_back(self, now: float) -> None:
         """Tasks that only wait, and long: others may take them when their time has come."""
         for taken in list(self.taken.values()):
-            state = taken.drive.state
-            if taken.drive.calls or state.running or taken.drive.inbox or taken.task.id in self._dirty:
-                continue
-            at = taken.drive.next_at()
-            if at is not None and at - now <= LINGER_S and not self.draining:
-                continue
-            if at is None and state.phase != "WAITING" and not state.phase.startswith(_RESTING_PREFIX):
-                continue
-            self._store.write(partial(give_back, taken, at, now))
-            self._forget(taken)
-            self._poked = True
+            if taken.task.id not in self._dirty and taken.may_leave(now, NO_TIME if self.draining else LINGER_S):
+                self._store.write(partial(give_back, taken, taken.drive.next_at(), now))
+                self._forget(taken)
+                self._poked = True
 
     def _forget(self, taken: Taken) -> None:
         self.taken.pop(taken.task.id, None)
@@ -381,6 +379,7 @@ class Worker:
         self._kept_at = now
         _, self._swept = self._store.write(lambda tx: claims.sweep(tx, now, after=self._swept or ""))
         self._store.write(lambda tx: retention.purge(tx, now))
+        retention.purge_feed(self._store, now, self._settings.feed_retention_s)
 
     def _lost_lease(self, tasks: Sequence[int] | None) -> None:
         """The lease's thread says: these tasks, or (None) all, are no longer ours."""
