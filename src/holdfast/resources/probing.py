@@ -64,7 +64,7 @@ def ask(kind: Kind, look: Look) -> Seen:
     assert kind.prober is not None
     there = {
         "driver": kind.driver, "resource_id": row.id, "desired": look.desired, "revision": look.revision,
-        "before": row.lifecycle, "kind": kind,
+        "before": row.lifecycle, "doubt": row.doubt, "kind": kind,
     }  # fmt: skip
     wants = signature(kind.prober, f"the probe of {kind.name}").wants
     seen = kind.prober(**{name: there[name] for name, _required in wants if name in there})

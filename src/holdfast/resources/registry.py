@@ -104,7 +104,11 @@ class Kinds:
         a list of kinds, or a function that makes them, which may ask for `settings`), and `more`."""
         from importlib.metadata import entry_points
 
+        from holdfast.resources.server.kind import make_server
+
         found = cls(more)
+        if "server" not in found:
+            found.add(make_server(settings))
         for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
             given = point.load()
             if callable(given) and not isinstance(given, Kind):

@@ -16,6 +16,7 @@ from holdfast.resources.kind import Change, Kind, Seen, final, resting
 from holdfast.resources.server.faults import faults_of
 from holdfast.resources.server.flows import Operations
 from holdfast.resources.server.process import RUNNING, SHUTDOWN, SUSPENDED
+from holdfast.settings import Settings
 
 Image = Literal["guest-1", "guest-2", "panics", "hangs"]
 Power = Literal["SOFT", "HARD"]
@@ -173,7 +174,6 @@ def check_faults(change: Change) -> None:
         )
 
 
-@server.probe(timeout_s=60)
 def probe(driver: Operations, resource_id: str, desired: dict[str, Any], before: str, doubt: str | None) -> Seen:
     """What there is. A server that has failed stays ERROR, whatever it looks like, until somebody has done something
     about it; only where nobody knows what was done to it (`doubt`) is it where it looks to be."""
@@ -184,3 +184,11 @@ def probe(driver: Operations, resource_id: str, desired: dict[str, Any], before:
     if before in ("BUILD", "ERROR") and doubt is None:
         return Seen(is_as_desired, seen)
     return Seen(is_as_desired, seen, lifecycle=stands or "ERROR")
+
+
+server.probe(probe, timeout_s=60)
+
+
+def make_server(settings: Settings | None = None) -> Kind:
+    """The kind, with the settings of one Holdfast; None: those of the environment."""
+    return server.using(Operations(settings))
