@@ -14,11 +14,12 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import bindparam, select
 
 from holdfast.core.values import encode
 from holdfast.errors import DocumentInvalid, KindError, PreconditionFailed, ResourceBusy, ResourceImmutable
 from holdfast.resources import state
+from holdfast.resources.enter import Entering, enter
 from holdfast.resources.kind import Change, Kind, Operation
 from holdfast.resources.registry import Kinds
 from holdfast.resources.rules import Rules, derived
@@ -33,7 +34,7 @@ from holdfast.tasks.submit import Request, submit
 
 
 class Asked(NamedTuple):
-    """A request. `resource_id` of a `create` may be chosen by the asker; None: a new one. `desired`: the document, whole.
+    """A request. `resource_id` of a `create` may be chosen by the asker; None: a new one. `desired`: a whole document.
     `if_match`: the revision that the asker has seen. `fingerprint`, `request`: of the tag, as tasks/submit.py has them;
     without a fingerprint one is made of what is asked for. `claims`: more than the operation needs by itself.
     `fail_if_busy`: refuse it rather than let it wait."""
@@ -69,7 +70,6 @@ class Accepted(NamedTuple):
     replayed: bool
 
 
-_OPERATION: Final = insert(operations)
 _FIRST: Final = (
     select(tasks.c.uuid)
     .select_from(operations.join(tasks, tasks.c.id == operations.c.task))
@@ -109,15 +109,6 @@ def operate(tx: Tx, kinds: Kinds, asked: Asked, now: float, uuid: str) -> Accept
     return Accepted(task, after, replayed=False)
 
 
-class Entering(NamedTuple):
-    """An operation that joins the queue of a resource."""
-
-    name: str
-    ends: str | None
-    applies: bool
-    rules: Rules
-
-
 def operation_of(kinds: Kinds, kind: Kind, operation: Operation) -> Entering:
     ends = operation.ends
     verify = kinds.prepared(kind.name, "verify") if kind.prober is not None else None
@@ -128,43 +119,9 @@ def operation_of(kinds: Kinds, kind: Kind, operation: Operation) -> Entering:
         operation.fault,
         operation.gone,
         None if verify is None else [verify.name, verify.version, verify.reference, verify.pool],
+        operation.abortable,
     )
     return Entering(operation.name, ends, operation.applies, rules)
-
-
-def enter(
-    tx: Tx,
-    task: TaskRow,
-    current: ResourceRow,
-    entering: Entering,
-    now: float,
-    *,
-    desired: dict[str, Any] | None = None,
-) -> ResourceRow:
-    """Put a task that exists into the resource's queue; with it comes what is desired from now on."""
-    columns: dict[str, Any] = {"waiting": current.waiting + 1, "last_task": task.uuid}
-    if entering.applies:
-        columns["applying"] = current.applying + 1
-    if entering.ends is not None:
-        columns["planned"] = entering.ends
-    if desired is not None:
-        columns["desired"] = state.text(desired)
-    after = state.change(tx, task, current, now, **columns)
-    tx.execute(
-        _OPERATION,
-        {
-            "task": task.id,
-            "kind": current.kind,
-            "id": current.id,
-            "name": entering.name,
-            "revision": after.revision,
-            "applies": entering.applies,
-            "ends": entering.ends,
-            "rules": state.text(entering.rules._asdict()),
-            "live": True,
-        },
-    )
-    return after
 
 
 # --- the checks --------------------------------------------------------------------------------------------------

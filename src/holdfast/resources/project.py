@@ -26,6 +26,7 @@ from holdfast.tasks import row, show, submit
 from holdfast.tasks.row import TaskRow
 from holdfast.tasks.submit import Request
 
+FORCED: Final = "task.force_failed"
 _o = operations.c
 _READ: Final = select(operations).where(_o.task == bindparam("_task"))
 _DONE: Final = update(operations).where(_o.task == bindparam("_task"), _o.live).values(live=False)
@@ -35,6 +36,7 @@ _LEAVES: Final = (
     .order_by(_o.task.desc())
     .limit(1)
 )
+_KEEP: Final = update(operations).where(_o.task == bindparam("_task")).values(rules=bindparam("_rules"))
 _EFFECT: Final = update(tasks).where(tasks.c.id == bindparam("_task")).values(effect=bindparam("_effect"))
 
 
@@ -42,38 +44,49 @@ def project(tx: Tx, task: TaskRow, end: str, left: tuple[str, str], result: str 
     """For tasks/finish.py's `join`: `task` is the row as it was before."""
     if task.resource_type is None:
         return
-    mine = tx.execute(_READ, {"_task": task.id}).first()
+    mine = read(tx, task.id)
     if mine is None or not mine.live:
         return
-    at = state.lock(tx, mine.kind, mine.id)
-    if at is None:
+    found = state.lock(tx, mine.kind, mine.id)
+    if found is None:
         return
-    rules = Rules(**json.loads(mine.rules))
     after = row.read(tx, task.id)
-    effect = left[0]
+    rules = Rules.of(mine.rules)
+    at = found if rules.doubted is None else found._replace(doubt=rules.doubted[0])
     failed = _failed(after, mine) if end == FAILED else None
-    if failed is not None and failed["error"]["code"] == LifecycleChanged.code and effect != "none":
-        effect = "none"  # it looked, and did nothing
-        tx.execute(_EFFECT, {"_task": task.id, "_effect": effect})
+    effect = _effect(tx, after, left[0], failed)
     columns: dict[str, Any] = {
-        "waiting": at.waiting - 1, "applying": at.applying - bool(mine.applies), "turns": at.turns + 1
-    }  # fmt: skip
-    if end == SUCCEEDED:
-        provided = {} if result is None else json.loads(result)
-        if task.rollback_of is not None:
-            columns |= _rolled_back(at, mine, rules, now)
-        else:
-            columns |= _succeeded(tx, at, mine, rules, provided, now)
-    else:
+        "waiting": at.waiting - 1,
+        "applying": at.applying - bool(mine.applies),
+        "turns": at.turns + 1,
+        "doubt": at.doubt,
+    }
+    if end != SUCCEEDED:
         columns |= _not_done(at, rules, end, effect, now)
-        if failed is not None:
-            columns["last_failed"] = state.text(failed)
+    elif task.rollback_of is not None:
+        columns |= _rolled_back(at, mine, rules, now)
+    else:
+        columns |= _succeeded(tx, at, mine, rules, {} if result is None else json.loads(result), now)
+    if failed is not None:
+        columns["last_failed"] = state.text(failed)
     tx.execute(_DONE, {"_task": task.id})
     columns["planned"] = _planned(tx, at, columns, mine, end)
-    _keep_back(tx, at, mine, rules)
-    state.change(tx, after, at, now, **columns)
-    if columns.get("doubt") == state.IN_DOUBT and rules.verify is not None:
+    if task.rollback_of is None:
+        back = [None if rules.creates and not at.applied_revision else at.lifecycle, at.applied]
+        keep(tx, mine.task, rules._replace(back=[*back, at.applied_revision, at.doubt]))
+    state.change(tx, after, found, now, **columns)
+    if columns["doubt"] == state.IN_DOUBT and rules.verify is not None and columns.get("deleted_at") is None:
         verify(tx, after, rules.verify, now)
+
+
+def _effect(tx: Tx, after: TaskRow, effect: str, failed: dict[str, Any] | None) -> str:
+    """What the task left, by what it failed of."""
+    if effect == "none" or failed is None:
+        return effect
+    if failed["error"]["code"] == LifecycleChanged.code:  # it looked, and did nothing
+        tx.execute(_EFFECT, {"_task": after.id, "_effect": "none"})
+        return "none"
+    return "unknown" if failed["error"]["code"] == FORCED else effect
 
 
 # --- how a task may end ------------------------------------------------------------------------------------------
@@ -83,17 +96,14 @@ def _succeeded(
     tx: Tx, at: ResourceRow, mine: Any, rules: Rules, provided: dict[str, Any], now: float
 ) -> dict[str, Any]:
     columns: dict[str, Any] = {}
-    observed = provided.get("observed")
-    seen = observed if isinstance(observed, dict) else {}
     if mine.ends is not None:
-        columns |= {"lifecycle": mine.ends, "status": mine.ends}
+        columns["lifecycle"] = mine.ends
+        if mine.ends != at.lifecycle:
+            columns["status"] = mine.ends
         if rules.deletes:
             columns["deleted_at"] = now
-        elif at.deleted_at is not None:
-            columns["deleted_at"] = None
-    elif at.status in (rules.fault, at.lifecycle):
-        columns["status"] = at.lifecycle
-    columns |= seen_columns(at, seen)
+    seen = provided.get("observed")
+    columns |= seen_columns(at, seen if isinstance(seen, dict) else {})
     failed = None if at.last_failed is None else json.loads(at.last_failed)
     if mine.applies:
         number = provided.get("revision")
@@ -110,24 +120,27 @@ def _succeeded(
 
 
 def _not_done(at: ResourceRow, rules: Rules, end: str, effect: str, now: float) -> dict[str, Any]:
-    columns: dict[str, Any] = {}
+    is_new = rules.creates and not at.applied_revision
     if effect == "none":
-        if rules.creates and end != FAILED and at.applied_revision == 0:
-            columns |= gone(at, rules, now)
-        return columns
-    if rules.fault is not None:
-        columns |= {"lifecycle": rules.fault, "status": rules.fault}
+        if is_new and end != FAILED:
+            return gone(rules, now)
+        return _at_fault(rules) if is_new else {}
+    columns = _at_fault(rules)
     if effect == "unknown" or end == ABORTED:
         columns["doubt"] = state.IN_DOUBT
     elif at.applied_revision == at.revision and at.doubt is None:
-        columns["doubt"] = state.DRIFT  # part of something was done to what was as desired
+        columns["doubt"] = state.DRIFT  # something was done, in part, to what was as desired
     return columns
 
 
-def gone(at: ResourceRow, rules: Rules, now: float) -> dict[str, Any]:
+def _at_fault(rules: Rules) -> dict[str, Any]:
+    return {} if rules.fault is None else {"lifecycle": rules.fault, "status": rules.fault}
+
+
+def gone(rules: Rules, now: float) -> dict[str, Any]:
     """A resource that came to nothing."""
     if rules.gone is None:
-        return {}
+        return _at_fault(rules)
     return {"lifecycle": rules.gone, "status": rules.gone, "deleted_at": now, "doubt": None}
 
 
@@ -135,16 +148,16 @@ def _rolled_back(at: ResourceRow, mine: Any, rules: Rules, now: float) -> dict[s
     """The rollback of an ended task has succeeded: the world is as it was before that task."""
     if rules.back is None:
         return {}
-    lifecycle, applied, number = rules.back
+    lifecycle, applied, number, doubt = rules.back
     if lifecycle is None:
-        return gone(at, rules, now)
-    columns: dict[str, Any] = {"lifecycle": lifecycle, "status": lifecycle}
-    if at.deleted_at is not None:
-        columns["deleted_at"] = None
-    if mine.applies and mine.revision > at.applied_revision:  # again.py made a revision of what was applied before
-        columns |= {"applied_revision": mine.revision, "applied": applied, "doubt": None, "last_failed": None}
-    elif number is not None and number != at.applied_revision:
-        columns["doubt"] = state.IN_DOUBT
+        return gone(rules, now)
+    columns: dict[str, Any] = {"lifecycle": lifecycle, "deleted_at": None}
+    if lifecycle != at.lifecycle:
+        columns["status"] = lifecycle
+    if mine.applies:  # again.py made a revision of what was applied before
+        columns |= {"applied_revision": mine.revision, "applied": applied, "doubt": doubt, "last_failed": None}
+    else:
+        columns["doubt"] = doubt if number == at.applied_revision else state.IN_DOUBT
     return columns
 
 
@@ -162,15 +175,13 @@ def _planned(tx: Tx, at: ResourceRow, columns: dict[str, Any], mine: Any, end: s
     return here if leaves is None else leaves
 
 
-_KEEP: Final = update(operations).where(_o.task == bindparam("_task")).values(rules=bindparam("_rules"))
+def read(tx: Tx, task: int) -> Any:
+    """The task's row of `operations`, or None."""
+    return tx.execute(_READ, {"_task": task}).first()
 
 
-def _keep_back(tx: Tx, at: ResourceRow, mine: Any, rules: Rules) -> None:
-    """What a rollback of this task will have to go back to."""
-    lifecycle = None if rules.creates and at.applied_revision == 0 else at.lifecycle
-    applied = None if at.applied is None else at.applied
-    kept = rules._replace(back=[lifecycle, applied, at.applied_revision])
-    tx.execute(_KEEP, {"_task": mine.task, "_rules": state.text(kept._asdict())})
+def keep(tx: Tx, task: int, rules: Rules) -> None:
+    tx.execute(_KEEP, {"_task": task, "_rules": rules.text})
 
 
 def _failed(after: TaskRow, mine: Any) -> dict[str, Any]:

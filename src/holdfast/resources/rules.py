@@ -8,15 +8,19 @@ Who makes it: operate.py, again.py. Who goes by it: project.py.
 
 from __future__ import annotations
 
+import json
 from hashlib import sha256
 from typing import Any, NamedTuple
 
 
 class Rules(NamedTuple):
-    """What the end of an operation's task means, as data in `operations.rules`. `starts`: where it may start.
-    `fault`: where a failure with an effect leaves the resource. `gone`: where a `create` that came to nothing does.
-    `ended`: the final state, if the operation deletes. `verify`: the flow that looks at the world afterwards.
-    `back`: what the rollback of the operation goes back to: [lifecycle, applied document, its revision]."""
+    """In `operations.rules`, as JSON. `starts`: where the operation may start. `fault`: where a failure with an effect
+    leaves the resource. `gone`: where a `create` that came to nothing does. `deletes`: success is the end of it.
+    `verify`: the flow that looks at the world afterwards: [name, version, reference, pool]. `abortable`: see Kind.
+
+    Written later: `doubted`: the resource came into doubt when the task came to rest, and what it was before ([doubt]).
+    `back`: what the rollback of the task goes back to: [lifecycle (None: it was not there), applied document, its
+    revision, doubt]."""
 
     starts: list[str]
     creates: bool = False
@@ -24,7 +28,17 @@ class Rules(NamedTuple):
     fault: str | None = None
     gone: str | None = None
     verify: list[Any] | None = None
+    abortable: bool = True
+    doubted: list[Any] | None = None
     back: list[Any] | None = None
+
+    @property
+    def text(self) -> str:
+        return json.dumps(self._asdict(), separators=(",", ":"))
+
+    @classmethod
+    def of(cls, text: str) -> Rules:
+        return cls(**json.loads(text))
 
 
 def derived(uuid: str, purpose: str) -> str:

@@ -16,7 +16,7 @@ from holdfast.core import states
 from holdfast.errors import PastPivot, RollbackSuperseded, TaskGone, TaskNotFound, VerbRefused
 from holdfast.store.base import Tx
 from holdfast.store.schema import inputs, tasks
-from holdfast.tasks import children, claims, row
+from holdfast.tasks import children, claims, joined, row
 from holdfast.tasks.claims import EXCLUSIVE
 from holdfast.tasks.row import TaskRow
 from holdfast.tasks.submit import Request, Submitted, submit
@@ -53,7 +53,9 @@ def retry(tx: Tx, at: TaskRow, now: float, *, actor: str, uuid: str, request_id:
         if known is not None:
             return Submitted(row.of(known), replayed=True)
     request = _request(tx, at, actor, request_id)
-    return submit(tx, request._replace(retry_of=at.id, rollback_of=at.rollback_of), now, uuid)
+    made = submit(tx, request._replace(retry_of=at.id, rollback_of=at.rollback_of), now, uuid)
+    joined.made(tx, at, made.task, False, now)
+    return made
 
 
 def rollback(
@@ -84,7 +86,9 @@ def rollback(
     request = request._replace(rollback_of=at.id, digest=at.digest)
     if parent is not None:
         request = children.request_of(parent, request, None)
-    return submit(tx, request, now, uuid)
+    made = submit(tx, request, now, uuid)
+    joined.made(tx, at, made.task, force, now)
+    return made
 
 
 def rollbacks_before(tx: Tx, at: TaskRow) -> list[int]:

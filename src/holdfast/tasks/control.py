@@ -31,7 +31,7 @@ from holdfast.core.failure import Failure
 from holdfast.errors import AnswerNeeded, AnswerRefused, PastPivot, VerbRefused
 from holdfast.store.base import Tx
 from holdfast.store.journal import encode
-from holdfast.tasks import anew, children, finish, rest, row, tell
+from holdfast.tasks import anew, children, finish, joined, rest, row, tell
 from holdfast.tasks.retention import DAY_S
 from holdfast.tasks.row import TaskRow
 from holdfast.tasks.submit import Submitted
@@ -80,11 +80,12 @@ def cancel(
 
 
 def abort(tx: Tx, task: int, now: float, *, actor: str, retention_s: float = RETENTION_S) -> Answer:
-    """Stop now and undo nothing. Raises: VerbRefused."""
+    """Stop now and undo nothing. Raises: VerbRefused, VerbUnsupported."""
     at = children.lock(tx, task)
     phase = _next(at, "abort")
     if phase is None:
         return Answer(at, NO_OP)
+    joined.aborting(tx, at)
     children.reach(tx, at, lambda child: abort(tx, child.id, now, actor=actor, retention_s=retention_s))
     before: tuple[Event, ...] = ()
     if phase == states.ABORTED and children.living(tx, task):  # not before their code has stopped

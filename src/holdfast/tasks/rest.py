@@ -18,7 +18,7 @@ from holdfast.core.states import SUSPENDED_PENDING, phase
 from holdfast.store.base import Tx
 from holdfast.store.journal import KINDS
 from holdfast.store.schema import journal, tasks, tickets
-from holdfast.tasks import children, claims, row, take
+from holdfast.tasks import children, claims, joined, row, take
 from holdfast.tasks.row import TaskRow
 
 _NOT_READY: Final = update(tasks).where(tasks.c.id == bindparam("_task")).values(ready=false())
@@ -45,6 +45,7 @@ def rested(tx: Tx, task: int, token: str, now: float) -> None:
     take.release(tx, task, token, due_at=None, now=now)
     at_rest(tx, at, now, never_began=never_began, release_claims=release_claims)
     children.tell_rest(tx, at, now)
+    joined.rested(tx, at, now)
 
 
 def _release_asked(tx: Tx, task: int) -> bool:

@@ -1,0 +1,63 @@
+"""How a task joins the queue of a resource, with what is desired from then on.
+
+Who asks for it: operate.py (a new request), again.py (a retry, a rollback). How it leaves: project.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import insert
+
+from holdfast.resources import state
+from holdfast.resources.rules import Rules
+from holdfast.resources.state import ResourceRow
+from holdfast.store.base import Tx
+from holdfast.store.schema import operations
+from holdfast.tasks.row import TaskRow
+
+_OPERATION: Final = insert(operations)
+
+
+class Entering(NamedTuple):
+    """An operation that joins the queue of a resource."""
+
+    name: str
+    ends: str | None
+    applies: bool
+    rules: Rules
+
+
+def enter(
+    tx: Tx,
+    task: TaskRow,
+    current: ResourceRow,
+    entering: Entering,
+    now: float,
+    *,
+    desired: dict[str, Any] | None = None,
+) -> ResourceRow:
+    """Put a task that exists into the resource's queue; with it comes what is desired from now on."""
+    columns: dict[str, Any] = {"waiting": current.waiting + 1, "last_task": task.uuid}
+    if entering.applies:
+        columns["applying"] = current.applying + 1
+    if entering.ends is not None:
+        columns["planned"] = entering.ends
+    if desired is not None:
+        columns["desired"] = state.text(desired)
+    after = state.change(tx, task, current, now, **columns)
+    tx.execute(
+        _OPERATION,
+        {
+            "task": task.id,
+            "kind": current.kind,
+            "id": current.id,
+            "name": entering.name,
+            "revision": after.revision,
+            "applies": entering.applies,
+            "ends": entering.ends,
+            "rules": entering.rules.text,
+            "live": True,
+        },
+    )
+    return after
