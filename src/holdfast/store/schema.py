@@ -147,6 +147,8 @@ _some("ix_tasks_rollback_of", tasks.c.rollback_of, where="rollback_of IS NOT NUL
 Index("ix_tasks_project", tasks.c.project_id, tasks.c.id)
 Index("ix_tasks_project_state", tasks.c.project_id, tasks.c.state, tasks.c.id)
 Index("ix_tasks_state", tasks.c.state, tasks.c.id)
+# What has changed lately: a task that has ended changes no more, so this is written once, when it ends.
+_some("ix_tasks_finished", tasks.c.project_id, tasks.c.updated_at, tasks.c.id, where="finished_at IS NOT NULL")
 _some("ix_tasks_parent", tasks.c.parent_id, tasks.c.id, where="parent_id IS NOT NULL")
 _some("ix_tasks_request", tasks.c.request_id, tasks.c.id, where="request_id <> ''")
 _some("ix_tasks_resource", tasks.c.resource_id, tasks.c.project_id, tasks.c.id, where="resource_id IS NOT NULL")

@@ -5,7 +5,7 @@ value that can't be meant, is refused, because a list that is longer than what w
 to the microsecond and stored more finely, so a limit lies half a microsecond beside the time that is written: what is
 shown as equal counts as equal.
 
-What is then looked for, and how: tasks/query.py. Who may see which projects is the service's to say.
+What is then looked for, and how: tasks/listing.py. Who may see which projects is the service's to say.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from holdfast.errors import QueryUnknown, UsageError
-from holdfast.tasks.query import LIMIT, LIMIT_MAX, NEWEST_FIRST, SORTS, Filter, Sort, states_of
+from holdfast.tasks.listing import LIMIT, LIMIT_MAX, NEWEST_FIRST, SORTS, Filter, Sort, states_of
 
 HALF: Final = 5e-7
 DIGITS_MAX: Final = 18

@@ -281,6 +281,13 @@ def _tasks() -> None:
 def _task_indexes() -> None:
     op.create_index("ix_tasks_due", "tasks", ["pool", "due_at"], unique=False, **some("due_at IS NOT NULL"))
     op.create_index("ix_tasks_expires", "tasks", ["expires_at"], unique=False, **some("expires_at IS NOT NULL"))
+    op.create_index(
+        "ix_tasks_finished",
+        "tasks",
+        ["project_id", "updated_at", "id"],
+        unique=False,
+        **some("finished_at IS NOT NULL"),
+    )
     op.create_index("ix_tasks_parent", "tasks", ["parent_id", "id"], unique=False, **some("parent_id IS NOT NULL"))
     op.create_index("ix_tasks_project", "tasks", ["project_id", "id"], unique=False)
     op.create_index("ix_tasks_project_state", "tasks", ["project_id", "state", "id"], unique=False)
