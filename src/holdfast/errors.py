@@ -414,6 +414,12 @@ class StepProcessDied(StepError):
     code = "step.process_died"
 
 
+class MechanismFailed(StepError):
+    """One of the mechanisms that apply a resource failed; the others did their part."""
+
+    code = "driver.failed"
+
+
 class DeadlinePassed(StepError):
     """The task did not end within its flow's `deadline_s`."""
 

@@ -180,12 +180,20 @@ def _desired(
             raise DocumentInvalid(f"{operation.name} takes no desired document: only parameters")
         return None
     if asked.desired is None and current is not None and operation.params is not None:
-        said = {name: value for name, value in params.items() if value is not None}
+        said = _said(operation.params, params)
         known = {name: value for name, value in said.items() if name in kind.fields.__struct_fields__}
         return _checked(kind.fields, {**current.document, **known}, kind.name)
     if asked.desired is None:
         raise DocumentInvalid(f"{operation.name} needs the whole desired document of a {kind.name}")
     return _checked(kind.fields, asked.desired, kind.name)
+
+
+def _said(struct: type[Any], params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters without those that say nothing: None, where that is what a parameter is if it is left out."""
+    from msgspec.structs import fields
+
+    silent = {field.name for field in fields(struct) if field.default is None}
+    return {name: value for name, value in params.items() if value is not None or name not in silent}
 
 
 def _current(tx: Tx, kind: Kind, operation: Operation, asked: Asked, uuid: str) -> ResourceRow | None:
