@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from holdfast.cli import exits, options, show
+from holdfast.cli import exits, near, options, show
 from holdfast.cli.live import Tree
 from holdfast.core import states
 from holdfast.errors import UsageError
@@ -71,7 +71,7 @@ def test_the_tree_shows_what_was_what_is_and_what_is_ahead(say: Say, shell: Shel
 
     say("run", "flows_for_cli.py:slow", "--tag", "t", "--timeout", "0.2")
     with local.open(shell.database) as hold:
-        look = show.Story(hold, hold.task("t")).look()
+        look = near.Story(hold, hold.task("t")).look()
         drawn = _drawn(look)
     assert "slow" in drawn.splitlines()[0]
     assert "✔ make_port" in drawn
@@ -89,7 +89,7 @@ def test_a_tree_of_many_steps_fits_the_screen(say: Say, shell: Shell) -> None:
     )
     assert say("run", "many.py:many", "--tag", "t").code == 0
     with local.open(shell.database) as hold:
-        drawn = _drawn(show.Story(hold, hold.task("t")).look())
+        drawn = _drawn(near.Story(hold, hold.task("t")).look())
     assert len(drawn.splitlines()) <= 20
     assert "earlier steps" in drawn
     assert "✔ s59" in drawn

@@ -1,9 +1,9 @@
 """Staying with a task until it has ended or rests: working for it where nobody else does, showing it, hearing Ctrl-C.
 
-Theory: the main thread looks and listens, a thread of its own works (worker/loop.py), for this task alone. Whether
-somebody else has the task is not asked first: our worker takes it as soon as nobody has it, also when another's dies
-later. A first Ctrl-C suspends the task and waits until it rests; a second leaves at once, which is no more than a
-kill -9: nothing that was recorded is lost.
+Theory: the main thread looks and listens; where the task is in a database, a thread of its own works (worker/loop.py),
+for this task alone. Whether somebody else has the task is not asked first: our worker takes it as soon as nobody has
+it, also when another's dies later. A first Ctrl-C suspends what is done here and waits until it rests, and only leaves
+what is done elsewhere; a second leaves at once, which is no more than a kill -9: nothing that was recorded is lost.
 
 What is shown: show.py. With which exit code it ends: exits.py.
 """
@@ -12,24 +12,20 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.cli import exits, show
-from holdfast.cli.options import Output, typed
+from holdfast.cli.options import Output, Runtime, typed
 from holdfast.clock import Clock
 from holdfast.core import states
 from holdfast.errors import VerbRefused, WaitTimeout, WorldError
 
 if TYPE_CHECKING:
-    from holdfast.local import Holdfast, Task
-    from holdfast.tasks.lease import WorkerRow
+    from holdfast.cli.place import Handle, Place, Story, Working
 
-LOOK_S: Final = 0.04  # between two looks at least
-WAIT_S: Final = 0.1  # longer for a change
 AT_REST: Final = frozenset(map(states.api_state, states.FINAL | states.RESTING))
 
 
@@ -67,55 +63,33 @@ class Signals:
         self.leave = number
 
 
-class Working:
-    """A worker for one task, in a thread of its own."""
-
-    def __init__(self, hold: Holdfast, task: Task, runtime: str) -> None:
-        self.worker = hold.worker(runtime, only=task)
-        self.error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="holdfast-worker", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self.worker.run()
-        except BaseException as error:
-            self.error = error
-
-    def close(self) -> None:
-        """Give back what it has."""
-        self.worker.stop()
-        self._thread.join()
-        self.worker.close()
-
-
 def follow(
-    hold: Holdfast,
-    task: Task,
+    place: Place,
+    task: Handle,
     *,
-    database: str | None,
     output: Output,
     work: bool,
-    runtime: Literal["threads", "inline"] = "threads",
+    runtime: Runtime = "threads",
     timeout_s: float | None = None,
-    after: int = 0,
+    after: Any = None,
     hello: str = "",
 ) -> int:
     """Stay with the task until it has ended or rests, then print what became of it; the exit code.
 
-    work: do it where nobody else does. after: the seq from which on its journal is news. Raises: WaitTimeout.
+    work: do it where nobody else does. after: the mark from which on its story is news. Raises: WaitTimeout.
     """
     clock = Clock()
-    again = typed("task", "resume" if work else "watch", task.id, database=database)
+    working: Working | None = None
+    again = typed("task", "resume" if work and place.is_near else "watch", task.id, where=place.where)
     signals = Signals(f"left at once; nothing that was recorded is lost: `{again}` goes on")
     screen = show.screen(output, clock)
     if hello and output == "table":
         screen.say(hello)
-    story = show.Story(hold, task, after)
+    story = place.story(task, after)
     with signals.listening():
-        working = Working(hold, task, runtime) if work else None
+        working = place.work(task, runtime) if work else None
         try:
-            left = _watch(hold, task, story, screen, signals, working, clock, timeout_s)
+            left = _watch(place, task, story, screen, signals, working, clock, timeout_s)
         except WaitTimeout as late:
             raise WaitTimeout(f"{late}: `{again}` goes on") from None
         finally:
@@ -123,23 +97,25 @@ def follow(
                 if working is not None:
                     working.close()
             finally:
+                story.close()
                 screen.close()
     if left is not None:
         show.Silent().say(f"holdfast: left; nothing is lost: `{again}` goes on")
         return 128 + left
     if output == "json":
-        show.print_json(show.document(task))
-        return exits.OF_STATE[task.state]
+        document = place.document(task)
+        show.print_json(document)
+        return exits.OF_STATE[document["state"]]
     view = task.view()
-    for line in show.ending(view, database):
+    for line in show.ending(view, place.where):
         screen.say(line)
     return exits.OF_STATE[view["state"]]
 
 
 def _watch(
-    hold: Holdfast,
-    task: Task,
-    story: show.Story,
+    place: Place,
+    task: Handle,
+    story: Story,
     screen: show.Screen,
     signals: Signals,
     working: Working | None,
@@ -148,11 +124,9 @@ def _watch(
 ) -> int | None:
     """Look until the task is at rest. The signal by which somebody made this process leave before, if so."""
     end = None if timeout_s is None else clock.monotonic() + timeout_s
-    hint = _Hint(hold, screen, work=working is not None)
-    pause = threading.Event()  # nobody sets it
+    hint = _Hint(place, screen, work=working is not None)
     suspended = False
     while True:
-        seen = hold.store.changes()
         look = story.look()
         screen.update(look)
         if look.view["state"] in AT_REST:
@@ -163,18 +137,17 @@ def _watch(
             return signals.leave
         if signals.interrupts and not suspended:
             suspended = True
-            if working is None or _is_elsewhere(hold, task, working):
+            if working is None or not working.has(look.view):
                 return int(signal.SIGINT)
             _suspend(task, screen)
             continue
         if end is not None and clock.monotonic() >= end:
             raise WaitTimeout(f"task {task.id} is still {look.view['state']} after {timeout_s:g} s")
         hint.update(look.view)
-        clock.wait(pause, LOOK_S)
-        hold.store.wait(seen, WAIT_S)
+        story.wait()
 
 
-def _suspend(task: Task, screen: show.Screen) -> None:
+def _suspend(task: Handle, screen: show.Screen) -> None:
     try:
         task.suspend()
     except (VerbRefused, WorldError) as error:
@@ -183,19 +156,11 @@ def _suspend(task: Task, screen: show.Screen) -> None:
     screen.say("suspending: the running step is asked to stop at a safe point; Ctrl-C again leaves at once")
 
 
-def _is_elsewhere(hold: Holdfast, task: Task, working: Working) -> bool:
-    """Whether another worker has the task."""
-    from holdfast.tasks import query
-
-    worker = hold.store.read(lambda tx: query.get(tx, task.id)).worker_id
-    return worker is not None and worker != working.worker.lease.id
-
-
 class _Hint:
     """Says once why nothing happens: nobody works, or the task waits behind another."""
 
-    def __init__(self, hold: Holdfast, screen: show.Screen, *, work: bool) -> None:
-        self._hold = hold
+    def __init__(self, place: Place, screen: show.Screen, *, work: bool) -> None:
+        self._place = place
         self._screen = screen
         self._looked = work
         self._behind: list[str] = []
@@ -204,32 +169,12 @@ class _Hint:
         behind = view["blocked_by"]
         if behind and behind != self._behind:
             self._behind = behind
-            self._screen.say(
-                f"waits for its claims behind task {', '.join(behind)}; "
-                f"if nobody is at it, `holdfast task watch {behind[0]} --work` is"
-            )
+            told = f"waits for its claims behind task {', '.join(behind)}"
+            if self._place.is_near:
+                told += f"; if nobody is at it, `holdfast task watch {behind[0]} --work` is"
+            self._screen.say(told)
         if not self._looked:
             self._looked = True
-            if not _somebody_works(self._hold, view["uuid"], view["pool"]):
-                self._screen.say("no worker lives that would do it: `holdfast worker` does, or --work here")
-
-
-def _somebody_works(hold: Holdfast, uuid: str, pool: str) -> bool:
-    """Whether a worker lives that has the task or may take it."""
-    return owner_lives(hold, uuid) or any(worker.pool == pool for worker in _living(hold))
-
-
-def owner_lives(hold: Holdfast, uuid: str) -> bool:
-    """Whether a worker has the task and lives."""
-    from holdfast.tasks import query
-
-    owner = hold.store.read(lambda tx: query.get(tx, uuid)).worker_id
-    return any(worker.id == owner for worker in _living(hold))
-
-
-def _living(hold: Holdfast) -> list[WorkerRow]:
-    from holdfast.cli.findings import is_dead
-    from holdfast.tasks import lease
-
-    now = Clock().time()
-    return [worker for worker in hold.store.read(lease.alive) if not is_dead(worker, now)]
+            why = self._place.idle(view)
+            if why is not None:
+                self._screen.say(why)

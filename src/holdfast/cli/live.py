@@ -14,13 +14,11 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree as Branches
 
-from holdfast.cli.show import Look, progress_of
+from holdfast.cli.show import Look, Step, progress_of
 from holdfast.clock import Clock
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-    from holdfast.store.base import StepRow
 
 _MARKS: Final = {
     "SUCCEEDED": ("✔", "green"),
@@ -108,7 +106,7 @@ class Tree:
             _group(groups, group).add(Text(f"· {name}", "dim"))
         return tree
 
-    def _step(self, step: StepRow, name: str) -> RenderableType:
+    def _step(self, step: Step, name: str) -> RenderableType:
         attempt = f" (try {step.attempt})" if step.attempt > 1 else ""
         if step.state in _ACTIVE:
             spinner = self._spinners.setdefault(step.ord, Spinner("dots"))

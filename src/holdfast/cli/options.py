@@ -1,12 +1,16 @@
-"""What several commands take: the options, and how their texts become what the library wants."""
+"""What several commands take: the options, and how their texts become what the library wants.
+
+Options that go together are a NamedTuple: a command has one parameter of that type, and `flat` shows typer an option
+for each of its fields. So what they are called, and their help, is said once.
+"""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_type_hints
 
 import typer
 
@@ -21,8 +25,27 @@ DatabaseOption = Annotated[
     str | None, typer.Option("--database", metavar="URL", help="The database, as sqlite:///FILE.", show_default=False)
 ]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", metavar="table|json", help="For people or programs.")]
+UrlOption = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="A service instead, as http://HOST:PORT.", show_default=False),
+]
+TokenOption = Annotated[
+    str | None,
+    typer.Option(
+        "--token", metavar="TOKEN", help="Who asks the service. Others can see it here: HOLDFAST_TOKEN is better.",
+        show_default=False,
+    ),
+]  # fmt: skip
+ProjectOption = Annotated[
+    str | None,
+    typer.Option(
+        "--project", metavar="NAME", help="For which project, where the service takes it from a header.",
+        show_default=False,
+    ),
+]  # fmt: skip
+Runtime = Literal["threads", "inline"]
 RuntimeOption = Annotated[
-    Literal["threads", "inline"],
+    Runtime,
     typer.Option("--runtime", metavar="threads|inline", help="Where steps run that don't say so themselves."),
 ]
 TimeoutOption = Annotated[
@@ -33,14 +56,69 @@ FlowsOption = Annotated[
     typer.Option("--flows", metavar="MODULE:CALLABLE", help="Where flows are that functions make; may be repeated."),
 ]
 WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until it ends or rests, or only ask for it.")]
+TagOption = Annotated[
+    str | None, typer.Option("--tag", metavar="TAG", help="Names this request: asked again, it is the same task.")
+]
+
+
+class Where(NamedTuple):
+    """Where the tasks are: a database, or a service. See place.py."""
+
+    database: DatabaseOption = None
+    url: UrlOption = None
+    token: TokenOption = None
+    project: ProjectOption = None
+
+
+class Stay(NamedTuple):
+    """Whether to stay with a task that has been asked for something, and who does it meanwhile."""
+
+    wait: WaitOption = True
+    timeout: TimeoutOption = None
+    runtime: RuntimeOption = "threads"
+    flows: FlowsOption = None
+
+
+def flat(command: Callable[..., int]) -> Callable[..., int]:
+    """The command as typer takes it: with the options of its groups in place of the groups."""
+    import inspect
+
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {}
+    shown: list[inspect.Parameter] = []
+    for given in inspect.signature(command).parameters.values():
+        kind = hints[given.name]
+        if not hasattr(kind, "_field_defaults"):
+            shown.append(given.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        groups[given.name] = kind
+        fields = get_type_hints(kind, include_extras=True)
+        shown += [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=fields[name])
+            for name, default in kind._field_defaults.items()
+        ]
+
+    def call(**values: Any) -> int:
+        made = {name: kind(**{field: values.pop(field) for field in kind._fields}) for name, kind in groups.items()}
+        return command(**values, **made)
+
+    call.__name__, call.__doc__ = command.__name__, command.__doc__
+    call.__annotations__ = {each.name: each.annotation for each in shown} | {"return": int}
+    call.__signature__ = inspect.Signature(shown, return_annotation=int)  # type: ignore[attr-defined]
+    return call
 
 
 @contextmanager
 def opened(
-    database: str | None, *, create: bool = False, flows: Iterable[str] | None = None, **settings: Any
+    database: str | None,
+    *,
+    create: bool = False,
+    flows: Iterable[str] | None = None,
+    kinds: bool = False,
+    **settings: Any,
 ) -> Iterator[Holdfast]:
     """The database that is named, or that of the settings. The flows of its tasks are looked for in the current
-    directory too, as `python -m` does."""
+    directory too, as `python -m` does. kinds: with those that are installed, which takes a tenth of a second."""
     import os
     import sys
 
@@ -54,9 +132,22 @@ def opened(
     for target in flows or ():
         given = load_flows(target)
         known += given() if callable(given) else given
-    with local.open(database, create=create, flows=known, **settings) as hold:
+    found = installed_kinds(**settings) if kinds else ()
+    with local.open(database, create=create, flows=known, kinds=found, **settings) as hold:
         hold.actor = f"cli:{_user()}"
         yield hold
+
+
+def installed_kinds(**settings: Any) -> Any:
+    """The kinds of this house and of the packages that are installed; none without what they are declared with."""
+    try:
+        import msgspec  # noqa: F401
+    except ImportError:  # an installation without the service
+        return ()
+    from holdfast.resources.registry import Kinds
+    from holdfast.settings import Settings
+
+    return Kinds.load(settings=Settings.load(**settings))
 
 
 def _user() -> str:
@@ -124,6 +215,7 @@ def _json(text: str, what: str) -> Any:
         raise UsageError(f"{what} is no JSON ({error}): text is quoted there, as in :='\"text\"'") from None
 
 
-def typed(*words: str, database: str | None) -> str:
-    """A command for a person to type, on the database that was named."""
-    return shlex.join(["holdfast", *words, *(("--database", database) if database else ())])
+def typed(*words: str, where: Where) -> str:
+    """A command for a person to type, where this one was given. A token is never said."""
+    said = (("--database", where.database), ("--url", where.url), ("--project", where.project))
+    return shlex.join(["holdfast", *words, *(word for name, text in said if text for word in (name, text))])

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from holdfast.cli import exits, options, show
-from holdfast.cli.options import DatabaseOption, OutputOption, RuntimeOption, TimeoutOption, WaitOption
+from holdfast.cli import options
+from holdfast.cli.options import DatabaseOption, OutputOption, RuntimeOption, Stay, TagOption, TimeoutOption, WaitOption
 
 
 def run(
@@ -16,9 +16,7 @@ def run(
         list[str] | None, typer.Argument(metavar="KEY=TEXT|KEY:=JSON", help="Its inputs.", show_default=False)
     ] = None,
     database: DatabaseOption = None,
-    tag: Annotated[
-        str | None, typer.Option("--tag", metavar="TAG", help="Names this request: asked again, it is the same task.")
-    ] = None,
+    tag: TagOption = None,
     claim: Annotated[
         list[str] | None,
         typer.Option("--claim", metavar="RESOURCE", help="Nobody else may use it meanwhile; with :shared, others may."),
@@ -38,7 +36,8 @@ def run(
     After a crash or a Ctrl-C the same line with the same --tag goes on where it was; if another process is at it,
     it looks on. Ctrl-C suspends the task; a second one leaves at once, and nothing is lost either.
     """
-    from holdfast.cli.follow import AT_REST, follow, owner_lives
+    from holdfast.cli.near import Near, owner_lives
+    from holdfast.cli.task import stayed
     from holdfast.flow.registry import load
 
     given = options.inputs(inputs or ())
@@ -51,13 +50,5 @@ def run(
             task.resume()  # whoever types the same line wants it to go on
         known = "was accepted before and is" if task.replayed else "is"
         hello = f"task {task.id} {known} {state}" + (f", tag {tag}" if tag else "")
-        if not wait:
-            if output == "json":
-                show.print_json(show.document(task))
-            else:
-                print(hello)
-            return exits.OK
-        return follow(
-            hold, task, database=database, output=output, work=task.state not in AT_REST, runtime=runtime,
-            timeout_s=timeout, hello=hello,
-        )  # fmt: skip
+        here = Near(hold, options.Where(database=database))
+        return stayed(here, task, hello, Stay(wait, timeout, runtime), output)

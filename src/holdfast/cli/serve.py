@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +21,13 @@ def serve(
     flows: FlowsOption = None,
     host: Annotated[str | None, typer.Option("--host", metavar="ADDRESS", help="Where to listen.")] = None,
     port: Annotated[int | None, typer.Option("--port", metavar="PORT", help="0: one that is free.")] = None,
+    identity: Annotated[
+        str | None,
+        typer.Option("--identity", metavar="WORD", help="Who asks: none, tokens, keystone-proxy or oidc."),
+    ] = None,
+    tokens_file: Annotated[
+        str | None, typer.Option("--tokens-file", metavar="FILE", help="With --identity tokens: who has which token.")
+    ] = None,
     pool: Annotated[str | None, typer.Option("--pool", metavar="POOL", help="Do the tasks of this pool.")] = None,
     worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Do the tasks too, or only serve.")] = True,
     runtime: RuntimeOption = "threads",
@@ -30,8 +37,10 @@ def serve(
     \b
     holdfast serve                                           on http://127.0.0.1:8760, for this machine only
     holdfast serve --database sqlite:///tasks.db --flows cloud.flows:make_flows
-    HOLDFAST_IDENTITY=tokens HOLDFAST_TOKENS_FILE=tokens.json holdfast serve --host 0.0.0.0
+    holdfast serve --host 0.0.0.0 --identity tokens --tokens-file tokens.json
+    holdfast serve --no-worker                               workers elsewhere do them: `holdfast worker`
 
+    Without identity it listens on this machine alone, and everybody on it is an administrator.
     SIGTERM or Ctrl-C: answer what is asked, end streams, ask running steps to stop at a safe point, hand the tasks
     over, leave; all within HOLDFAST_STOP_S. A second one leaves at once, and nothing that was accepted is lost.
     """
@@ -45,9 +54,9 @@ def serve(
             os.write(2, b"holdfast: left at once; other workers go on with the tasks\n")
             os._exit(exits.INTERRUPTED)
 
-    given = {"host": host, "port": port, "pool": pool}
-    known = {name: value for name, value in given.items() if value is not None}
-    with options.opened(database, create=True, flows=flows, **known) as hold:
+    given = {"host": host, "port": port, "pool": pool, "identity": identity, "tokens_file": tokens_file}
+    known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    with options.opened(database, create=True, flows=flows, kinds=True, **known) as hold:
         said = raise_file_limit(hold.settings.connections_max)
         if said:
             print(f"holdfast: {said}", file=sys.stderr)

@@ -1,27 +1,24 @@
 """What people and programs are shown: a task's story as lines, how it ended and what to do next, tables, JSON.
 
-The tree on a terminal: live.py. What a task says of itself: tasks/show.py. Who looks and how often: follow.py.
+The tree on a terminal: live.py. What a task says of itself: tasks/show.py. Who looks and how often: follow.py, near.py
+and far.py.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from holdfast.cli.options import typed
-from holdfast.core import events as e
 from holdfast.core import states
-from holdfast.core.trace import line_of
 
 if TYPE_CHECKING:
+    from holdfast.cli.options import Where
     from holdfast.clock import Clock
-    from holdfast.local import Holdfast, Task
-    from holdfast.store.base import JournalRow, StepRow, Tx
 
 PAST_LINES: Final = 60  # of what had happened before somebody began to look
-STEPS_SEEN: Final = 200
 PROGRESS_S: Final = 1.0  # between two lines about the progress of one step
 
 #: Why a task rests, and what a person can do about it.
@@ -43,82 +40,36 @@ _UNDONE: Final = {
 }
 
 
+class Step(Protocol):
+    """A step that began. Times are seconds since the epoch."""
+
+    @property
+    def ord(self) -> int: ...
+    @property
+    def node(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def started_at(self) -> float: ...
+    @property
+    def ended_at(self) -> float | None: ...
+    @property
+    def progress(self) -> float | None: ...
+    @property
+    def message(self) -> str | None: ...
+
+
 class Look(NamedTuple):
     """A task at one moment. `steps`: those that began last. `ahead`: the ids of those that have not begun, if the plan
     is no larger than a screen could show. `news`: seconds since it was accepted, and what happened, since the look
     before."""
 
     view: dict[str, Any]
-    steps: list[StepRow]
+    steps: Sequence[Step]
     ahead: list[str]
     news: list[tuple[float, str]]
-
-
-class Story:
-    """Looks at a task again and again, and reads each row of its journal once; those up to `after` not at all."""
-
-    def __init__(self, hold: Holdfast, task: Task, after: int = 0) -> None:
-        from holdfast.tasks import query
-
-        self._hold = hold
-        self._task = hold.store.read(lambda tx: query.get(tx, task.id)).id
-        self._seq = after
-        self._ids: list[str] = []
-        self._rows: dict[str, int] = {}
-        self._plan: list[str] | None = None
-        self._polling: set[int] = set()
-        self._waits = False
-
-    def look(self) -> Look:
-        from holdfast.tasks import query, row, show
-
-        now = self._hold.clock.time()
-
-        def read(tx: Tx) -> tuple[float, dict[str, Any], list[StepRow], list[JournalRow]]:
-            at = row.read(tx, self._task)
-            if self._plan is None:
-                self._plan = _steps_of(query.outline_of(tx, at)) if at.rollback_of is None else []
-            steps = query.latest_steps(tx, self._task, STEPS_SEEN)
-            return at.created_at, show.task(tx, at, now=now), steps, tx.journal(self._task, self._seq)
-
-        since, view, steps, journal = self._hold.store.read(read)
-        news = [(entry.at - since, line) for entry in journal if (line := self._line(entry)) is not None]
-        if journal:
-            self._seq = journal[-1].seq
-        begun = {step.node for step in steps}
-        return Look(view, steps, [step for step in self._plan or () if step not in begun], news)
-
-    def _line(self, entry: JournalRow) -> str | None:
-        from holdfast.store.journal import decode
-
-        event = decode(entry, self._number)
-        place = getattr(event, "row", -1)
-        if isinstance(event, (e.Parked, e.Reentered, e.Waited, e.Woke)) and self._repeats(event, place):
-            return None
-        self._polling.discard(place)
-        self._waits = isinstance(event, e.Waited)
-        if isinstance(event, e.Parked):
-            self._polling.add(place)
-        return line_of(event, self._ids)
-
-    def _repeats(self, event: e.Event, place: int) -> bool:
-        """Whether it only says that a step which polls looks again; its progress says what it sees."""
-        if isinstance(event, (e.Waited, e.Woke)):
-            return self._waits
-        return place in self._polling
-
-    def _number(self, node: str) -> int:
-        if node not in self._rows:
-            self._rows[node] = len(self._ids)
-            self._ids.append(node)
-        return self._rows[node]
-
-
-def _steps_of(outline: str | None) -> list[str]:
-    """The ids of the plan's steps and maps, in its order."""
-    rows = [] if outline is None else json.loads(outline)[0]
-    names = [row[0] for row in rows if row[1] in ("step", "map")]
-    return names if len(names) <= STEPS_SEEN else []
 
 
 class Screen(Protocol):
@@ -166,7 +117,7 @@ class Lines:
         for step in look.steps:
             self._progress(step)
 
-    def _progress(self, step: StepRow) -> None:
+    def _progress(self, step: Step) -> None:
         told = (step.progress, step.message)
         if step.state not in ("RUNNING", "WAITING", "REVERTING") or told == (None, None):
             return
@@ -198,7 +149,7 @@ def screen(output: str, clock: Clock) -> Screen:
     return Lines(clock)
 
 
-def progress_of(step: StepRow) -> str:
+def progress_of(step: Step) -> str:
     percent = "" if step.progress is None else f"{step.progress:.0%}"
     return ": ".join(part for part in (percent, step.message or "") if part)
 
@@ -206,7 +157,7 @@ def progress_of(step: StepRow) -> str:
 # --- how it ended ------------------------------------------------------------------------------------------------
 
 
-def ending(view: dict[str, Any], database: str | None) -> list[str]:
+def ending(view: dict[str, Any], where: Where) -> list[str]:
     """What became of the task and, where it rests, why and how to go on. A line each."""
     state, error = view["state"], view["error"]
     head = f"task {view['uuid']} {state}"
@@ -224,7 +175,7 @@ def ending(view: dict[str, Any], database: str | None) -> list[str]:
         f"{head} ({reason}): {REASONS[reason]}",
         *([f"  {failure(error)}"] if error is not None else ()),
         *(f"  {rest['step']} is {', '.join(rest['answers'])}?" for rest in view["resting"]),
-        f"go on with: {go_on(view, database)}",
+        f"go on with: {go_on(view, where)}",
     ]
 
 
@@ -233,26 +184,19 @@ def failure(error: dict[str, Any]) -> str:
     return f"{place}{error['title']}: {error['detail']}"
 
 
-def go_on(view: dict[str, Any], database: str | None) -> str:
+def go_on(view: dict[str, Any], where: Where) -> str:
     """The command that lets a resting task go on."""
     reason = view["reason"]
     if reason == "definition_changed":
-        return typed("task", "adopt", view["uuid"], database=database)
+        return typed("task", "adopt", view["uuid"], where=where)
     said: list[str] = []
     if reason in states.REASONS and states.REASONS[reason].needs_answer:
         for rest in view["resting"]:
             said += ["--answer", f"{rest['step']}=ANSWER"]
-    return typed("task", "resume", view["uuid"], *said, database=database)
+    return typed("task", "resume", view["uuid"], *said, where=where)
 
 
 # --- documents and tables ----------------------------------------------------------------------------------------
-
-
-def document(task: Task) -> dict[str, Any]:
-    """All there is to show of a task, its steps included."""
-    from holdfast.tasks import show
-
-    return task.view() | {"steps": [show.step(each) for each in task.steps]}
 
 
 def page(document: dict[str, Any], trace: Sequence[str]) -> list[str]:
@@ -265,7 +209,7 @@ def page(document: dict[str, Any], trace: Sequence[str]) -> list[str]:
         f" {document['progress']['total']} steps",
         "accepted": moment(document["created_at"]),
         "ended": moment(document["finish_time"]),
-        "claims": ", ".join(f"{claim['resource']} ({claim['mode']})" for claim in document["claims"]),
+        "claims": ", ".join(f"{claimed(claim)} ({claim['mode']})" for claim in document["claims"]),
         "worker": _silence(document["worker"]),
         "waits behind": ", ".join(document["blocked_by"]),
         "retry of": document["retry_of"],
@@ -286,6 +230,12 @@ def page(document: dict[str, Any], trace: Sequence[str]) -> list[str]:
     if trace:
         lines += ["trace", *(f"  {line}" for line in trace)]
     return lines
+
+
+def claimed(claim: dict[str, Any]) -> str:
+    """What a claim is on, as it was asked for: a service tells the kind and the id apart."""
+    named: str = claim["resource"] if "resource" in claim else "/".join(filter(None, (claim["type"], claim["id"])))
+    return named
 
 
 def _silence(worker: dict[str, Any] | None) -> str | None:
@@ -314,3 +264,22 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def moment(text: str | None) -> str:
     """A stored time, to the second."""
     return "" if text is None else text[:19].replace("T", " ")
+
+
+def print_tasks(views: Sequence[Mapping[str, Any]], output: str) -> None:
+    """A list of tasks, for people or for programs."""
+    if output == "json":
+        print_json(views)
+        return
+    rows = [
+        (
+            view["uuid"],
+            view["task"],
+            view["state"] + (f" ({view['reason']})" if view["reason"] else ""),
+            f"{view['progress']['percent']} %",
+            view["tag"] or "",
+            moment(view["created_at"]),
+        )
+        for view in views
+    ]
+    print_table(("ID", "FLOW", "STATE", "DONE", "TAG", "ACCEPTED (UTC)"), rows)

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -41,8 +41,8 @@ def worker(
             os.write(2, b"holdfast: left at once; other workers go on with the tasks\n")
             os._exit(exits.INTERRUPTED)
 
-    settings = {} if pool is None else {"pool": pool}
-    with options.opened(database, create=True, flows=flows, **settings) as hold:
+    settings: dict[str, Any] = {} if pool is None else {"pool": pool}
+    with options.opened(database, create=True, flows=flows, kinds=True, **settings) as hold:
         made = hold.worker(runtime)
         error: list[BaseException] = []
 

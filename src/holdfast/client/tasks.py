@@ -101,7 +101,7 @@ def find(ways: Ways, /, ref: str) -> Call[Document]:
     TaskGone, UsageError: several begin so."""
     tagged = yield from ask_json(ways, path_of("tasks"), {"tag": ref, "limit": 1})
     if member(tagged, "tasks"):
-        return dict(tagged["tasks"][0])
+        return (yield from show(ways, tagged["tasks"][0]["uuid"]))
     letters = ref.replace("-", "").lower()
     if len(letters) == 32 or len(letters) < 4 or set(letters) - set("0123456789abcdef"):
         return (yield from show(ways, ref))
@@ -125,7 +125,7 @@ def _begins(ways: Ways, ref: str, letters: str) -> Call[Document]:
         raise UsageError(f"several tasks begin with {ref}: {found[0]['uuid']}, {found[1]['uuid']} …")
     if not found:
         raise TaskNotFound(f"there is no task {ref}", task=ref)
-    return found[0]
+    return (yield from show(ways, found[0]["uuid"]))
 
 
 def tasks(ways: Ways, /, *, limit: int | None = None, **filters: Any) -> Call[None]:

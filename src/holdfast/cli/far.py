@@ -1,0 +1,270 @@
+"""Tasks of a service: what the client (client/) is asked, and the event stream as their story.
+
+What commands see of it: place.py. A database instead: near.py.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from holdfast.cli.options import Where
+from holdfast.cli.show import Look
+from holdfast.client import connect
+from holdfast.client.patience import Patience
+from holdfast.errors import HoldfastError, TaskGone
+
+if TYPE_CHECKING:
+    from holdfast.cli.place import Answers
+    from holdfast.client.client import Client
+    from holdfast.client.stream import Event
+    from holdfast.settings import Settings
+
+WAIT_S: Final = 0.1  # at most until the main thread looks whether Ctrl-C was pressed
+LOOK_S: Final = 5.0  # between two looks where the stream says nothing
+_VERBS: Final = {"rollback": "asked to ROLL BACK", "force_fail": "FAILED by force"}
+
+
+@contextmanager
+def opened(settings: Settings, where: Where) -> Iterator[Far]:
+    assert settings.url is not None
+    patience = Patience(deadline_s=30)
+    with connect(settings.url, token=settings.token, project=settings.project, patience=patience) as client:
+        yield Far(client, where)
+
+
+class Far:
+    """See `Place`."""
+
+    is_near = False
+
+    def __init__(self, client: Client, where: Where) -> None:
+        self.client = client
+        self.where = where
+
+    def task(self, ref: str) -> FarTask:
+        return FarTask(self.client, self.client.tasks.find(ref))
+
+    def tasks(self, *, limit: int, state: str, tag: str, flow: str, resource: str) -> list[dict[str, Any]]:
+        kind, _, id = resource.rpartition("/")
+        filters = {"state": state, "tag": tag, "task": flow, "resource_type": kind, "resource_id": id}
+        return list(self.client.tasks.list(limit=limit, **{name: text for name, text in filters.items() if text}))
+
+    def document(self, task: FarTask) -> dict[str, Any]:
+        return task.view() | {"steps": self.client.tasks.steps(task.id)}
+
+    def mark(self, task: FarTask) -> str:
+        return str(task.document["last_updated"])
+
+    def story(self, task: FarTask, after: str | None = None) -> Story:
+        return Story(self.client, task, after)
+
+    def work(self, task: FarTask, runtime: str) -> None:
+        """Nothing: the service's workers do it."""
+
+    def idle(self, view: Mapping[str, Any]) -> str | None:
+        return None  # who works there is the service's affair
+
+    # --- resources ------------------------------------------------------------------------------------------------
+
+    def kinds(self) -> dict[str, Any]:
+        return self.client.resources.kinds()
+
+    def resources(self, kind: str, *, limit: int, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return list(self.client.resources.list(kind, limit=limit, **filters))
+
+    def resource(self, kind: str, id: str) -> dict[str, Any]:
+        return self.client.resources.get(kind, id)
+
+    def revisions(self, kind: str, id: str) -> list[dict[str, Any]]:
+        return list(self.client.resources.revisions(kind, id))
+
+    def operate(
+        self, kind: str, operation: str, id: str | None, given: Mapping[str, Any], *, tag: str | None,
+        revision: int | None = None,
+    ) -> FarTask:  # fmt: skip
+        asked = self.client.resources
+        if id is None:
+            found = asked.create(kind, given, tag=tag)
+        elif operation == "update":
+            found = asked.set(kind, id, given, tag=tag, revision=revision)
+        elif operation == "delete":
+            found = asked.delete(kind, id, tag=tag, revision=revision)
+        elif operation == "reconcile":
+            found = asked.reconcile(kind, id, tag=tag)
+        else:
+            found = asked.operate(kind, id, operation, given, tag=tag)
+        return FarTask(self.client, found.task, replayed=found.replayed)
+
+
+class Adoption(NamedTuple):
+    missing: list[str]
+    to_run: list[str]
+
+
+class FarTask:
+    """See `Handle`. `document`: as it was last seen."""
+
+    def __init__(self, client: Client, document: dict[str, Any], *, replayed: bool = False) -> None:
+        self._client = client
+        self.document = document
+        self.id = str(document["uuid"])
+        self.replayed = replayed
+
+    @property
+    def state(self) -> str:
+        return str(self.document["state"])
+
+    @property
+    def trace(self) -> list[str]:
+        events = self._client.tasks.events(self.id, follow=False)
+        return [line for event in events for line in lines_of(event)]
+
+    def view(self) -> dict[str, Any]:
+        self.document = self._client.tasks.show(self.id)
+        return self.document
+
+    def cancel(self, *, revert: bool = True) -> FarTask:
+        return self._now(self._client.tasks.cancel(self.id, revert=revert))
+
+    def abort(self) -> FarTask:
+        return self._now(self._client.tasks.abort(self.id))
+
+    def suspend(self, *, release_claims: bool = False) -> FarTask:
+        return self._now(self._client.tasks.suspend(self.id, release_claims=release_claims))
+
+    def resume(self, answers: Answers | None = None) -> FarTask:
+        return self._now(self._client.tasks.resume(self.id, answers))
+
+    def rollback(self, *, force: bool = False) -> FarTask:
+        return self._now(self._client.tasks.rollback(self.id, force=force))
+
+    def retry(self) -> FarTask:
+        return self._now(self._client.tasks.retry(self.id))
+
+    def force_fail(self, reason: str) -> FarTask:
+        return self._now(self._client.tasks.force_fail(self.id, reason))
+
+    def deliver(self, event: str, payload: Any = None) -> FarTask:
+        return self._now(self._client.tasks.deliver(self.id, event, payload))
+
+    def adopt(self, *, dry_run: bool = False) -> Adoption:
+        found = self._client.tasks.adopt(self.id, dry_run=dry_run)
+        if not dry_run:
+            self.view()
+        return Adoption(list(found.get("missing", ())), list(found.get("to_run", ())))
+
+    def _now(self, document: dict[str, Any]) -> FarTask:
+        if document["uuid"] != self.id:
+            return FarTask(self._client, document)
+        self.document = document
+        return self
+
+
+# --- its story ---------------------------------------------------------------------------------------------------
+
+
+class Step(NamedTuple):
+    """As show.py wants it."""
+
+    ord: int
+    node: str
+    state: str
+    attempt: int
+    started_at: float
+    ended_at: float | None
+    progress: float | None
+    message: str | None
+
+
+class Story:
+    """A thread hears the task's events; whoever looks gets them as lines, and the task as it is. What happened up to
+    `after` (a time) is no news. Where the service keeps no events of it any more, the task is only looked at."""
+
+    def __init__(self, client: Client, task: FarTask, after: str | None) -> None:
+        self._client = client
+        self._task = task
+        self._after = after
+        self._heard: deque[Event] = deque()
+        self._woken = threading.Event()
+        self._error: HoldfastError | None = None
+        self._ended = False
+        self._last: Look | None = None
+        threading.Thread(target=self._listen, name="holdfast-events", daemon=True).start()
+
+    def _listen(self) -> None:
+        try:
+            for event in self._client.tasks.events(self._task.id):
+                self._heard.append(event)
+                self._woken.set()
+        except TaskGone:
+            pass
+        except HoldfastError as error:
+            self._error = error
+        except Exception:
+            if not self._ended:  # closing the client breaks the stream
+                raise
+        self._woken.set()
+
+    def look(self) -> Look:
+        if self._error is not None:
+            raise self._error
+        is_woken = self._woken.is_set()
+        self._woken.clear()
+        if self._last is not None and not is_woken and self._quiet_s < LOOK_S:
+            return self._last._replace(news=[])
+        self._quiet_s = 0.0
+        heard = [self._heard.popleft() for _ in range(len(self._heard))]
+        view = self._task.view()
+        steps = [step_of(at, each) for at, each in enumerate(self._client.tasks.steps(self._task.id))]
+        since = seconds(view["created_at"])
+        news = [
+            (seconds(event.time) - since, line)
+            for event in heard
+            if event.time is not None and (self._after is None or event.time > self._after)
+            for line in lines_of(event)
+        ]
+        self._last = Look(view, steps, [], news)
+        return self._last
+
+    _quiet_s = 0.0
+
+    def wait(self) -> None:
+        if not self._woken.wait(WAIT_S):
+            self._quiet_s += WAIT_S
+
+    def close(self) -> None:
+        self._ended = True
+
+
+def lines_of(event: Event) -> list[str]:
+    """What an event says, as the lines of a task's trace (core/trace.py)."""
+    data = event.data
+    if event.type == "task.state":
+        if data.get("from") is None:
+            return []
+        reason = f" ({data['reason']})" if data.get("reason") else ""
+        return [f"task {data['to']}{reason}"]
+    if event.type == "task.control":
+        verb = str(data["verb"])
+        return [f"task {_VERBS.get(verb, f'asked to {verb.upper()}')}"]
+    if event.type == "task.step":
+        return [f"{step['id']} {step['state']}" for step in data["steps"]]
+    return []
+
+
+def step_of(at: int, found: Mapping[str, Any]) -> Step:
+    ended = found["ended_at"]
+    return Step(
+        at, found["id"], found["state"], found["attempt"], seconds(found["started_at"]),
+        None if ended is None else seconds(ended), found["progress"], found["message"],
+    )  # fmt: skip
+
+
+def seconds(text: str | None) -> float:
+    """Seconds since the epoch of a time in RFC 3339."""
+    return 0.0 if text is None else datetime.fromisoformat(text).timestamp()
