@@ -122,7 +122,9 @@ class ChildStep(Step):
         from asyncio import to_thread
 
         desk = _desk(ctx)
-        while (made := await to_thread(desk.make, lambda at: self.ask(at, given), ctx.forward_key, ctx.attempt)) is None:
+        while (
+            made := await to_thread(desk.make, lambda at: self.ask(at, given), ctx.forward_key, ctx.attempt)
+        ) is None:
             await ctx.sleep(LOOK_S)  # until it is told why
         return self._result(made.results) if made.event is None else WaitFor(made.event)
 
@@ -181,7 +183,7 @@ def child(
         wants += tuple(want for want in more if want[0] not in plan.inputs)
     made = ChildStep(
         name,
-        _Ask(runnable, claims, asked, priority, pool),
+        _asking(runnable, claims, asked, priority, pool),
         wants,
         provides=provides,
         bind=bind,
@@ -195,19 +197,17 @@ def child(
     return made
 
 
-class _Ask(NamedTuple):
-    flow: Any
-    claims: Any
-    asked: tuple[str, ...]  # the parameters of `claims`
-    priority: int | None
-    pool: str | None
+def _asking(
+    flow: Any, claims: Claims | Callable[..., Claims], asked: tuple[str, ...], priority: int | None, pool: str | None
+) -> Callable[[Any, dict[str, Any]], Any]:
+    """Asks the desk for a task of `flow`. `asked`: the parameters of `claims`, where that is a function."""
 
-    def __call__(self, desk: Desk, given: dict[str, Any]) -> Any:
-        claims = self.claims
-        if callable(claims):
-            claims = claims(**{name: given[name] for name in self.asked if name in given})
-        inputs = {name: given[name] for name in compile(self.flow).inputs if name in given}
-        return desk.order(self.flow, inputs, claims=tuple(claims), priority=self.priority, pool=self.pool)
+    def ask(desk: Desk, given: dict[str, Any]) -> Any:
+        wanted = claims(**{name: given[name] for name in asked if name in given}) if callable(claims) else claims
+        inputs = {name: given[name] for name in compile(flow).inputs if name in given}
+        return desk.order(flow, inputs, claims=tuple(wanted), priority=priority, pool=pool)
+
+    return ask
 
 
 def _desk(ctx: Any) -> Desk:

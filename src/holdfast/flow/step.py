@@ -36,7 +36,8 @@ class Again(NamedTuple):
 
 
 class WaitFor(NamedTuple):
-    """Return it from a step, or a revert, to be entered again once `event` is delivered, or after `timeout_s` seconds."""
+    """Return it from a step, or a revert, to be entered again once `event` is delivered, or after `timeout_s`
+    seconds."""
 
     event: str
     timeout_s: float | None = None

@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, false, func, null, select, update
 from holdfast.core import states
 from holdfast.store.base import Tx
 from holdfast.store.schema import steps, tasks
-from holdfast.tasks import claims, row, tell
+from holdfast.tasks import children, claims, row, tell
 from holdfast.tasks.row import TaskRow
 
 #: What else an end means: (tx, the task's row as it was before, the state it ends in, (effect, revert), its result as
@@ -98,6 +98,7 @@ def ended(
     for projection in _projections:
         projection(tx, before, state, left, columns.get("result"), now)
     claims.free(tx, task, now)
+    children.tell_end(tx, before, state, now)
     tx.touched(task)
 
 

@@ -39,6 +39,7 @@ _EXPIRED: Final = (
     .order_by(tasks.c.expires_at)
     .limit(bindparam("_limit"))
 )
+_CHILD: Final = select(tasks.c.id).where(tasks.c.parent_id == bindparam("_task")).limit(1)
 _EVENTS: Final = (
     select(journal.c.seq)
     .where(journal.c.task == bindparam("_task"))
@@ -78,6 +79,7 @@ _DROP_TOLD: Final = delete(feed).where(feed.c.id <= bindparam("_id"))
 def purge(tx: Tx, now: float, *, tombstone_s: float = 30 * DAY_S, rows_max: int = 2_000) -> Purged:
     """Delete what has expired, at most about `rows_max` rows. Tags of what goes answer "gone" for `tombstone_s`."""
     gone = rows = 0
+    orphans = False
     for project_id, tag in tx.execute(_TOMBS, {"_now": now, "_limit": rows_max}).all():
         rows += tx.execute(_DROP_TOMB, {"_project": project_id, "_tag": tag}).rowcount
     expired = tx.execute(_EXPIRED, {"_now": now, "_limit": rows_max}).scalars()
@@ -92,8 +94,9 @@ def purge(tx: Tx, now: float, *, tombstone_s: float = 30 * DAY_S, rows_max: int 
         for statement in _DROP:
             rows += tx.execute(statement, {"_task": task}).rowcount
         gone += 1
+        orphans = orphans or tx.execute(_CHILD, {"_task": task}).first() is not None
         tx.touched(task)
-    return Purged(gone, rows, more=rows >= rows_max or gone < len(expired))
+    return Purged(gone, rows, more=orphans or rows >= rows_max or gone < len(expired))
 
 
 def purge_feed(store: Store, now: float, keep_s: float) -> None:

@@ -53,9 +53,7 @@ _ALIVE: Final = (
     select(workers.c.id).where(workers.c.id == bindparam("_worker"), workers.c.dead == false()).with_for_update()
 )
 _DUE: Final = select(func.min(tasks.c.due_at)).where(_free, tasks.c.due_at > bindparam("_now"))
-_DUE_SOME: Final = select(func.min(tasks.c.due_at)).where(
-    _only, _untaken, tasks.c.due_at > bindparam("_now")
-)
+_DUE_SOME: Final = select(func.min(tasks.c.due_at)).where(_only, _untaken, tasks.c.due_at > bindparam("_now"))
 _CALLED: Final = select(tasks.c.id, tasks.c.seq).where(
     tasks.c.worker_id == bindparam("_worker"), tasks.c.due_at.is_not(null())
 )

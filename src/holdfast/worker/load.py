@@ -25,7 +25,7 @@ from holdfast.flow.registry import find
 from holdfast.store.base import JournalRow, Store, Tx
 from holdfast.store.journal import decode
 from holdfast.store.schema import plans
-from holdfast.tasks import anew
+from holdfast.tasks import anew, children
 from holdfast.tasks import row as rows
 from holdfast.tasks.row import TaskRow
 from holdfast.worker.record import Recorder
@@ -166,6 +166,7 @@ def rest_aside(store: Store, task: TaskRow, reason: str, error: BaseException, n
         else:
             tell.state(tx, task, task.state, api_state(phase), now, actor=tell.WORKER, reason=reason)
             take.release(tx, task.id, task.token or "", due_at=None, now=now)
+            children.tell_rest(tx, rows.read(tx, task.id), now)
 
     row = encode(event, [])
     (answer,) = store.append([Append(task.id, task.token or "", task.seq, (), [row], projection=columns, then=then)])

@@ -19,6 +19,7 @@ from holdfast.store.base import Append, Appended, Store, Tx
 from holdfast.tasks import finish, rest, row, take
 from holdfast.tasks.row import TaskRow
 from holdfast.worker import report
+from holdfast.worker.desk import held_up, stop
 from holdfast.worker.load import Loaded, fold_verbs, rest_aside
 from holdfast.worker.telling import Telling
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from holdfast.runtime.choice import Runtimes
     from holdfast.settings import Settings
 
+_RESTING_PREFIX = "SUSPENDED/"
 _STARTS = frozenset((e.Started, e.Reentered, e.RevertStarted))
 
 
@@ -34,8 +36,8 @@ class Taken:
     """See the module. `wake` tells the worker that its inbox has something."""
 
     __slots__ = (
-        "_batch", "_clock", "_flushed_at", "_seal", "_settings", "_store", "_unseal", "drive", "has_more", "recorder",
-        "seen", "task", "telling", "timer_at", "token",
+        "_batch", "_clock", "_flushed_at", "_held_up", "_seal", "_settings", "_store", "_unseal", "drive",
+        "has_more", "recorder", "seen", "task", "telling", "timer_at", "token",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +52,7 @@ class Taken:
         seal: Any,
         unseal: Any,
         wake: Callable[[], None],
+        desk: Any = None,
     ) -> None:
         self.task = task
         self.token = task.token or ""
@@ -63,6 +66,7 @@ class Taken:
         self._unseal = unseal
         self._batch: tuple[list[e.Event], list[e.Event]] | None = None
         self._flushed_at = 0.0
+        self._held_up = False  # its children must end, or come to rest, before it does
         self.has_more = True  # whether the drive is to be asked again at once
         deadline_s = loaded.state.plan.options.deadline_s
         self.drive = Drive(
@@ -78,6 +82,7 @@ class Taken:
             reference=task.reference,
             deadline_at=None if deadline_s is None else task.created_at + deadline_s,
             grace_s=settings.grace_s,
+            desk=desk,
         )
         self.recorder.said = self.drive.progress_of
         self.telling = Telling(task, loaded.state, loaded.recorder, settings.progress_interval_s, clock.time())
@@ -92,11 +97,43 @@ class Taken:
     def advance(self, now: float) -> Append | None:
         """What is to be written now; None: nothing."""
         facts, decisions = self.drive.advance(now)
+        self._held_up = self.drive.desk is not None and bool(decisions) and self._waits_for_children(decisions[-1], now)
+        if self._held_up:
+            decisions = []
         if not facts and not decisions:
             return None
         self._batch = (facts, decisions)
         append = self.recorder.append(self.token, self.seen, facts, decisions, now, self._then(decisions, now))
         return self.telling.add(append, decisions, now)
+
+    def _waits_for_children(self, last: e.Event, now: float) -> bool:
+        """Whether this end, or this rest, has to wait for children, which are told so. Their own rings."""
+        ends = type(last) is e.Ended
+        if not ends and type(last) is not e.Rested:
+            return False
+        task = self.task
+        if not self._store.read(lambda tx: held_up(tx, task.id, ends=ends)):
+            return False
+        word = "suspend"
+        if ends:
+            word = "abort" if last.state == "ABORTED" else "cancel"  # type: ignore[union-attr]
+        if not ends or word == "abort" or not (self.drive.state.turned or last.state == "SUCCEEDED"):  # type: ignore[union-attr]
+            self._store.write(lambda tx: stop(tx, task, now, word))
+        return True
+
+    def may_leave(self, now: float, linger_s: float) -> bool:
+        """Whether the task only waits, and for longer than `linger_s`: for a time, an event, a child, a person."""
+        drive = self.drive
+        state = drive.state
+        if drive.calls or state.running or drive.inbox:
+            return False
+        at = drive.next_at()
+        if at is not None:
+            return at - now > linger_s
+        if drive.starved:
+            return False
+        waits = state.phase == "WAITING" or state.phase.startswith(_RESTING_PREFIX)
+        return waits or bool(state.parked) or self._held_up
 
     def _then(self, decisions: Sequence[e.Event], now: float) -> Callable[[Tx], None] | None:
         """What goes with the end of the task, or with its coming to rest."""
