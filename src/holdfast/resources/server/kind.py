@@ -31,7 +31,7 @@ Word = Annotated[str, Meta(max_length=255)]
 STANDS = {RUNNING: "ACTIVE", SUSPENDED: "SUSPENDED", SHUTDOWN: "SHUTOFF"}
 
 
-class Guest(Struct, forbid_unknown_fields=True, kw_only=True):
+class Guest(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """How the guest behaves: how long it takes to boot and to shut down, and whether it hears its power button."""
 
     boot_s: Seconds = 0

@@ -34,6 +34,12 @@ class NotUndone(Exception):
     """What was done can't be taken back."""
 
 
+def config_in_use(desired: dict[str, Any], applied: dict[str, Any] | None, trips: str) -> dict[str, Any]:
+    """The configuration of the image in use. What is desired may not have come true: after a rebuild that failed, a
+    reboot is one of the old image."""
+    return config_of({**(applied or desired), "metadata": desired.get("metadata")}, trips)
+
+
 def config_of(desired: dict[str, Any], trips: str = "") -> dict[str, Any]:
     """A slot's configuration, from the desired document. `trips`: as faults.py has it."""
     behaves: dict[str, Any] = {**(desired.get("guest") or {}), **IMAGES[desired["image"]]}
@@ -101,12 +107,19 @@ def unmake(ctx: hf.Context, resource_id: str, found: Found) -> None:
 
 
 @hf.step(isolation="process", timeout_s=DRIVER_S)
-def launch(ctx: hf.Context, resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> None:
+def launch(
+    ctx: hf.Context,
+    resource_id: str,
+    found: Found,
+    desired: dict[str, Any],
+    applied: dict[str, Any] | None = None,
+    trips: str = "",
+) -> None:
     """Start the guest of the image in use."""
     strike(desired, trips, "before")
     strike(desired, trips, "block")
     slot = server_of(resource_id, found).slot
-    slot.configure(config_of(desired, trips))
+    slot.configure(config_in_use(desired, applied, trips))
     slot.start(ctx.idempotency_key)
     strike(desired, trips, "after")
 
@@ -128,10 +141,17 @@ def was_launched(ctx: hf.Context, resource_id: str, found: Found) -> hf.Probe:
 
 # A reboot starts a guest too, but to end it again would undo nothing: what the guest knew is gone.
 @hf.step(isolation="process", timeout_s=DRIVER_S)
-def relaunch(ctx: hf.Context, resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> None:
+def relaunch(
+    ctx: hf.Context,
+    resource_id: str,
+    found: Found,
+    desired: dict[str, Any],
+    applied: dict[str, Any] | None = None,
+    trips: str = "",
+) -> None:
     """Start the guest again."""
     slot = server_of(resource_id, found).slot
-    slot.configure(config_of(desired, trips))
+    slot.configure(config_in_use(desired, applied, trips))
     slot.start(ctx.idempotency_key)
     strike(desired, trips, "after")
 
@@ -168,14 +188,20 @@ def until_up(ctx: hf.Context, slot: Slot) -> hf.Again | None:
 
 @hf.step(isolation="process", timeout_s=DRIVER_S)
 def power_off(
-    ctx: hf.Context, resource_id: str, found: Found, desired: dict[str, Any], type: str = "SOFT", trips: str = ""
+    ctx: hf.Context,
+    resource_id: str,
+    found: Found,
+    desired: dict[str, Any],
+    applied: dict[str, Any] | None = None,
+    type: str = "SOFT",
+    trips: str = "",
 ) -> None:
     """SOFT: press the guest's power button. HARD: pull the plug."""
     strike(desired, trips, "before")
     strike(desired, trips, "block")
     slot = server_of(resource_id, found).slot
     if asked(desired, trips, "hang"):
-        slot.configure(config_of(desired, trips))
+        slot.configure(config_in_use(desired, applied, trips))
     if type == "HARD":
         slot.end(ctx.sleep)
     else:
