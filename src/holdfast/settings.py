@@ -51,7 +51,18 @@ TABLE: Final = (
         "value_bytes_max", int, 1 << 20, "bytes", "how large one stored input, result or checkpoint may be",
         1024, 1 << 30,
     ),
-    Setting("retention_s", float, 30 * 86_400.0, "seconds", "how long an ended task is kept", 0),
+    Setting(
+        "retention_s", float, 30 * 86_400.0, "seconds",
+        "how long an ended task is kept, and then for how long its tag still answers that it is gone",
+    ),
+    Setting(
+        "quota_tasks", int, 50_000, "count",
+        "how many tasks of one project that have not ended the service keeps; 0: any number", 0, 1 << 40,
+    ),
+    Setting(
+        "quota_queue", int, 20_000, "count",
+        "how many tasks the service lets wait for one resource; 0: any number", 0, 1 << 40,
+    ),
     Setting("feed_retention_s", float, 7 * 86_400.0, "seconds", "how long events are kept for who comes back late", 0),
     Setting(
         "workers_max", int, 32, "count", "how many thread steps, and how many process steps, run at once", 1, 10_000
@@ -103,6 +114,14 @@ TABLE: Final = (
     Setting(
         "rate_limit", str, None, "rate", "how many requests a project may make, as 100/second; not set: as many as come"
     ),
+    Setting(
+        "quota_live_tasks", int, None, "count",
+        "how many tasks of one project may be unended at once; not set: as many as come", 1,
+    ),
+    Setting(
+        "quota_queue_length", int, None, "count",
+        "how many tasks may wait for one resource; not set: as many as come", 1,
+    ),
     Setting("body_bytes_max", int, 2 << 20, "bytes", "how large a request's body may be", 1024, 1 << 30),
     Setting("header_bytes_max", int, 32_768, "bytes", "how large a request's line and headers may be", 1024, 1 << 20),
     Setting("connections_max", int, 12_000, "count", "how many connections the service keeps at once", 1, 1_000_000),
@@ -139,6 +158,8 @@ class Settings:
     grace_s: float
     value_bytes_max: int
     retention_s: float
+    quota_tasks: int
+    quota_queue: int
     feed_retention_s: float
     workers_max: int
     progress_interval_s: float
@@ -163,6 +184,8 @@ class Settings:
     oidc_roles_claim: str
     policy_file: str | None
     rate_limit: str | None
+    quota_live_tasks: int | None
+    quota_queue_length: int | None
     body_bytes_max: int
     header_bytes_max: int
     connections_max: int

@@ -5,26 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from holdfast import __version__
-from holdfast.errors import HoldfastError
+from holdfast.errors import HoldfastError, WorldError
 from holdfast.service import problems
 from holdfast.service.app import Service
 from holdfast.service.problems import PageNotFound
 from holdfast.service.requests import VERSION_MAX, VERSION_MIN, Ask
-from holdfast.service.routes import Answer, Param, Route
-from holdfast.tasks import query
+from holdfast.service.routes import Answer, Route
+from holdfast.tasks import listing
 from holdfast.tasks.tags import TAG_CHARS_MAX
 
 
 def routes(service: Service) -> list[Route]:
     return [
-        Route("GET", "/", versions, None, "The versions that are served", answers={200: "versions"}, limited=False),
-        Route("GET", "/v3", version, None, "This version, its limits and retention", answers={200: "version"},
+        Route("GET", "/", versions, None, "The versions that are served", answers={200: "VersionList"}, limited=False),
+        Route("GET", "/v3", version, None, "This version, its limits and retention", answers={200: "VersionOne"},
               limited=False),
-        Route("GET", "/healthz", health, None, "Whether the process answers", answers={200: "health"}, limited=False),
+        Route("GET", "/healthz", health, None, "Whether the process answers", answers={200: "Health"}, limited=False),
         Route("GET", "/readyz", readiness, None, "Whether it can read its database, and is not stopping",
-              answers={200: "health", 503: "problem"}, limited=False),
+              answers={200: "Health", 503: "Problem"}, limited=False),
         Route("GET", "/errors/{code}", error_page, None, "What the code of an error means",
-              answers={200: "error_page", 404: "problem"}, limited=False),
+              answers={200: "ErrorPage", 404: "Problem"}, limited=False),
     ]  # fmt: skip
 
 
@@ -44,8 +44,8 @@ def _entry(service: Service) -> dict[str, Any]:
             "header_bytes_max": settings.header_bytes_max,
             "value_bytes_max": settings.value_bytes_max,
             "wait_s_max": settings.wait_s_max,
-            "limit_max": query.LIMIT_MAX,
-            "limit_default": query.LIMIT,
+            "limit_max": listing.LIMIT_MAX,
+            "limit_default": listing.LIMIT,
             "tag_chars_max": TAG_CHARS_MAX,
             "rate": settings.rate_limit,
         },
@@ -64,7 +64,7 @@ async def health(ask: Ask) -> Answer:
     return Answer(body={"status": "ok"}, headers=[("Cache-Control", "no-store")])
 
 
-class NotReady(problems.errors.WorldError):
+class NotReady(WorldError):
     """The service does not take requests now."""
 
     code = "not_ready"
@@ -75,7 +75,7 @@ async def readiness(ask: Ask) -> Answer:
         raise NotReady("the service is stopping: ask another")
     try:
         ask.service.hold.store.changes()
-        ask.service.bridge.read(lambda tx: query.counts(tx, query.Filter(project_id="", state="pending")))
+        ask.service.bridge.read(lambda tx: listing.counts(tx, listing.Filter(project_id="", state="pending")))
     except HoldfastError as error:
         raise NotReady(f"the database can't be read: {error}") from error
     return Answer(body={"status": "ok"}, headers=[("Cache-Control", "no-store")])
@@ -86,6 +86,3 @@ async def error_page(ask: Ask) -> Answer:
     if len(code) > 100:
         raise PageNotFound
     return Answer(body=problems.page(code))
-
-
-__all__ = ["Param", "routes"]

@@ -23,7 +23,8 @@ from litestar.response.base import ASGIResponse
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from holdfast.errors import AuthRequired, HoldfastError
+from holdfast.errors import AuthRequired
+from holdfast.feed.hub import Hub
 from holdfast.local import Holdfast
 from holdfast.service import identity, problems
 from holdfast.service.bridge import Bridge
@@ -34,9 +35,10 @@ from holdfast.service.requests import SERVICE_TYPE, Ask, Marks, marks_of, segmen
 from holdfast.service.routes import PROBLEM, SAFE, Answer, Route
 from holdfast.service.waiting import Waiting
 from holdfast.settings import Settings
+from holdfast.tasks.quota import Limits
 
 #: Where routes are: each has `routes(service) -> list[Route]`.
-MODULES: Final = ("about", "tasks", "verbs")
+MODULES: Final = ("about", "tasks", "verbs", "bulk", "feed", "schemas", "openapi")
 
 # What we add to a request's scope.
 MARKS: Final = "holdfast"  # what is known before it is routed: requests.Marks
@@ -55,8 +57,12 @@ class Service:
         self.identify = identity.make(self.settings)
         self.policy = Policy.load(self.settings.policy_file)
         self.rates = Rates(self.settings.rate_limit)
+        self.quotas = Limits(
+            live_max=self.settings.quota_live_tasks, queue_max=self.settings.quota_queue_length
+        )  # fmt: skip
         self.bridge = Bridge(hold)
         self.waiting = Waiting(hold)
+        self.hub = Hub(hold.store)
         self.stopping = False
         self.seen: list[Callable[[Route | None, Any, int, float], None]] = []
         self._at_start: list[Callable[[], Any]] = []
@@ -78,6 +84,7 @@ class Service:
     async def start(self) -> None:
         self.bridge.start()
         self.waiting.start()
+        self.hub.start()
         for fn in self._at_start:
             await _maybe(fn())
 
@@ -87,6 +94,7 @@ class Service:
             return
         self.stopping = True
         self.waiting.stop()
+        await self.hub.stop()
         for fn in self._at_stop:
             await _maybe(fn())
 
@@ -104,22 +112,21 @@ class Service:
 
     async def _answer(self, route: Route, scope: Any, receive: Receive) -> Answer:
         marks: Marks = scope[MARKS]
-        caller = await self._caller(route, marks)
+        caller = NOBODY
         if route.rule is not None:
+            caller = await self._caller(marks)
             self.policy.check(caller, route.rule)
-        if route.limited:
-            self.rates.count(caller.project_id)
+            if route.limited:
+                self.rates.count(caller.project_id)
         ask = Ask(self, route, scope, receive, caller, marks)
         if route.method not in SAFE:
             await ask.read()
         return await route.handler(ask)
 
-    async def _caller(self, route: Route, marks: Marks) -> identity.Caller:
+    async def _caller(self, marks: Marks) -> identity.Caller:
         try:
             return await self.identify(marks.headers, marks.peer)
         except AuthRequired:
-            if route.rule is None:
-                return NOBODY
             self.rates.count_stranger(marks.peer)
             raise
 
@@ -177,13 +184,13 @@ class Front:
         self.app = _litestar(service)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        ours: Any = dict(scope)  # the server's own must stay as it is
+        if ours["type"] != "http":
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()
-        ours: Any = dict(scope)  # the server's own must stay as it is
         marks = ours[MARKS] = marks_of(ours)
-        reply = _Reply(send, marks, head=scope["method"] == "HEAD")
+        reply = _Reply(send, marks, head=ours["method"] == "HEAD")
         try:
             if reply.head:
                 ours["method"] = "GET"
@@ -315,10 +322,3 @@ class _Allowed:
         if "GET" in found:
             found.add("HEAD")
         return sorted(found)
-
-
-def service_of(app: Front) -> Service:
-    return app.service
-
-
-__all__ = ["Front", "HoldfastError", "Service", "make_app"]

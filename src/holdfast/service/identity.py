@@ -12,7 +12,7 @@ import hmac
 import ipaddress
 import json
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from holdfast.errors import AuthRequired, SettingInvalid
@@ -20,6 +20,7 @@ from holdfast.settings import Settings
 
 WAYS: Final = ("none", "tokens", "keystone-proxy", "oidc")
 ADMIN: Final = "admin"
+AGENT: Final = "agent"
 #: Headers that say who asks. Where they are not believed, nobody after us may see them.
 IDENTITY_HEADERS: Final = frozenset(
     ("x-identity-status", "x-user-id", "x-project-id", "x-tenant-id", "x-roles", "x-role", "x-is-admin-project",
@@ -29,12 +30,14 @@ NAME_CHARS_MAX: Final = 255
 
 
 class Caller(NamedTuple):
-    """`origin`: as tasks say where they come from, `api` or `agent:<name>`."""
+    """`origin`: as tasks say where they come from, `api` or `agent:<name>`. `pools`: that an agent serves; it may act
+    in no other."""
 
     user_id: str
     project_id: str
     roles: frozenset[str]
     origin: str = "api"
+    pools: tuple[str, ...] = ()
 
     @property
     def is_admin(self) -> bool:
@@ -85,7 +88,7 @@ def _needed(value: str | None, name: str, way: str) -> str:
 async def believe(headers: Headers, peer: str) -> Caller:
     """`none`. Who does not say is the administrator of the project `default`, on his own machine."""
     roles = headers.get("x-roles")
-    return _caller(
+    return caller_of(
         headers.get("x-user-id", ""),
         headers.get("x-project-id") or "default",
         (ADMIN,) if roles is None else roles.split(","),
@@ -137,7 +140,7 @@ def _known(value: Any) -> Caller:
     roles = value["roles"]
     if not isinstance(roles, list):
         raise ValueError("roles is a list")
-    return _caller(str(value["user"]), str(value["project"]), roles)
+    return caller_of(str(value["user"]), str(value["project"]), roles)
 
 
 class Proxy:
@@ -169,7 +172,7 @@ class Proxy:
         project, user = headers.get("x-project-id", ""), headers.get("x-user-id", "")
         if not project or not user:
             raise AuthRequired("the token is for no project", headers={"WWW-Authenticate": KEYSTONE})
-        return _caller(user, project, headers.get("x-roles", "").split(","))
+        return caller_of(user, project, headers.get("x-roles", "").split(","))
 
 
 CHALLENGE: Final = 'Bearer realm="holdfast"'
@@ -193,8 +196,20 @@ def token_of(headers: Headers) -> str:
     return token
 
 
-def _caller(user: str, project: str, roles: Any) -> Caller:
+def caller_of(user: str, project: str, roles: Iterable[object]) -> Caller:
+    """Who asks, as his way of identity tells. The role `agent:hv1` is that of an agent that serves the pool hv1.
+
+    Raises: AuthRequired: no names that could be kept.
+    """
     for name in (user, project):
         if len(name) > NAME_CHARS_MAX or not name.isprintable():
             raise AuthRequired(f"a user or a project is named by {NAME_CHARS_MAX} printable letters at most")
-    return Caller(user, project, frozenset(role for each in roles if (role := str(each).strip().lower())))
+    known: set[str] = set()
+    pools = []
+    for each in roles:
+        role, _, pool = str(each).strip().partition(":")
+        if role.lower() == AGENT and pool:
+            pools.append(pool)
+        known.add(role.lower() if role.lower() == AGENT else str(each).strip().lower())
+    known.discard("")
+    return Caller(user, project, frozenset(known), f"{AGENT}:{user}" if AGENT in known else "api", tuple(pools))

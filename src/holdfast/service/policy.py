@@ -21,7 +21,7 @@ IMPLIED: Final = {ADMIN: (MEMBER, READER, SERVICE), MEMBER: (READER,), "agent": 
 
 RULES: Final[Mapping[str, tuple[str, ...]]] = {
     "tasks:read": (READER,),
-    "tasks:create": (MEMBER,),
+    "tasks:create": (MEMBER, "agent"),
     "tasks:control": (MEMBER,),
     "tasks:deliver": (MEMBER, SERVICE),
     "tasks:all_projects": (ADMIN,),
@@ -81,6 +81,11 @@ class Policy:
             roles = self.table[rule]
             needed = " or ".join(roles) if roles else "a role that nobody has"
             raise PolicyForbidden(f"{rule} needs the role {needed}", rule=rule)
+
+
+def may_only_as_agent(caller: Caller) -> bool:
+    """Whether it is an agent's role alone by which he may ask for tasks: then only for what agents may ask for."""
+    return "agent" in caller.roles and caller.roles.isdisjoint((MEMBER, ADMIN))
 
 
 def _with_those_above(roles: tuple[str, ...]) -> frozenset[str]:

@@ -28,12 +28,6 @@ class RequestInvalid(UsageError):
     code = "request.invalid"
 
 
-class QueryUnknown(UsageError):
-    """There is no such query parameter here."""
-
-    code = "query.unknown"
-
-
 class PageNotFound(StateError):
     """There is nothing at this address."""
 

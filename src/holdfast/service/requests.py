@@ -15,11 +15,10 @@ from uuid import uuid4
 import msgspec
 
 from holdfast.core.canonical import canonical
-from holdfast.errors import PreconditionFailed, TagInvalid, TagNotSupported
+from holdfast.errors import PreconditionFailed, QueryUnknown, TagInvalid, TagNotSupported
 from holdfast.service.problems import (
     MediaUnsupported,
     NotAcceptable,
-    QueryUnknown,
     RequestInvalid,
     RequestTimeout,
     TooLarge,
@@ -36,6 +35,7 @@ VERSION_MIN: Final = (1, 0)
 VERSION_MAX: Final = (1, 0)
 SERVICE_TYPE: Final = "tasks"
 QUERY_FIELDS_MAX: Final = 100
+REVISION_DIGITS_MAX: Final = 18
 _REQUEST_ID: Final = re.compile(r"^req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
 _VERSION: Final = re.compile(r"^(\d{1,4})\.(\d{1,4})$")
 _TRUE, _FALSE = frozenset(("true", "1", "yes", "on")), frozenset(("false", "0", "no", "off"))
@@ -93,14 +93,12 @@ def _dotted(version: tuple[int, int]) -> str:
 
 
 class Ask:
-    """One request. `path`: the parameters of the route's path. `data`: the body, as the route's Struct.
-
-    `received`: await it to be told that the client has gone.
-    """
+    """One request. `path`: the parameters of the route's path. `query`: those of the query; `pairs`: as they came.
+    `data`: the body, as the route's Struct."""
 
     __slots__ = (
-        "_prefer", "_raw", "caller", "data", "global_request_id", "headers", "path", "query", "received", "request_id",
-        "route", "scope", "service", "tag", "url",
+        "_prefer", "_raw", "caller", "data", "global_request_id", "headers", "pairs", "path", "query", "received",
+        "request_id", "route", "scope", "service", "tag", "url",
     )  # fmt: skip
 
     def __init__(self, service: Service, route: Route, scope: Any, received: Any, caller: Caller, marks: Marks) -> None:
@@ -114,12 +112,17 @@ class Ask:
         self.global_request_id = marks.global_request_id
         self.url: str = scope["path"]
         self.path = _path(route, scope)
-        self.query = _query(route, scope["query_string"])
+        self.query, self.pairs = _query(route, scope["query_string"])
         self.tag = _tag(route, self.headers)
         self.data: Any = None
         self._raw = b""
         self._prefer: dict[str, str] | None = None
         _check_accepted(route, self.headers.get("accept", ""))
+
+    async def gone(self) -> None:
+        """Returns when the client has gone. For after the body has been read."""
+        while (await self.received())["type"] != "http.disconnect":
+            pass  # a GET's body, which nobody has read
 
     # --- the query ------------------------------------------------------------------------------------------------
 
@@ -179,6 +182,19 @@ class Ask:
         if given is not None and given.strip() != "*" and etag not in _etags(given):
             raise PreconditionFailed(f"it is at {etag} now, not at {given[:80]}", etag=etag)
 
+    def revision(self) -> int | None:
+        """The revision that If-Match names, of a thing whose ETag is its revision; None: any.
+
+        Raises: PreconditionFailed: it names none.
+        """
+        given = self.headers.get("if-match", "*").strip()
+        if given == "*":
+            return None
+        text = given.removeprefix("W/").strip('"')
+        if not text.isascii() or not text.isdigit() or len(text) > REVISION_DIGITS_MAX:
+            raise PreconditionFailed(f'If-Match names a revision, as "7", not {given[:80]}')
+        return int(text)
+
     def has_seen(self, etag: str) -> bool:
         """Whether If-None-Match names it."""
         given = self.headers.get("if-none-match")
@@ -232,7 +248,7 @@ class Ask:
             return None
         from hashlib import sha256
 
-        asked = f"{self.request}?{urlencode(sorted(self.query.items()))}\n{canonical(self.plain)}"
+        asked = f"{self.request}?{urlencode(sorted(self.pairs))}\n{canonical(self.plain)}"
         return sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()
 
     @property
@@ -299,23 +315,24 @@ def _path(route: Route, scope: Mapping[str, Any]) -> dict[str, str]:
     return {name: parts[place] for name, place in places.items()}
 
 
-def _query(route: Route, raw: bytes) -> dict[str, str]:
+def _query(route: Route, raw: bytes) -> tuple[dict[str, str], list[tuple[str, str]]]:
     if not raw:
-        return {}
+        return {}, []
     try:
         pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=QUERY_FIELDS_MAX)
     except (UnicodeDecodeError, ValueError):
         raise RequestInvalid("the query is no UTF-8 in %-escapes, or has too many parameters") from None
     known = [param.name for param in route.query]
+    repeatable = {param.name for param in route.query if param.repeats}
     found: dict[str, str] = {}
     for name, value in pairs:
         if name not in known:
             allowed = f"it takes {', '.join(known)}" if known else "it takes none"
             raise QueryUnknown(f"there is no parameter {name[:40]!r} here: {allowed}", allowed=known)
-        if name in found:
+        if name in found and name not in repeatable:
             raise RequestInvalid(f"{name} is given twice", parameter=name)
         found[name] = value
-    return found
+    return found, pairs
 
 
 def _tag(route: Route, headers: Mapping[str, str]) -> str | None:

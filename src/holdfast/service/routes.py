@@ -33,11 +33,12 @@ class Answer(NamedTuple):
 
 
 class Param(NamedTuple):
-    """A query parameter. An empty one counts as not given."""
+    """A query parameter. An empty one counts as not given. `repeats`: it may be given more than once."""
 
     name: str
     help: str
     schema: Schema = TEXT_SCHEMA
+    repeats: bool = False
 
 
 class Route(NamedTuple):

@@ -1,40 +1,57 @@
-"""The routes of tasks: ask for one, list them, look at one. The verbs: verbs.py."""
+"""The routes of tasks: ask for one, list them, look at one, at its steps, its children, its flow and its log.
+
+The verbs: verbs.py. What a list takes: tasks/params.py.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, Final
+from urllib.parse import urlencode
 
-import msgspec
-
-from holdfast.service import view
+from holdfast.service import graph, view
+from holdfast.service.admission import Admission, NewTask
 from holdfast.service.app import Service
-from holdfast.service.offers import Offers
 from holdfast.service.problems import RequestInvalid
 from holdfast.service.requests import Ask
-from holdfast.service.routes import Answer, Param, Route
+from holdfast.service.routes import BOOLEAN, INTEGER, Answer, Param, Route
+from holdfast.service.schemas import TASK_FIELDS
 from holdfast.store.base import Tx
-from holdfast.tasks import query, submit
-from holdfast.tasks.claims import claims_of
+from holdfast.tasks import listing, params, query, show
+from holdfast.tasks.row import TaskRow
 
-PRIORITY_MAX: Final = 1_000_000
+INLINE_MAX: Final = 100  # a longer page is read on another thread
+LOG_MAX: Final = 1000
+_COUNT: Final = {"type": "integer", "minimum": 0}
+WAIT: Final = Param("wait", "seconds to wait for a change", {"type": "number", "minimum": 0})
+_TIME: Final = {"type": "string", "description": "a time, or gt:, gte:, lt:, lte: and a time"}
 
-
-class ClaimAsked(msgspec.Struct, forbid_unknown_fields=True):
-    type: str
-    id: str
-    mode: str = "exclusive"
-
-
-class NewTask(msgspec.Struct, forbid_unknown_fields=True):
-    """`resource`: one key, the kind, and the id: {"server": "…"}."""
-
-    task: str
-    resource: dict[str, str] | None = None
-    params: dict[str, Any] = {}
-    start_after: datetime | None = None
-    priority: int = 0
-    claims: list[ClaimAsked] = []
+LIST_PARAMS: Final = (
+    Param("state", "states, with commas, in any case"),
+    Param("task_state", "the same as state"),
+    Param("task", "the name of the operation or flow"),
+    Param("tag", "the tag it was asked for with"),
+    Param("resource_id", "what it is for"),
+    Param("resource_type", "the kind of what it is for"),
+    Param("user_id", "who asked for it"),
+    Param("request_id", "the request that made it"),
+    Param("origin", "api, agent:<name>, schedule or system"),
+    Param("parent_id", "the children of this task"),
+    Param("root_id", "all that is below this task"),
+    Param("depth", "all: children too", {"type": "string", "enum": ["", "roots", "all"]}),
+    Param("created_at", "when it was asked for", _TIME, repeats=True),
+    Param("start_time", "the same as created_at", _TIME, repeats=True),
+    Param("last_updated", "when it last changed", _TIME, repeats=True),
+    Param("updated_at", "the same as last_updated", _TIME, repeats=True),
+    Param("changes-since", "changed at this time or later"),
+    Param("changes-before", "changed at this time or before"),
+    Param("limit", "how many at most", _COUNT),
+    Param("marker", "the uuid of the last task of the page before"),
+    Param("sort", "created_at, last_updated or uuid, with :asc or :desc"),
+    Param("fields", "which fields to show, with commas"),
+    Param("project_id", "of another project (administrators)"),
+    Param("all_projects", "of all projects (administrators)", BOOLEAN),
+)
+_CHILD_PARAMS: Final = tuple(each for each in LIST_PARAMS if each.name not in ("parent_id", "root_id", "depth"))
 
 
 class Tasks:
@@ -42,63 +59,48 @@ class Tasks:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.offers = Offers(service.hold)
+        self.admission = Admission(service)
 
     # --- asking for one -------------------------------------------------------------------------------------------
 
     async def create(self, ask: Ask) -> Answer:
-        request = self._request(ask)
-        uuid = ask.service.hold.clock.uuid7()
+        submit = self.admission.of(ask)
+        uuid = self.service.hold.clock.uuid7()
 
-        def write(tx: Tx, now: float) -> tuple[submit.Submitted, dict[str, Any]]:
-            found = submit.submit(tx, request, now, uuid)
-            return found, view.task(tx, ask, found.task)
+        def write(tx: Tx, now: float) -> tuple[TaskRow, bool, dict[str, Any]]:
+            task, replayed = submit(tx, now, uuid)
+            return task, replayed, view.task(tx, ask, task)
 
-        found, shown = await ask.service.bridge.write(write)
-        return await view.accepted(ask, found.task, shown, replayed=found.replayed)
+        task, replayed, shown = await self.service.bridge.write(write)
+        return await view.accepted(ask, task, shown, replayed=replayed)
 
-    def _request(self, ask: Ask) -> submit.Request:
-        data: NewTask = ask.data
-        kind, ident = _resource(data.resource)
-        named = [(f"{each.type}/{each.id}", each.mode) for each in data.claims]
-        if kind is not None:
-            named.append((f"{kind}/{ident}", "exclusive"))
-        request = self.offers.request(data.task, data.params)
-        caller = ask.caller
-        return request._replace(
-            claims=claims_of(named),
-            operation=data.task,
-            resource_type=kind,
-            resource_id=ident,
-            start_after=None if data.start_after is None else _seconds(data.start_after),
-            priority=_priority(data.priority),
-            tag=ask.tag,
-            fingerprint=ask.fingerprint,
-            request=ask.request,
-            project_id=caller.project_id,
-            user_id=caller.user_id,
-            request_id=ask.request_id,
-            global_request_id=ask.global_request_id,
-            origin=caller.origin,
-        )
-
-    # --- looking --------------------------------------------------------------------------------------------------
+    # --- lists ----------------------------------------------------------------------------------------------------
 
     async def listed(self, ask: Ask) -> Answer:
-        wanted = query.Filter(
-            state=ask.text("state") or ask.text("task_state"),
-            tag=ask.text("tag"),
-            project_id=ask.caller.project_id,
-        )
-        limit = ask.integer("limit", query.LIMIT)
-        page = self.service.bridge.read(
-            lambda tx: query.page(tx, wanted, limit=limit, marker=ask.text("marker") or None)
-        )
-        return Answer(body={"tasks": [view.summary(each) for each in page.tasks], "links": []})
+        return await self._list(ask, ask.pairs, ask.url)
+
+    async def children(self, ask: Ask) -> Answer:
+        above = self.service.bridge.read(lambda tx: view.find(tx, ask, ask.path["task"]))
+        pairs = [*ask.pairs, ("parent_id", above.uuid)]
+        return await self._list(ask, pairs, ask.url, project=above.project_id)
+
+    async def _list(self, ask: Ask, pairs: list[tuple[str, str]], path: str, *, project: str | None = None) -> Answer:
+        asked = params.read(pairs, fields=TASK_FIELDS)
+        wanted = asked.filter._replace(project_id=project or project_of(ask, asked))
+
+        def read(tx: Tx) -> tuple[list[dict[str, Any]], str | None]:
+            page = listing.page(tx, wanted, sort=asked.sort, limit=asked.limit, marker=asked.marker)
+            return view.listed(tx, ask, page.tasks, asked.fields), page.marker
+
+        bridge = self.service.bridge
+        shown, marker = bridge.read(read) if asked.limit <= INLINE_MAX else await bridge.read_long(read)
+        return Answer(body={"tasks": shown, "links": next_link(ask, path, marker)})
+
+    # --- one ------------------------------------------------------------------------------------------------------
 
     async def show(self, ask: Ask) -> Answer:
         service, uuid, wait_s = self.service, ask.path["task"], ask.wait_s()
-        at, shown = service.bridge.read(lambda tx: self._shown(tx, ask, uuid))
+        at, shown = service.bridge.read(lambda tx: _shown(tx, ask, uuid))
         seen = view.etag(at)
         if wait_s > 0 and not view.is_final(at) and (ask.has_seen(seen) or "if-none-match" not in ask.headers):
             latest = [at]
@@ -107,53 +109,104 @@ class Tasks:
                 latest[0] = service.bridge.read(lambda tx: query.get(tx, uuid))
                 return view.etag(latest[0]) != seen
 
-            if await service.waiting.until(at.id, changed, wait_s, ask.received):
-                at, shown = service.bridge.read(lambda tx: self._shown(tx, ask, uuid))
+            if await service.waiting.until(at.id, changed, wait_s, ask.gone):
+                at, shown = service.bridge.read(lambda tx: _shown(tx, ask, uuid))
         headers = view.headers(at)
+        if ask.prefers("wait") and wait_s > 0:
+            headers.append(("Preference-Applied", f"wait={wait_s:g}"))
         if ask.has_seen(view.etag(at)):
             return Answer(304, None, headers)
         return Answer(200, {"task": shown}, headers)
 
-    def _shown(self, tx: Tx, ask: Ask, uuid: str) -> tuple[Any, dict[str, Any]]:
-        at = view.find(tx, ask, uuid)
-        return at, view.task(tx, ask, at)
+    async def steps(self, ask: Ask) -> Answer:
+        limit = ask.integer("limit", listing.LIMIT_MAX, most=listing.LIMIT_MAX)
+        behind = ask.integer("marker", -1)
+        traceback = self.service.policy.allows(ask.caller, "tasks:traceback")
+
+        def read(tx: Tx) -> list[Any]:
+            return query.steps_of(tx, view.find(tx, ask, ask.path["task"]).id)
+
+        rows = [row for row in await self.service.bridge.read_long(read) if row.ord > behind]
+        more = len(rows) > limit > 0
+        shown = [show.step(row, traceback=traceback) | {"number": row.ord} for row in rows[:limit]]
+        return Answer(
+            body={"steps": shown, "links": next_link(ask, ask.url, str(rows[limit - 1].ord) if more else None)}
+        )
+
+    async def graph(self, ask: Ask) -> Answer:
+        def read(tx: Tx) -> dict[str, Any]:
+            at = view.find(tx, ask, ask.path["task"])
+            reached = {step.node: step.state for step in query.steps_of(tx, at.id)}
+            return graph.of(query.outline_of(tx, at), reached)
+
+        return Answer(body={"graph": await self.service.bridge.read_long(read)})
+
+    async def log(self, ask: Ask) -> Answer:
+        after = ask.integer("after", 0)
+        limit = ask.integer("limit", LOG_MAX, most=LOG_MAX)
+
+        def read(tx: Tx) -> list[dict[str, Any]]:
+            at = view.find(tx, ask, ask.path["task"])
+            return [
+                {"seq": each.seq, "kind": each.kind, "step": each.node, "at": show.moment(each.at),
+                 "data": show.value(each.data) if each.data else None}
+                for each in tx.journal(at.id, after)[: limit + 1]
+            ]  # fmt: skip
+
+        entries = await self.service.bridge.read_long(read)
+        more = len(entries) > limit > 0
+        links = [{"rel": "next", "href": f"{ask.url}?after={entries[limit - 1]['seq']}&limit={limit}"}] if more else []
+        return Answer(body={"log": entries[:limit], "links": links})
 
 
-def _resource(given: dict[str, str] | None) -> tuple[str | None, str | None]:
-    if not given:
-        return None, None
-    if len(given) > 1:
-        raise RequestInvalid("a task is for one resource: {kind: id}; name the others in claims")
-    ((kind, ident),) = given.items()
-    return kind, ident
+def _shown(tx: Tx, ask: Ask, uuid: str) -> tuple[TaskRow, dict[str, Any]]:
+    at = view.find(tx, ask, uuid)
+    return at, view.task(tx, ask, at)
 
 
-def _seconds(at: datetime) -> float:
-    if at.tzinfo is None:
-        raise RequestInvalid("start_after needs its offset from UTC, as 2026-01-01T00:00:00Z")
-    return at.timestamp()
+def project_of(ask: Ask, asked: params.Asked) -> str | None:
+    """Whose tasks a list is of; None: everybody's. Raises: PolicyForbidden."""
+    policy, caller = ask.service.policy, ask.caller
+    if asked.project_id and asked.all_projects:
+        raise RequestInvalid("ask for one project_id or for all_projects, not for both", parameter="all_projects")
+    if asked.all_projects or asked.project_id not in ("", caller.project_id):
+        policy.check(caller, "tasks:all_projects")
+        return asked.project_id or None
+    return caller.project_id
 
 
-def _priority(given: int) -> int:
-    if abs(given) > PRIORITY_MAX:
-        raise RequestInvalid(f"priority is {-PRIORITY_MAX} to {PRIORITY_MAX}, not {given}")
-    return given
+def next_link(ask: Ask, path: str, marker: str | None) -> list[dict[str, str]]:
+    """The same list, behind the marker."""
+    if marker is None:
+        return []
+    kept = [(name, value) for name, value in ask.pairs if value and name != "marker"]
+    return [{"rel": "next", "href": f"{path}?{urlencode([*kept, ('marker', marker)])}"}]
 
 
 def routes(service: Service) -> list[Route]:
     tasks = Tasks(service)
-    wait = Param("wait", "seconds to wait for a change", {"type": "number", "minimum": 0})
+    one = "/v3/tasks/{task}"
     found = []
     for path in ("/v3/tasks", "/tasks"):
         found += [
-            Route("GET", path, tasks.listed, "tasks:read", "List tasks, the newest first",
-                  query=(Param("state", ""), Param("task_state", ""), Param("tag", ""), Param("limit", ""),
-                         Param("marker", "")), answers={200: "task_list"}),
+            Route("GET", path, tasks.listed, "tasks:read", "List tasks, the newest first", query=LIST_PARAMS,
+                  answers={200: "TaskList"}),
             Route("POST", path, tasks.create, "tasks:create", "Ask for a task", body=NewTask, tagged=True,
-                  answers={202: "task_accepted", 200: "task_accepted"}),
+                  answers={202: "TaskAccepted", 200: "TaskAccepted", 404: "Problem", 409: "Problem", 410: "Problem",
+                           412: "Problem"}),
         ]  # fmt: skip
-    found.append(
-        Route("GET", "/v3/tasks/{task}", tasks.show, "tasks:read", "One task; with wait, once it has changed",
-              query=(wait,), answers={200: "task_one", 304: None})
-    )  # fmt: skip
+    found += [
+        Route("GET", one, tasks.show, "tasks:read", "One task; with wait, once it has changed", query=(WAIT,),
+              answers={200: "TaskOne", 304: None, 404: "Problem"}),
+        Route("GET", f"{one}/steps", tasks.steps, "tasks:read", "Its steps that ever began, in that order",
+              query=(Param("limit", "how many at most", _COUNT), Param("marker", "the last step's number", _COUNT)),
+              answers={200: "StepList", 404: "Problem"}),
+        Route("GET", f"{one}/tasks", tasks.children, "tasks:read", "Its children", query=_CHILD_PARAMS,
+              answers={200: "TaskList", 404: "Problem"}),
+        Route("GET", f"{one}/graph", tasks.graph, "tasks:read", "Its flow as a graph, and how far each step is",
+              answers={200: "GraphOne", 404: "Problem"}),
+        Route("GET", f"{one}/log", tasks.log, "tasks:log", "Its journal, for administrators",
+              query=(Param("after", "the seq of the last entry", _COUNT), Param("limit", "how many at most", INTEGER)),
+              answers={200: "LogList", 404: "Problem"}),
+    ]  # fmt: skip
     return found

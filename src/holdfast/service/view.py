@@ -5,14 +5,14 @@ What is shown to everybody who may see the task at all: tasks/show.py.
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core import states
 from holdfast.errors import TaskNotFound
 from holdfast.service.routes import Answer
 from holdfast.store.base import Tx
-from holdfast.tasks import lease, query, show
+from holdfast.tasks import query, show
 from holdfast.tasks.row import TaskRow
 
 if TYPE_CHECKING:
@@ -32,20 +32,25 @@ def find(tx: Tx, ask: Ask, uuid: str) -> TaskRow:
 
 def task(tx: Tx, ask: Ask, at: TaskRow) -> dict[str, Any]:
     """The whole representation, as this asker may see it."""
-    may, caller, now = ask.service.policy.allows, ask.caller, ask.service.hold.clock.time()
-    shown = show.task(tx, at, now=now, traceback=may(caller, "tasks:traceback"))
-    at_work = None if at.worker_id is None else lease.find(tx, at.worker_id)
-    host = None if at_work is None else at_work.host
-    shown["hostId"] = None if host is None else host_id(at.project_id, host)
-    if may(caller, "tasks:host"):
-        shown["host"] = host
+    may, caller = ask.service.policy.allows, ask.caller
+    shown = show.task(
+        tx, at, now=ask.service.hold.clock.time(), traceback=may(caller, "tasks:traceback"),
+        host=may(caller, "tasks:host"),
+    )  # fmt: skip
     shown["links"] = links(at, shown["supported_verbs"])
     return shown
 
 
-def summary(at: TaskRow) -> dict[str, Any]:
-    """As a list shows it."""
-    return show.summary(at) | {"links": links(at, ())}
+def listed(tx: Tx, ask: Ask, rows: Sequence[TaskRow], fields: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """As a list shows them; with `fields`, those only."""
+    may, caller = ask.service.policy.allows, ask.caller
+    found = show.tasks(
+        tx, rows, now=ask.service.hold.clock.time(), traceback=may(caller, "tasks:traceback"),
+        host=may(caller, "tasks:host"), fields=fields,
+    )  # fmt: skip
+    for at, shown in zip(rows, found, strict=True):
+        shown["links"] = links(at, ())
+    return [{name: each[name] for name in fields if name in each} for each in found] if fields else found
 
 
 def links(at: TaskRow, verbs: Any) -> list[dict[str, str]]:
@@ -56,11 +61,6 @@ def links(at: TaskRow, verbs: Any) -> list[dict[str, str]]:
     found += [{"rel": "steps", "href": f"{self}/steps"}, {"rel": "events", "href": f"{self}/events"}]
     found += [{"rel": verb, "href": f"{self}/{verb}"} for verb in verbs]
     return found
-
-
-def host_id(project_id: str, host: str) -> str:
-    """Tells a project whether two of its tasks ran on the same host, and nobody what that is called."""
-    return hashlib.sha256(f"{project_id}\0{host}".encode()).hexdigest()[:56]
 
 
 def is_final(at: TaskRow) -> bool:
@@ -119,5 +119,5 @@ async def ended_within(ask: Ask, at: TaskRow, wait_s: float) -> tuple[TaskRow, b
         latest[0] = ask.service.bridge.read(lambda tx: query.get(tx, at.uuid))
         return is_final(latest[0])
 
-    done = await ask.service.waiting.until(at.id, ended, wait_s, ask.received)
+    done = await ask.service.waiting.until(at.id, ended, wait_s, ask.gone)
     return latest[0], done

@@ -7,7 +7,7 @@ process commits is noticed by looking: once for all who wait, every `poll_s`, an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from sqlalchemy import bindparam, select
@@ -51,26 +51,26 @@ class Waiting:
                 event.set()
 
     async def until(
-        self, task: int, wanted: Callable[[], bool], timeout_s: float, received: Callable[[], Any] | None = None
+        self, task: int, wanted: Callable[[], bool], timeout_s: float, gone: Callable[[], Awaitable[None]] | None = None
     ) -> bool:
         """Wait until `wanted()` after a change of the task; whether it was. It ends early when the service stops, or
-        the client (`received`, the request's) has gone."""
+        the client has gone (`gone` returns)."""
         assert self._loop is not None
         end = self._loop.time() + timeout_s
         event = asyncio.Event()
         self._events.setdefault(task, set()).add(event)
         if self._looker is None or self._looker.done():
             self._looker = self._loop.create_task(self._look())
-        gone = None if received is None else asyncio.ensure_future(received())
+        left = None if gone is None else asyncio.ensure_future(gone())
         try:
             while not wanted():
-                left = end - self._loop.time()
-                if left <= 0 or self._stopped or (gone is not None and gone.done()):
+                left_s = end - self._loop.time()
+                if left_s <= 0 or self._stopped or (left is not None and left.done()):
                     return False
                 changed = asyncio.ensure_future(event.wait())
                 try:
                     await asyncio.wait(
-                        {changed} if gone is None else {changed, gone}, timeout=left,
+                        {changed} if left is None else {changed, left}, timeout=left_s,
                         return_when=asyncio.FIRST_COMPLETED,
                     )  # fmt: skip
                 finally:
@@ -78,8 +78,8 @@ class Waiting:
                 event.clear()
             return True
         finally:
-            if gone is not None:
-                gone.cancel()
+            if left is not None:
+                left.cancel()
             mine = self._events.get(task, set())
             mine.discard(event)
             if not mine:

@@ -1,0 +1,221 @@
+"""What a request for a task asks for: an operation of a kind on a resource, or a flow that was registered.
+
+Import paths are never taken from a request. How an operation is accepted: resources/operate.py; a flow:
+tasks/submit.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from holdfast.core.plan import Plan
+from holdfast.errors import OperationUnknown
+from holdfast.flow.compile import check_inputs, compile
+from holdfast.flow.registry import registered
+from holdfast.resources.operate import Asked, operate
+from holdfast.service.app import Service
+from holdfast.service.policy import may_only_as_agent
+from holdfast.service.problems import RequestInvalid
+from holdfast.service.requests import Ask
+from holdfast.store.base import Tx
+from holdfast.tasks.claims import RESOURCE_CHARS_MAX, claims_of
+from holdfast.tasks.row import TaskRow
+from holdfast.tasks.submit import Request, submit
+
+PRIORITY_MAX: Final = 1_000_000
+#: The task, and whether the same request had made it before.
+Submit = Callable[[Tx, float, str], tuple[TaskRow, bool]]
+
+
+class ClaimAsked(msgspec.Struct, forbid_unknown_fields=True):
+    """A resource that the task needs besides its own; mode: exclusive or shared."""
+
+    type: str
+    id: str
+    mode: str = "exclusive"
+
+
+class NewTask(msgspec.Struct, forbid_unknown_fields=True):
+    """`resource`: one key, the kind, and the id: {"server": "…"}; null as the id of one that is to be made."""
+
+    task: str
+    resource: dict[str, str | None] | None = None
+    params: dict[str, Any] = {}
+    start_after: datetime | None = None
+    priority: int = 0
+    claims: list[ClaimAsked] = []
+
+
+class Offer(NamedTuple):
+    """A flow that may be asked for. `request`: what all its tasks have in common."""
+
+    plan: Plan
+    request: Request
+
+
+class Admission:
+    """Everything that may be asked for."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._hold = service.hold
+        self._offers = _offers(service)
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._offers)
+
+    def parameters(self, name: str) -> dict[str, Any]:
+        """What a flow takes, as a JSON schema of its params."""
+        inputs = self._offers[name].plan.inputs
+        return {
+            "type": "object",
+            "properties": {each: {} for each in inputs},
+            "required": [each for each, (required, _step) in inputs.items() if required],
+            "additionalProperties": False,
+        }
+
+    def of(self, ask: Ask) -> Submit:
+        """What the request is for, checked as far as it can be before the transaction.
+
+        Raises: RequestInvalid, OperationUnknown, MissingInput, UnknownInput, ValueRefused, PolicyForbidden.
+        """
+        data: NewTask = ask.data
+        kind, ident = _resource(data.resource)
+        if kind is not None and kind in self._hold.kinds:
+            return self._operation(ask, data, kind, ident)
+        if may_only_as_agent(ask.caller):
+            raise OperationUnknown("an agent may ask for operations of kinds only")
+        return self._flow(ask, data, kind, ident)
+
+    def _operation(self, ask: Ask, data: NewTask, kind: str, ident: str | None) -> Submit:
+        hold, operation = self._hold, self._hold.kinds.operation(kind, data.task)
+        whole = operation.desires and operation.params is None  # its parameters are the desired document
+        asked = self.asked(ask)._replace(
+            kind=kind,
+            operation=data.task,
+            resource_id=ident,
+            params={} if whole else data.params,
+            desired=data.params if whole else None,
+            start_after=_seconds(data.start_after),
+            priority=_priority(data.priority),
+            claims=tuple(_claims(data.claims)),
+        )
+        if may_only_as_agent(ask.caller):
+            pools = ask.caller.pools or (hold.settings.pool,)
+            hold.kinds.check_agent(kind, data.task, pools, hold.settings.pool)
+
+        def accept(tx: Tx, now: float, uuid: str) -> tuple[TaskRow, bool]:
+            found = operate(tx, hold.kinds, asked, now, uuid)
+            return found.task, found.replayed
+
+        return accept
+
+    def asked(self, ask: Ask) -> Asked:
+        """What every request for an operation has in common: kind and operation are still to be said."""
+        caller = ask.caller
+        return Asked(
+            kind="",
+            operation="",
+            if_match=ask.revision(),
+            tag=ask.tag,
+            fingerprint=ask.fingerprint,
+            request=ask.request,
+            project_id=caller.project_id,
+            user_id=caller.user_id,
+            request_id=ask.request_id,
+            global_request_id=ask.global_request_id,
+            origin=caller.origin,
+            fail_if_busy=ask.prefers("fail-if-busy") is not None,
+            pool=self._hold.settings.pool,
+            limits=self._service.quotas,
+        )
+
+    def _flow(self, ask: Ask, data: NewTask, kind: str | None, ident: str | None) -> Submit:
+        offer = self._offers.get(data.task)
+        if offer is None:
+            raise OperationUnknown(
+                f"there is no task {data.task[:80]!r} to ask for: {', '.join(self.names) or 'none is registered'}",
+                allowed=self.names,
+            )
+        check_inputs(offer.plan, data.params)
+        named = _claims(data.claims)
+        if kind is not None:
+            if not ident:
+                raise RequestInvalid('resource needs the id of what the task is for: {"server": "…"}')
+            named.append(f"{kind}/{ident}")
+        asked = self.asked(ask)
+        request = offer.request._replace(
+            inputs=self._hold.inputs_text(data.params),
+            claims=claims_of(named),
+            operation=data.task,
+            resource_type=kind,
+            resource_id=ident,
+            start_after=_seconds(data.start_after),
+            priority=_priority(data.priority),
+            **{name: getattr(asked, name) for name in _SHARED},
+        )
+
+        def accept(tx: Tx, now: float, uuid: str) -> tuple[TaskRow, bool]:
+            found = submit(tx, request, now, uuid)
+            return found.task, found.replayed
+
+        return accept
+
+
+_SHARED: Final = (
+    "tag", "fingerprint", "request", "project_id", "user_id", "request_id", "global_request_id", "origin", "limits",
+)  # fmt: skip
+
+
+def _offers(service: Service) -> dict[str, Offer]:
+    """By `name@version`, and by name where only one version has it. The flows of kinds are not among them: they are
+    asked for as operations."""
+    hold = service.hold
+    own = set(map(id, hold.kinds.flows))
+    found: dict[str, Offer] = {}
+    versions: dict[str, list[str]] = {}
+    for key, flow in registered([flow for flow in hold.flows if id(flow) not in own]).items():
+        found[key] = Offer(compile(flow), hold.request(flow))
+        versions.setdefault(key.rpartition("@")[0], []).append(key)
+    for name, keys in versions.items():
+        if len(keys) == 1:
+            found.setdefault(name, found[keys[0]])
+    return found
+
+
+def _resource(given: Mapping[str, str | None] | None) -> tuple[str | None, str | None]:
+    if not given:
+        return None, None
+    if len(given) > 1:
+        raise RequestInvalid("a task is for one resource, {kind: id}: name the others in claims")
+    ((kind, ident),) = given.items()
+    if not _is_name(kind) or (ident and not _is_name(ident)):
+        raise RequestInvalid(f"a resource is a kind and an id, each of at most {RESOURCE_CHARS_MAX} visible letters")
+    return kind, ident or None
+
+
+def _is_name(text: str) -> bool:
+    return 0 < len(text) <= RESOURCE_CHARS_MAX and text.isprintable() and " " not in text
+
+
+def _claims(given: list[ClaimAsked]) -> list[str | tuple[str, str]]:
+    return [(f"{each.type}/{each.id}" if each.type else each.id, each.mode) for each in given]
+
+
+def _seconds(at: datetime | None) -> float | None:
+    if at is None:
+        return None
+    if at.tzinfo is None:
+        raise RequestInvalid("start_after needs its offset from UTC, as 2026-01-01T00:00:00Z")
+    return at.timestamp()
+
+
+def _priority(given: int) -> int:
+    if abs(given) > PRIORITY_MAX:
+        raise RequestInvalid(f"priority is {-PRIORITY_MAX} to {PRIORITY_MAX}, not {given}")
+    return given

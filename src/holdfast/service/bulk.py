@@ -1,0 +1,91 @@
+"""One verb for every task that matches: `POST /v3/tasks/verbs`. Each task is a transaction of its own, and has its own
+answer; one that refuses changes nothing for the others."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from holdfast.errors import HoldfastError
+from holdfast.service import problems, view
+from holdfast.service.app import Service
+from holdfast.service.problems import RequestInvalid
+from holdfast.service.requests import Ask
+from holdfast.service.routes import Answer, Route
+from holdfast.service.tasks import project_of
+from holdfast.service.verbs import BODIES, Verbs, converted, status_of
+from holdfast.store.base import Tx
+from holdfast.tasks import listing, params
+from holdfast.tasks.row import TaskRow
+
+TASKS_MAX: Final = 1000
+_NOT_HERE: Final = ("marker", "sort", "fields")
+
+
+class VerbForMany(msgspec.Struct, forbid_unknown_fields=True):
+    """`filter`: the parameters of a list of tasks, by name: {"state": "running", "resource_id": "…"}. `options`: the
+    body of the verb."""
+
+    verb: str
+    filter: dict[str, str | int | bool]
+    options: dict[str, Any] = {}
+
+
+class Bulk:
+    """The handler."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._verbs = Verbs(service)
+
+    async def verbs(self, ask: Ask) -> Answer:
+        given: VerbForMany = ask.data
+        if given.verb not in BODIES:
+            raise RequestInvalid(f"there is no verb {given.verb[:40]!r}: {', '.join(BODIES)}", allowed=list(BODIES))
+        options = converted(given.options, BODIES[given.verb])
+        asked = params.read([(name, _text(value)) for name, value in _filter(given.filter).items()])
+        if asked.filter == params.Asked().filter:
+            raise RequestInvalid("filter has to name some: every task of the project is too many to mean at once")
+        limit = asked.limit if "limit" in given.filter else TASKS_MAX
+        wanted = asked.filter._replace(project_id=project_of(ask, asked))
+        found = await self._service.bridge.read_long(lambda tx: listing.page(tx, wanted, limit=limit))
+        done = [await self._one(ask, each.uuid, given.verb, options) for each in found.tasks]
+        return Answer(body={"tasks": done, "more": found.marker is not None})
+
+    async def _one(self, ask: Ask, uuid: str, verb: str, options: Any) -> dict[str, Any]:
+        new = self._service.hold.clock.uuid7()
+
+        def write(tx: Tx, now: float) -> tuple[int, TaskRow, TaskRow]:
+            at = view.find(tx, ask, uuid)
+            answer = self._verbs.apply(tx, ask, at, verb, options, now, new)
+            return status_of(at, verb, answer), at, answer.task
+
+        try:
+            status, at, task = await self._service.bridge.write(write)
+        except HoldfastError as error:
+            told = problems.of(error, request_id=ask.request_id, instance=f"/v3/tasks/{uuid}")
+            state = self._service.bridge.read(lambda tx: view.find(tx, ask, uuid).state)
+            return {"uuid": uuid, "status": error.status, "state": state, "new_task": None, "error": told}
+        new_task = None if task.id == at.id else task.uuid
+        state = task.state if new_task is None else at.state
+        return {"uuid": uuid, "status": status, "state": state, "new_task": new_task, "error": None}
+
+
+def _filter(given: dict[str, Any]) -> dict[str, Any]:
+    for name in _NOT_HERE:
+        if name in given:
+            raise RequestInvalid(f"filter takes no {name}", parameter=name)
+    return given
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def routes(service: Service) -> list[Route]:
+    bulk = Bulk(service)
+    return [
+        Route("POST", "/v3/tasks/verbs", bulk.verbs, "tasks:control", "Give a verb to every task that matches",
+              body=VerbForMany, answers={200: "VerbsDone"})
+    ]  # fmt: skip
