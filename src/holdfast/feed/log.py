@@ -68,6 +68,7 @@ class Filter(NamedTuple):
 
 
 ALL: Final = Filter()
+EVERY: Final = frozenset(TYPES)
 
 _COLUMNS: Final = [feed.c[name] for name in ("id", "at", "type", "project_id", "task", "subject", "resource", "data")]
 _BEHIND: Final = (
@@ -91,6 +92,11 @@ def read(tx: Tx, after: int = 0, *, limit: int = LIMIT, filter: Filter = ALL, un
     Raises: EventsGone: some of those behind `after` are no longer kept. 0 is always good: as far back as there is.
     """
     check(tx, after)
+    return behind(tx, after, limit=limit, filter=filter, until=until)
+
+
+def behind(tx: Tx, after: int, *, limit: int = LIMIT, filter: Filter = ALL, until: int | None = None) -> list[Entry]:
+    """`read`, for who knows that nothing behind `after` has been purged."""
     values: dict[str, Any] = {
         "_after": after,
         "_until": _FOREVER if until is None else until,
