@@ -135,6 +135,8 @@ class Holdfast:
     def request(self, flow: Child, *, pool: str | None = None) -> Request:
         """The request for a task of this flow, before anything is asked of it: `_replace` the rest."""
         plan = compile(flow)
+        if plan.parental:
+            check_references(flow, self.flows)
         return Request(
             flow=plan.name,
             version=plan.version,
@@ -274,7 +276,7 @@ class Holdfast:
         worker = Worker(
             self.store, runtimes, clock=self.clock, settings=self.settings, flows=self.flows,
             pool=self.settings.pool, only=None if only is None else (only._id,), seal=self.sealer.seal,
-            unseal=self.sealer.unseal, lease=lease,
+            unseal=self.sealer.unseal, lease=lease, house=self,
         )  # fmt: skip
         self._workers.append(worker)
         return worker
@@ -314,7 +316,7 @@ class Holdfast:
         """Delete tasks whose retention is over; how many."""
         now, gone = self.clock.time(), 0
         while True:
-            purged = self.store.write(lambda tx: retention.purge(tx, now))
+            purged = self.store.write(lambda tx: retention.purge(tx, now, tombstone_s=self.settings.retention_s))
             gone += purged.tasks
             if not purged.more:
                 return gone

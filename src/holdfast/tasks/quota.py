@@ -17,6 +17,7 @@ from sqlalchemy import bindparam, false, func, select
 
 from holdfast.core import states
 from holdfast.errors import QuotaExceeded
+from holdfast.settings import Settings
 from holdfast.store.base import Tx
 from holdfast.store.schema import queues, tasks, tickets
 from holdfast.tasks.claims import Claim
@@ -56,6 +57,11 @@ class Limits:
         self.live_max = live_max
         self.queue_max = queue_max
         self._counted: dict[str, tuple[int, int]] = {}  # project -> (its live tasks, the last id) when last counted
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """Those of the settings, where 0 is no limit."""
+        return cls(live_max=settings.quota_tasks or None, queue_max=settings.quota_queue or None)
 
     def live(self, tx: Tx, project_id: str) -> int:
         """At most that many tasks of the project have not ended; exact where it matters."""
@@ -98,7 +104,7 @@ def check(tx: Tx, limits: Limits, project_id: str, claims: Sequence[Claim]) -> N
 
 
 def queue_length(tx: Tx, resource: str, at_most: int) -> int:
-    """How many wait for the resource: at most that many, and exact from `at_most` on downwards where it matters."""
+    """Whether `at_most` wait for the resource, as a number: that, if they do; else less, but no less than do."""
     held = tx.execute(_RANGE, {"_r": resource}).scalar()
     if held is None or held < at_most:
         return int(held or 0)

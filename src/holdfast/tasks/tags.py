@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import bindparam, delete, insert, select
 
+from holdfast.core.canonical import canonical
 from holdfast.errors import TagInvalid, TagReused, TaskGone
 from holdfast.store.base import Tx
 from holdfast.store.schema import tags, tasks
@@ -47,28 +48,6 @@ def hashed(data: Any) -> str:
     from hashlib import sha256
 
     return sha256(canonical(data).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def canonical(data: Any) -> str:
-    """JSON data as text that is equal where the data is (RFC 8785; but whole numbers keep all their digits)."""
-    from json import dumps
-
-    return dumps(_plain(data), ensure_ascii=False, separators=(",", ":"))
-
-
-def _plain(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {key: _plain(data[key]) for key in sorted(data, key=_code_units)}
-    if isinstance(data, list):
-        return [_plain(item) for item in data]
-    if isinstance(data, float) and data.is_integer():
-        return int(data)
-    return data
-
-
-def _code_units(key: str) -> bytes:
-    """What RFC 8785 §3.2.3 sorts by."""
-    return key.encode("utf-16-be", "surrogatepass")
 
 
 def find(tx: Tx, project_id: str, tag: str, asked: str, now: float, *, request: str = "") -> int | None:

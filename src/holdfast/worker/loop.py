@@ -57,6 +57,7 @@ class Worker:
         seal: Any = None,
         unseal: Any = None,
         lease: Lease | None = None,
+        house: Any = None,
     ) -> None:
         self._store = store
         self._runtimes = runtimes
@@ -69,7 +70,7 @@ class Worker:
         self._seal = seal
         self._unseal = unseal
         self._desk = partial(
-            Desk, store, flows=flows, clock=clock, settings=settings, seal=seal, unseal=unseal, poke=self.poke
+            Desk, store, flows=flows, clock=clock, settings=settings, seal=seal, unseal=unseal, poke=self.poke, house=house
         )
         self.lease = lease or Lease(store, clock, settings, pool)
         self.taken: dict[int, Taken] = {}
@@ -378,7 +379,7 @@ class Worker:
             return
         self._kept_at = now
         _, self._swept = self._store.write(lambda tx: claims.sweep(tx, now, after=self._swept or ""))
-        self._store.write(lambda tx: retention.purge(tx, now))
+        self._store.write(lambda tx: retention.purge(tx, now, tombstone_s=self._settings.retention_s))
         retention.purge_feed(self._store, now, self._settings.feed_retention_s)
 
     def _lost_lease(self, tasks: Sequence[int] | None) -> None:
