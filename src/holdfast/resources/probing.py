@@ -49,7 +49,7 @@ def before(tx: Tx, kind: str, id: str) -> Look | None:
         return None
     if is_busy(tx, row):
         return Look(None, 0, {})
-    return Look(row, row.applied_revision or row.revision, json.loads(row.applied or row.desired))
+    return Look(row, row.revision, row.document)
 
 
 def is_busy(tx: Tx, row: ResourceRow) -> bool:
@@ -91,7 +91,20 @@ def found(tx: Tx, kind: Kind, look: Look, seen: Seen, task: str, now: float) -> 
             columns["deleted_at"] = now
     if seen.in_sync is not None:
         columns["doubt"] = None if seen.in_sync else state.DRIFT
+    if seen.in_sync:
+        columns |= _as_desired(row, look)
     return state.change(tx, by_uuid(tx, task), row, now, **columns)
+
+
+def _as_desired(row: ResourceRow, look: Look) -> dict[str, Any]:
+    """The world is as that revision says, whoever made it so."""
+    columns: dict[str, Any] = {}
+    if look.revision > row.applied_revision:
+        columns |= {"applied_revision": look.revision, "applied": state.text(look.desired)}
+    failed = None if row.last_failed is None else json.loads(row.last_failed)
+    if failed is not None and failed["applies"] and failed["revision"] <= look.revision:
+        columns["last_failed"] = None
+    return columns
 
 
 def by_uuid(tx: Tx, uuid: str) -> TaskRow:

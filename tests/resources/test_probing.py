@@ -1,0 +1,140 @@
+"""Looking at the world: after an abort, from time to time, and what an answer is worth that comes too late."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from holdfast.resources import probing
+from holdfast.resources.kind import Seen
+from tests.resources.conftest import Shop
+
+
+def test_after_an_abort_nobody_knows_until_somebody_has_looked(shop: Shop) -> None:
+    port = shop.port(mtu=1)
+    task = shop.ask("update", port.id, desired={"mtu": 2, "faults": ["hang"]})
+    with shop.hold.working():
+        shop.until_said("write", port.id, 2)
+        task.abort().wait(30)
+        assert task.state == "ABORTED"
+        shop.until(lambda: port.sync_status != "UNKNOWN")
+    verify = shop.hold.tasks(task="verify")[0]
+    view = verify.view()
+    assert (view["state"], view["origin"], view["claims"], view["resource_id"]) == ("SUCCEEDED", "system", [], port.id)
+    assert shop.backend.said("look", port.id) == [["look", port.id]]
+    assert (port.lifecycle, port.sync_status, port.applied_revision) == ("ACTIVE", "OUT_OF_SYNC", 1)
+
+
+def test_what_was_aborted_too_late_is_found_done(shop: Shop) -> None:
+    port = shop.port(mtu=1)
+    task = shop.ask("update", port.id, desired={"mtu": 2, "faults": ["hang"]})
+    with shop.hold.working():
+        shop.until_said("write", port.id, 2)
+        shop.backend.put(port.id, {"name": "port", "address": None, "mtu": 2})
+        task.abort().wait(30)
+        shop.until(lambda: port.sync_status != "UNKNOWN")
+    assert (task.state, port.sync_status, port.applied_revision) == ("ABORTED", "IN_SYNC", 2)
+
+
+def test_a_task_that_is_forced_to_fail_leaves_doubt_too(shop: Shop) -> None:
+    port = shop.port(faults=["down-hang"])
+    task = shop.ask("down", port.id)
+    with shop.hold.working():
+        shop.until_said("off", port.id)
+        task.force_fail("it has been an hour")
+        assert (port.lifecycle, port.sync_status) == ("ERROR", "UNKNOWN")
+        shop.backend.turn("go")
+        shop.until(lambda: port.sync_status == "IN_SYNC")
+    assert port.lifecycle == "ACTIVE"  # as the probe has seen it
+    assert port.last_failed_task is not None
+    assert port.last_failed_task["error"]["code"] == "task.force_failed"
+
+
+def test_a_task_that_never_began_leaves_no_doubt(shop: Shop) -> None:
+    port = shop.port()
+    shop.ask("down", port.id).abort()
+    assert (port.lifecycle, port.sync_status, shop.hold.tasks(task="verify")) == ("ACTIVE", "IN_SYNC", [])
+
+
+def test_an_answer_is_dropped_when_a_later_task_was_granted_meanwhile(shop: Shop) -> None:
+    port = shop.port()
+    store, kind = shop.hold.store, shop.hold.kinds.kind("port")
+    look = store.read(lambda tx: probing.before(tx, "port", port.id))
+    assert look is not None
+    verifier = shop.ask("ping", port.id)  # any task that may sign
+    dropped = store.write(lambda tx: probing.found(tx, kind, look, Seen(False), verifier.id, 1.0))
+    assert (dropped, port.sync_status) == (None, "IN_SYNC")  # somebody holds the port
+    during = store.read(lambda tx: probing.before(tx, "port", port.id))
+    assert during is not None
+    assert during.row is None
+    shop.work()
+    dropped = store.write(lambda tx: probing.found(tx, kind, look, Seen(False), verifier.id, 1.0))
+    assert (dropped, port.sync_status) == (None, "IN_SYNC")  # somebody has held it
+    look = store.read(lambda tx: probing.before(tx, "port", port.id))
+    assert look is not None
+    after = store.write(lambda tx: probing.found(tx, kind, look, Seen(False), verifier.id, 1.0))
+    assert after is not None
+    assert port.sync_status == "OUT_OF_SYNC"
+
+
+def test_a_verification_waits_for_those_who_work_and_is_over_when_they_have_settled_it(shop: Shop) -> None:
+    port = shop.port(mtu=1)
+    task = shop.ask("update", port.id, desired={"mtu": 2, "faults": ["hang"]})
+    with shop.hold.working():
+        shop.until_said("write", port.id, 2)
+        settling = shop.ask("update", port.id, desired={"mtu": 3})
+        task.abort()
+        settling.wait(30)
+        verify = shop.hold.tasks(task="verify")[0].wait(30)
+    assert (settling.state, verify.results["verdict"]) == ("SUCCEEDED", "IN_SYNC")
+    assert (port.sync_status, port.applied_revision) == ("IN_SYNC", 3)
+
+
+@pytest.mark.requirement("NEUTRON-12", "NEUTRON-13")
+def test_drift_is_seen_and_mended(shop: Shop) -> None:
+    port, other = shop.port(mtu=1), shop.port(mtu=1)
+    shop.backend.put(port.id, {"name": "somebody was here"})
+    (task,) = shop.hold.watch_drift(rounds=1)
+    shop.work()
+    assert task.results["looked"] == {"seen": 1, "drifted": 1, "busy": 0, "unreachable": 0}
+    assert (port.lifecycle, port.status, port.sync_status) == ("ACTIVE", "ACTIVE", "OUT_OF_SYNC")
+    assert other.sync_status == "IN_SYNC"
+    mend = shop.do("reconcile", port.id)
+    assert (mend.state, port.sync_status, port.revision, port.applied_revision) == ("SUCCEEDED", "IN_SYNC", 1, 1)
+    assert shop.backend.there(port.id)["mtu"] == 1
+
+
+@pytest.mark.requirement("NEUTRON-12")
+def test_a_link_that_is_down_is_no_drift(shop: Shop) -> None:
+    port = shop.port()
+    shop.backend.turn("unplugged")
+    shop.hold.watch_drift(rounds=1)
+    shop.work()
+    assert (port.status, port.lifecycle, port.sync_status) == ("UNPLUGGED", "ACTIVE", "IN_SYNC")
+
+
+def test_what_does_not_answer_is_left_as_it_was(shop: Shop) -> None:
+    port = shop.port()
+    shop.backend.turn("unreachable")
+    (task,) = shop.hold.watch_drift(rounds=1)
+    shop.work()
+    assert task.results["looked"]["unreachable"] == 1
+    assert (port.sync_status, port.last_failed_task) == ("IN_SYNC", None)
+
+
+def test_the_watch_is_one_task_that_goes_on_and_stands_in_nobodys_way(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, sync_interval_s=0.01)
+    port = shop.port()
+    (task,) = shop.hold.watch_drift()
+    assert [again.id for again in shop.hold.watch_drift()] == [task.id]
+    with shop.hold.working():
+        shop.until(lambda: len(shop.backend.said("look", port.id)) > 3)
+        for mtu in range(10):
+            shop.ask("update", port.id, desired={"mtu": mtu}).wait(30)
+        assert (port.applied_revision, port.sync_status, task.view()["claims"]) == (11, "IN_SYNC", [])
+        shop.backend.put(port.id, {})
+        shop.until(lambda: port.sync_status == "OUT_OF_SYNC")
+        assert task.state in ("RUNNING", "WAITING")
+        task.cancel().wait(30)
+    shop.hold.close()
