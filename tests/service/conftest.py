@@ -135,7 +135,7 @@ class Served(Asker):
         words = ["serve", "--port", str(self._port), "--database", f"sqlite:///{self.database}"]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "holdfast", *words, "--flows", "tests.service.flows:FLOWS", *self._options],
-            env=env, stderr=subprocess.PIPE, text=True,
+            env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self.process.stderr is not None
         said = ""

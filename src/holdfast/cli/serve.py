@@ -64,6 +64,7 @@ def serve(
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, leave)
         serving.start()
+        print(f"holdfast: {serving.url}", flush=True)  # for programs that let it choose the port
         print(f"serving {hold.url} on {serving.url}", file=sys.stderr, flush=True)
         while serving.is_alive and not asked:
             serving.join(LISTEN_S)  # not an event: what a signal interrupts may hold its lock

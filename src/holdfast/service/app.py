@@ -84,6 +84,8 @@ class Service:
     async def start(self) -> None:
         self.bridge.start()
         self.waiting.start()
+        if len(self.hold.kinds):
+            await asyncio.to_thread(self.hold.watch_drift)
         self.hub.start()
         for fn in self._at_start:
             await _maybe(fn())

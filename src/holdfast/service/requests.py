@@ -55,8 +55,12 @@ def marks_of(scope: Mapping[str, Any]) -> Marks:
     given = headers.get("x-openstack-request-id", "")
     client = scope.get("client")
     return Marks(
-        f"req-{uuid4()}", given if _REQUEST_ID.match(given) else "", headers, client[0] if client else ""
+        new_request_id(), given if _REQUEST_ID.match(given) else "", headers, client[0] if client else ""
     )  # fmt: skip
+
+
+def new_request_id() -> str:
+    return f"req-{uuid4()}"
 
 
 def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -16,6 +16,7 @@ import uvicorn
 
 from holdfast.local import Holdfast
 from holdfast.service.app import Front, make_app
+from holdfast.service.connections import protocol
 from holdfast.settings import Settings
 
 FILES_BESIDE: Final = 256  # that a process needs beside its connections: databases, children, streams
@@ -31,7 +32,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 front,
-                http="httptools",
+                http=protocol(settings),
                 ws="none",
                 lifespan="on",
                 log_config=None,

@@ -1,0 +1,131 @@
+"""A connection, and what it may cost: how many there are, how large a request's head is, how long it may take to come.
+
+Theory: who sends slowly, or half a request, holds a descriptor and nothing else, and that for `request_timeout_s`; a
+large body has a second more for every 16 KiB that came. What can't be read gets a problem like any other error. How
+large a body may be: requests.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from holdfast.errors import HoldfastError
+from holdfast.service import problems
+from holdfast.service.problems import HeadersTooLarge, RequestInvalid, RequestTimeout, TooManyConnections
+from holdfast.service.requests import new_request_id
+from holdfast.service.routes import PROBLEM
+from holdfast.settings import Settings
+
+BYTES_A_SECOND: Final = 16_384
+
+
+def protocol(settings: Settings) -> type[HttpToolsProtocol]:
+    """The protocol with these limits, as uvicorn wants it: a class."""
+
+    class Limited(Connection):
+        limits = settings
+
+    return Limited
+
+
+class Connection(HttpToolsProtocol):
+    """See the module."""
+
+    limits: Settings
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._in_head = True
+        self._receives = True  # a connection on which nothing comes is a request that does not come
+        self._since = self.loop.time()
+        self._received = 0
+        self._timer: asyncio.TimerHandle | None = None
+        if len(self.connections) > self.limits.connections_max:
+            self._refuse(TooManyConnections())
+            return
+        self._arm(self.limits.request_timeout_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # --- what comes -----------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        self._received += len(data)
+        super().data_received(data)
+        if self._in_head and self._receives and self._received > self.limits.header_bytes_max:
+            self._refuse(HeadersTooLarge(f"a request's head is {self.limits.header_bytes_max} bytes at most"))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = self._receives = True
+        self._since = self.loop.time()
+        self._received = 0
+        if self._timer is None:
+            self._arm(self.limits.request_timeout_s)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > self.limits.header_bytes_max:
+            self._refuse(HeadersTooLarge(f"a request's head is {self.limits.header_bytes_max} bytes at most"))
+            return
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self.transport.is_closing():
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._receives = False
+        if not self.transport.is_closing():
+            super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(RequestInvalid("this is no HTTP request that can be understood"))
+
+    # --- time -----------------------------------------------------------------------------------------------------
+
+    def _arm(self, after_s: float) -> None:
+        self._timer = self.loop.call_later(after_s, self._look)
+
+    def _look(self) -> None:
+        """Whether what is being received takes too long."""
+        self._timer = None
+        if not self._receives or self.transport.is_closing():
+            return
+        end = self._since + self.limits.request_timeout_s + self._received / BYTES_A_SECOND
+        left_s = end - self.loop.time()
+        if left_s > 0:
+            self._arm(left_s)
+        elif self._received == 0 and self._in_head:
+            self.transport.close()  # nobody has asked for anything
+        else:
+            self._refuse(RequestTimeout())
+
+    def _refuse(self, error: HoldfastError) -> None:
+        """Say what is wrong, and close. Nothing may have been said yet."""
+        self._receives = False
+        if self.transport.is_closing():
+            return
+        cycle: Any = self.cycle
+        if cycle is None or cycle.response_complete or not cycle.response_started:
+            request_id = new_request_id()
+            body = msgspec.json.encode(problems.of(error, request_id=request_id, instance="/"))
+            headers = [
+                ("Content-Type", PROBLEM), ("Content-Length", str(len(body))), ("Connection", "close"),
+                ("X-OpenStack-Request-Id", request_id), ("X-Compute-Request-Id", request_id),
+                *problems.headers_of(error),
+            ]  # fmt: skip
+            lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+            self.transport.write(STATUS_LINE[error.status] + lines.encode() + b"\r\n" + body)
+        self.transport.close()
