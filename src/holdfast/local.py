@@ -16,6 +16,7 @@ from holdfast.clock import Clock
 from holdfast.core.plan import Plan, steps_of
 from holdfast.core.values import encode
 from holdfast.errors import HoldfastClosed, UsageError
+from holdfast.flow.child import check_references
 from holdfast.flow.compile import check_inputs, compile
 from holdfast.flow.outline import digest, outline
 from holdfast.flow.registry import reference_of

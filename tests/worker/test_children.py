@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 import holdfast as hf
-from holdfast.errors import PastPivot, UsageError, VerbRefused
+from holdfast.errors import FlowNotFound, PastPivot, UsageError, VerbRefused
 from holdfast.local import Holdfast, Task
 from holdfast.store.base import Tx
 from holdfast.store.schema import tasks
@@ -420,3 +420,10 @@ def test_a_child_step_says_what_it_lacks() -> None:
         hf.child("l2", flows.l2, provides={"bridge"})
     with pytest.raises(UsageError, match="takes no option"):
         hf.child("l2", flows.l2, pivot=True)  # type: ignore[call-arg]
+
+
+def test_a_child_that_could_not_be_found_again_is_refused_with_its_parent(house: House) -> None:
+    lost = hf.linear("lost", hf.child("inner", hf.linear("inner", flows.first)))
+    hold = house.open(flows=[lost])
+    with pytest.raises(FlowNotFound, match="inner"):
+        hold.submit(lost, {"at": house.at})

@@ -14,11 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypedDict, Unpack
 
+from holdfast.core.plan import steps_of
 from holdfast.core.retry import Retry
 from holdfast.errors import FlowError, UsageError
 from holdfast.flow.arguments import Wants, signature
 from holdfast.flow.compile import as_flow, compile
 from holdfast.flow.options import CHECKS, check_name
+from holdfast.flow.registry import Flows, reference_of
 from holdfast.flow.step import Again, Step, WaitFor
 
 if TYPE_CHECKING:
@@ -195,6 +197,16 @@ def child(
     if provides is not None and not isinstance(provides, str) and (missing := sorted(set(provides) - known)):
         raise FlowError(f"{made} provides {', '.join(missing)}, which no step of {plan.name} provides")
     return made
+
+
+def check_references(flow: Runnable, flows: Flows) -> None:
+    """Raise FlowNotFound where the flow of a child could not be found again: said when the parent is asked for."""
+    plans = [compile(flow)]
+    for plan in plans:
+        for step in steps_of(plan) if plan.parental else ():
+            if step.makes_child and step.flow is not None:
+                reference_of(step.flow, flows)
+                plans.append(compile(step.flow))
 
 
 def _asking(

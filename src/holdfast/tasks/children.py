@@ -99,6 +99,12 @@ def request_of(parent: TaskRow, request: Request, key: str | None) -> Request:
     )
 
 
+def name(tx: Tx, child: TaskRow, key: str) -> TaskRow:
+    """Give the child, which was admitted otherwise, its key."""
+    tx.execute(_RENAME, {"_task": child.id, "_key": key})
+    return row.read(tx, child.id)
+
+
 def refuse_alone(tx: Tx, at: TaskRow, verb: str) -> None:
     """A child is retried and rolled back by its parent, as long as that lives. Raises: VerbRefused."""
     if at.parent_id is None:

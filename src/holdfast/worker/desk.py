@@ -59,6 +59,7 @@ class Desk:
         seal: Any,
         unseal: Any,
         poke: Callable[[], None],
+        house: Any = None,
     ) -> None:
         self._store = store
         self._task = task
@@ -68,6 +69,7 @@ class Desk:
         self._seal = seal
         self._unseal = unseal
         self._poke = poke
+        self.house = house  # for those who admit what is no plain flow (resources/child.py)
 
     # --- making ---------------------------------------------------------------------------------------------------
 
@@ -79,7 +81,8 @@ class Desk:
         if found.finished_at is None:
             return Made(children.event_of(found.uuid), {})
         if found.state == states.SUCCEEDED:
-            return Made(None, {} if found.result is None else decode(found.result, self._unseal))
+            results = {} if found.result is None else decode(found.result, self._unseal)
+            return Made(None, results if found.resource_id is None else {"resource_id": found.resource_id, **results})
         raise _failure(ChildFailed, f"the child task {found.uuid} ended {found.state}", found)
 
     def _make(self, ask: Callable[[Any], Admit], key: str, attempt: int, tx: Tx, now: float) -> TaskRow | None:
@@ -217,17 +220,6 @@ def stop(tx: Tx, task: TaskRow, now: float, word: str) -> None:
         "suspend": lambda child: control.suspend(tx, child.id, now, actor=ACTOR),
     }
     children.reach(tx, task, verbs[word])
-
-
-def check_references(flow: Any, flows: Sequence[Flow]) -> None:
-    """Raise FlowNotFound where a child's flow could not be found again: told when the parent is asked for."""
-    plans = [compile(flow)]
-    for plan in plans:
-        if plan.parental:
-            for step in steps_of(plan):
-                if getattr(step, "makes_child", False) and step.flow is not None:
-                    reference_of(step.flow, flows)
-                    plans.append(compile(step.flow))
 
 
 def _failure(kind: type[HoldfastError], why: str, of: TaskRow | None, cause: Failure | None = None) -> RemoteError:

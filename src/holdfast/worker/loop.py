@@ -41,7 +41,7 @@ NO_TIME = float("-inf")
 
 class Worker:
     """See the module. `flows` are asked first for the flows of tasks; `seal` makes text of secrets. `only`: the ids of
-    the tasks that it takes; it leaves all others alone."""
+    the tasks that it takes, with their children; it leaves all others alone. `house`: whose worker it is."""
 
     def __init__(
         self,
@@ -70,8 +70,9 @@ class Worker:
         self._seal = seal
         self._unseal = unseal
         self._desk = partial(
-            Desk, store, flows=flows, clock=clock, settings=settings, seal=seal, unseal=unseal, poke=self.poke, house=house
-        )
+            Desk, store, flows=flows, clock=clock, settings=settings, seal=seal, unseal=unseal, poke=self.poke,
+            house=house,
+        )  # fmt: skip
         self.lease = lease or Lease(store, clock, settings, pool)
         self.taken: dict[int, Taken] = {}
         self._to_start: list[TaskRow] = []
