@@ -42,7 +42,9 @@ LONG = hf.linear("long", *(one.with_options(name=f"step{number}") for number in 
 
 @pytest.fixture
 def hold(tmp_path: Path) -> Iterator[Holdfast]:
-    with hf.open(f"sqlite:///{tmp_path}/t.db", flows=[GOOD, BAD, RESTS, SLOW, LONG], progress_interval_s=0.05) as opened:
+    with hf.open(
+        f"sqlite:///{tmp_path}/t.db", flows=[GOOD, BAD, RESTS, SLOW, LONG], progress_interval_s=0.05
+    ) as opened:
         yield opened
 
 
