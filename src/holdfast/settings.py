@@ -55,14 +55,6 @@ TABLE: Final = (
         "retention_s", float, 30 * 86_400.0, "seconds",
         "how long an ended task is kept, and then for how long its tag still answers that it is gone",
     ),
-    Setting(
-        "quota_tasks", int, 50_000, "count",
-        "how many tasks of one project that have not ended the service keeps; 0: any number", 0, 1 << 40,
-    ),
-    Setting(
-        "quota_queue", int, 20_000, "count",
-        "how many tasks the service lets wait for one resource; 0: any number", 0, 1 << 40,
-    ),
     Setting("feed_retention_s", float, 7 * 86_400.0, "seconds", "how long events are kept for who comes back late", 0),
     Setting(
         "workers_max", int, 32, "count", "how many thread steps, and how many process steps, run at once", 1, 10_000
@@ -158,8 +150,6 @@ class Settings:
     grace_s: float
     value_bytes_max: int
     retention_s: float
-    quota_tasks: int
-    quota_queue: int
     feed_retention_s: float
     workers_max: int
     progress_interval_s: float

@@ -165,14 +165,28 @@ def test_what_ends_at_once_frees_its_claims_and_its_worker_writes_no_more(desk: 
 
 
 def test_force_fail_ends_a_task_over_its_workers_head(desk: Desk) -> None:
-    task = desk.submit("r")
+    task, next_one = desk.submit("r"), desk.submit("r")
     begun(desk, task, "SUCCEEDED", "RUNNING")
+    token = "of its worker"
+    desk.set(task, token=token)
     answer = give(desk, "force_fail", task, reason="the rack is gone")
     assert (answer.task.state, answer.task.effect, answer.task.revert) == ("FAILED", "unknown", "none")
     assert json.loads(answer.task.error or "")["message"] == "the rack is gone"
-    assert desk.granted() == {}
+    assert desk.granted() == {"r": [(next_one, "exclusive")]}
+    (late,) = desk.store.append([Append(task, token, answer.task.seq, (), [Row("began", None, None, 1.0)])])
+    assert isinstance(late, Exception)
+    last = desk.store.journal(task)[-1]
+    assert (last.kind, json.loads(last.data or "")["reason"]) == ("force_failed", "the rack is gone")
     with pytest.raises(VerbRefused):
         give(desk, "force_fail", task, reason="again")
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING", "WAITING", "SUSPENDED", "CANCELLING", "REVERTING", "ABORTING"])
+def test_force_fail_ends_what_has_not_ended(desk: Desk, state: str) -> None:
+    task = desk.submit("r")
+    desk.set(task, state=state, hold="forward" if state == "SUSPENDED" else None)
+    assert give(desk, "force_fail", task, reason="").task.state == "FAILED"
+    assert desk.granted() == {}
 
 
 def test_abort_of_a_waiting_task_leaves_its_steps_aborted(desk: Desk) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from holdfast.errors import QuotaExceeded
-from holdfast.settings import Settings
 from holdfast.store.base import Result, Tx
 from holdfast.store.sqlite import SqliteStore
 from holdfast.tasks import control, quota
@@ -61,11 +60,6 @@ def test_a_resource_has_so_many_that_wait(desk: Desk) -> None:
         desk.submit("r", limits=limits)
     with pytest.raises(QuotaExceeded):
         desk.submit("r", limits=limits)
-
-
-def test_the_limits_are_those_of_the_settings() -> None:
-    limits = Limits.of(Settings(quota_tasks=7, quota_queue=0))
-    assert (limits.live_max, limits.queue_max) == (7, None)
 
 
 class Counting:

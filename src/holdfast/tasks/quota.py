@@ -17,7 +17,6 @@ from sqlalchemy import bindparam, false, func, select
 
 from holdfast.core import states
 from holdfast.errors import QuotaExceeded
-from holdfast.settings import Settings
 from holdfast.store.base import Tx
 from holdfast.store.schema import queues, tasks, tickets
 from holdfast.tasks.claims import Claim
@@ -57,11 +56,6 @@ class Limits:
         self.live_max = live_max
         self.queue_max = queue_max
         self._counted: dict[str, tuple[int, int]] = {}  # project -> (its live tasks, the last id) when last counted
-
-    @classmethod
-    def of(cls, settings: Settings) -> Limits:
-        """Those of the settings, where 0 is no limit."""
-        return cls(live_max=settings.quota_tasks or None, queue_max=settings.quota_queue or None)
 
     def live(self, tx: Tx, project_id: str) -> int:
         """At most that many tasks of the project have not ended; exact where it matters."""

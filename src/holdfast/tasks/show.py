@@ -60,6 +60,7 @@ def tasks(
 
 def summary(at: TaskRow) -> dict[str, Any]:
     """What is shown of each task that its row alone tells."""
+    created = moment(at.created_at)
     return {
         "uuid": at.uuid,
         "task": at.operation or at.flow,
@@ -74,8 +75,8 @@ def summary(at: TaskRow) -> dict[str, Any]:
         "user_id": at.user_id,
         "project_id": at.project_id,
         "origin": at.origin,
-        "created_at": moment(at.created_at),
-        "start_time": moment(at.created_at),
+        "created_at": created,
+        "start_time": created,
         "executed_at": moment(at.executed_at),
         "last_updated": moment(at.updated_at),
         "finish_time": moment(at.finished_at),
