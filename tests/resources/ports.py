@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,19 @@ class Backend:
         lines = [json.loads(line) for line in witness.read_text().splitlines()] if witness.exists() else []
         return [line for line in lines if line[: len(beginning)] == list(beginning)]
 
+    @contextmanager
+    def alone(self, id: str) -> Iterator[None]:
+        """The switch's own lock: it tells of whoever comes while another is inside."""
+        lock = self.directory / f"{id}.inside"
+        try:
+            os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            self.say("collision", id)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
     # --- knobs ----------------------------------------------------------------------------------------------------
 
     def turn(self, knob: str) -> None:
@@ -100,6 +115,10 @@ def make_kind(directory: Path | str) -> Kind:
             ctx: hf.Context, resource_id: str, desired: dict[str, Any], revision: int, applied: dict[str, Any] | None
         ) -> dict[str, Any]:
             backend.say("write", resource_id, revision, ctx.task_id)
+            with backend.alone(resource_id):
+                return _write(ctx, resource_id, desired, revision)
+
+        def _write(ctx: hf.Context, resource_id: str, desired: dict[str, Any], revision: int) -> dict[str, Any]:
             if "before" in desired["faults"]:
                 raise ConnectionError("no route to the switch")
             if "hang" in desired["faults"]:
@@ -107,7 +126,7 @@ def make_kind(directory: Path | str) -> Kind:
             backend.put(resource_id, plain(desired))
             if "after" in desired["faults"]:
                 raise ConnectionError("the switch went away")
-            backend.say("written", resource_id, revision, ctx.task_id)
+            backend.say("written", resource_id, revision, plain(desired))
             return {"mtu": desired["mtu"]}
 
         @write.revert
