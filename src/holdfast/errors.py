@@ -174,11 +174,15 @@ class TaskNotFound(NotFound):
     """There is no such task."""
 
 
-class TaskGone(StateError):
-    """The task has been purged."""
+class Gone(StateError):
+    """It was there, and is no longer kept."""
 
     code = "gone"
     status = 410
+
+
+class TaskGone(Gone):
+    """The task has been purged."""
 
 
 class PreconditionFailed(StateError):
@@ -220,11 +224,8 @@ class NoTask(StateError):
     code = "resource.no_task"
 
 
-class EventsGone(StateError):
+class EventsGone(Gone):
     """Events that old are no longer kept."""
-
-    code = "gone"
-    status = 410
 
 
 class VerbRefused(StateError):

@@ -49,7 +49,7 @@ def test_what_may_be_answered_otherwise_is_asked_again_with_the_same_tag(first: 
         (problem(409, "task.verb_not_allowed"), errors.VerbRefused),
         (problem(409, "task.past_pivot"), errors.PastPivot),
         (problem(409, "something.new"), errors.StateError),
-        (problem(410, "gone"), errors.TaskGone),
+        (problem(410, "gone"), errors.Gone),
         (problem(422, "tag.reused"), errors.TagReused),
         (problem(429, "rate"), errors.RateLimited),
         (problem(418, "teapot"), errors.UsageError),
@@ -187,9 +187,9 @@ def test_pages_that_go_in_a_circle_end() -> None:
 
 @pytest.mark.requirement("TAG-8")
 def test_a_task_is_found_by_its_tag() -> None:
-    script = Script(reply(200, {"tasks": [task(tag="order/17")]}))
+    script = Script(reply(200, {"tasks": [task(tag="order/17")]}), reply(200, task()))
     assert script.play(tasks.find(script.ways, "order/17"))["uuid"] == "0198"
-    assert words(script.requests) == ["GET /v3/tasks?tag=order%2F17&limit=1"]
+    assert words(script.requests) == ["GET /v3/tasks?tag=order%2F17&limit=1", "GET /v3/tasks/0198"]
 
 
 def test_a_task_is_found_by_its_id() -> None:
@@ -202,8 +202,9 @@ def test_a_task_is_found_by_the_beginning_of_its_id_alone() -> None:
     made = [f"0198a3f2-{at}" for at in ("2222", "1111")]
     listed = [task(uuid=uuid, created_at="2025-08-13T10:00:00.000000Z") for uuid in made]
     older = task(uuid="0198a3f1-0000", created_at="2025-08-01T10:00:00.000000Z")
-    script = Script(reply(200, {"tasks": []}), reply(200, {"tasks": [*listed, older]}))
-    assert script.play(tasks.find(script.ways, "0198A3f2-1"))["uuid"] == "0198a3f2-1111"
+    script = Script(reply(200, {"tasks": []}), reply(200, {"tasks": [*listed, older]}), reply(200, task()))
+    assert script.play(tasks.find(script.ways, "0198A3f2-1"))
+    assert words(script.requests)[2] == "GET /v3/tasks/0198a3f2-1111"
     assert "created_at=lt%3A2025-08-" in script.requests[1].path
     again = Script(reply(200, {"tasks": []}), reply(200, {"tasks": [*listed, older]}))
     with pytest.raises(errors.UsageError, match="several tasks begin with 0198a3f2"):

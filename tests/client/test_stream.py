@@ -74,7 +74,7 @@ def test_a_stream_that_ended_well_is_asked_at_once_whether_there_is_more() -> No
 
 def test_a_stream_whose_past_is_gone_says_so() -> None:
     script = Script(problem(410, "gone", "the events before 900 are no longer kept"))
-    with pytest.raises(errors.TaskGone, match="before 900"):
+    with pytest.raises(errors.Gone, match="before 900"):
         script.play(tasks.all_events(script.ways, after=5, type="task.state"))
     assert words(script.requests) == ["GET /v3/events?type=task.state"]
 

@@ -35,7 +35,7 @@ OF_STATE: Final = {
 OF_ERROR: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (errors.UsageError, USAGE),
     (errors.NotFound, NOT_FOUND),
-    (errors.TaskGone, NOT_FOUND),
+    (errors.Gone, NOT_FOUND),
     (errors.SchemaNewer, USAGE),
     (errors.SchemaOlder, USAGE),
     (errors.StateError, REFUSED),

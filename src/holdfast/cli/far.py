@@ -16,7 +16,7 @@ from holdfast.cli.options import Where
 from holdfast.cli.show import Look
 from holdfast.client import connect
 from holdfast.client.patience import Patience
-from holdfast.errors import HoldfastError, TaskGone
+from holdfast.errors import Gone, HoldfastError
 
 if TYPE_CHECKING:
     from holdfast.cli.place import Answers
@@ -201,7 +201,7 @@ class Story:
             for event in self._client.tasks.events(self._task.id):
                 self._heard.append(event)
                 self._woken.set()
-        except TaskGone:
+        except Gone:
             pass
         except HoldfastError as error:
             self._error = error

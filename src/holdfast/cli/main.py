@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.cli import db, doctor, exits, machine, run, serve, task, worker
+from holdfast.cli import db, doctor, drain, exits, machine, run, serve, task, worker
 from holdfast.errors import HoldfastError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command(name="run", no_args_is_help=True, short_help="Do a flow, and show wh
 app.add_typer(task.app, name="task", short_help="Look at tasks, and give them verbs.")
 app.command(name="serve", short_help="Serve tasks over HTTP, and do them.")(serve.serve)
 app.command(name="worker", short_help="Do tasks as they come.")(worker.worker)
+app.command(name="drain", short_help="Have workers take nothing more, and wait.")(drain.drain)
 app.add_typer(machine.app, name="machine", short_help="The state machines, proven and drawn.")
 app.command(name="doctor", short_help="Say what is wrong and what to do.")(doctor.doctor)
 app.add_typer(db.app, name="db", short_help="Upgrade or purge the database.")

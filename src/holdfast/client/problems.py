@@ -17,7 +17,7 @@ _OF_STATUS: Final[dict[int, type[errors.HoldfastError]]] = {
     403: errors.PolicyForbidden,
     404: errors.NotFound,
     409: errors.StateError,
-    410: errors.TaskGone,
+    410: errors.Gone,
     412: errors.StateError,
     429: errors.RateLimited,
 }

@@ -56,7 +56,7 @@ def past(ways: Ways, path: str, query: Mapping[str, Any], after: str | None) -> 
 
 def follow(ways: Ways, path: str, query: Mapping[str, Any], after: str | None) -> Call[None]:
     """Emit events as they happen, each once and in order, from behind `after` on, until the service says that no more
-    will come. Raises: TaskGone: those behind `after` are no longer kept; ServiceUnreachable."""
+    will come. Raises: Gone: those behind `after` are no longer kept; ServiceUnreachable."""
     tries, alone_since, retry_s = 0, ways.now(), RETRY_S
     while True:
         request = _request(ways, path, query, after)

@@ -301,7 +301,7 @@ class Drive:
         undoes = type(command) is c.Revert or self.state.st[command.row] == S_REVERTING
         wanted = step.revert_isolation if undoes else step.isolation
         if wanted == "thread" and self._runtimes.is_inline:
-            return True
+            return not self._runtimes.places.closed
         return self._runtimes.places.promise(self._runtimes.name_of(wanted, getattr(command, "alone", False)))
 
     def _ask(self, command: Any, now: float) -> None:

@@ -19,7 +19,7 @@ class Places:
     """`limits`: isolation -> how many at once; what is not in it has no limit. Only the owner's thread uses it, but
     for `give_back`."""
 
-    __slots__ = ("_busy", "_limits", "_promised", "_returned", "is_used")
+    __slots__ = ("_busy", "_limits", "_promised", "_returned", "closed", "is_used")
 
     def __init__(self, limits: dict[str, int]) -> None:
         self._limits = limits
@@ -27,6 +27,7 @@ class Places:
         self._promised = dict.fromkeys(limits, 0)
         self._returned: deque[str] = deque()
         self.is_used = False
+        self.closed = False  # nothing more begins
 
     def new_round(self) -> None:
         """Count what has ended, and promise anew."""
@@ -45,6 +46,8 @@ class Places:
 
     def promise(self, isolation: str) -> bool:
         """A place for one start of this round, if there is one."""
+        if self.closed:
+            return False
         if isolation not in self._limits:
             return True
         self.is_used = True

@@ -248,6 +248,7 @@ workers = Table(
     Column("heartbeat_at", Float, nullable=False),
     Column("lease_s", Float, nullable=False),
     Column("dead", Boolean, nullable=False, server_default=false()),
+    Column("draining_at", Float),  # somebody asked it then to take no more and to hand over what it has
     sqlite_with_rowid=False,
 )
 

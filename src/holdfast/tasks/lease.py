@@ -33,6 +33,7 @@ class WorkerRow(NamedTuple):
     heartbeat_at: float
     lease_s: float
     dead: bool = False
+    draining_at: float | None = None
 
 
 _ADD: Final = insert(workers)
@@ -43,6 +44,12 @@ _BEAT: Final = (
 )
 _HELD: Final = select(tasks.c.id).where(tasks.c.worker_id == bindparam("_id"))
 _ALIVE: Final = select(workers).where(workers.c.dead == false()).order_by(workers.c.started_at, workers.c.id)
+_DRAINING: Final = select(workers.c.draining_at).where(workers.c.id == bindparam("_id"))
+_DRAIN: Final = (
+    update(workers)
+    .where(workers.c.id == bindparam("_id"), workers.c.dead == false())
+    .values(draining_at=bindparam("_at"))
+)
 _OF: Final = select(workers).where(workers.c.id == bindparam("_id"))
 _BURY: Final = (
     update(workers)
@@ -75,6 +82,17 @@ def heartbeat(tx: Tx, worker: str, now: float, *, held: Collection[int]) -> list
     if tx.execute(_BEAT, {"_id": worker, "_now": now}).rowcount != 1:
         raise LeaseLost(worker=worker)
     return sorted(set(held).difference(tx.execute(_HELD, {"_id": worker}).scalars()))
+
+
+def is_draining(tx: Tx, worker: str) -> bool:
+    """Whether the worker is to take no more, and to hand over what it has."""
+    return tx.execute(_DRAINING, {"_id": worker}).scalar() is not None
+
+
+def drain(tx: Tx, worker: str, at: float | None) -> bool:
+    """Tell the worker to take no task from this commit on, and to hand over each that it has when the step that runs
+    has ended (`at`: now); or to go on as ever (None). Whether it is alive."""
+    return tx.execute(_DRAIN, {"_id": worker, "_at": at}).rowcount == 1
 
 
 def alive(tx: Tx) -> list[WorkerRow]:

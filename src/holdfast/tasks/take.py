@@ -50,7 +50,9 @@ _TAKE: Final = (
     .returning(tasks)
 )
 _ALIVE: Final = (
-    select(workers.c.id).where(workers.c.id == bindparam("_worker"), workers.c.dead == false()).with_for_update()
+    select(workers.c.id)
+    .where(workers.c.id == bindparam("_worker"), workers.c.dead == false(), workers.c.draining_at.is_(null()))
+    .with_for_update()
 )
 _DUE: Final = select(func.min(tasks.c.due_at)).where(_free, tasks.c.due_at > bindparam("_now"))
 _DUE_SOME: Final = select(func.min(tasks.c.due_at)).where(_only, _untaken, tasks.c.due_at > bindparam("_now"))
@@ -96,7 +98,8 @@ def take(
     """Take up to `limit` tasks that are due, the highest priority first, then the oldest. Their rows, with the new
     tokens. Tasks whose `start_after` has come enter their queues first. `only`: these alone, whatever their pool.
 
-    Raises: LeaseLost: the worker was taken for dead; nobody would find the tasks of a dead worker a second time.
+    Raises: LeaseLost: the worker was taken for dead; nobody would find the tasks of a dead worker a second time. Or it
+    is to take no more.
     """
     submit.draw_due(tx, now)
     found = _due(tx, now, limit, pool, only)

@@ -60,6 +60,8 @@ class Lease:
         self._stop = threading.Event()
         self._mutex = threading.Lock()
         self.held: Callable[[], Sequence[int]] = lambda: ()
+        self.draining = False  # as of the last heartbeat: to take no more, and to hand over
+        self._resumes = False  # the drain was called off
         self.expects = False  # a worker of this host is dead, and its lock is still held: by a child that is leaving
         self.lock_path: str | None = None
         self.lock_fd: int | None = None
@@ -94,14 +96,15 @@ class Lease:
             self.beat()
 
     def turn(self, now: float) -> bool:
-        """What is due now: a heartbeat where no thread sends it, and a sweep. Whether tasks were set free."""
+        """What is due now: a heartbeat where no thread sends it, and a sweep. Whether there may be more to take."""
         if not self.threaded and self._registered:
             if self._clock.monotonic() - self._beat_at >= self._settings.heartbeat_s:
                 self.beat()
+        resumes, self._resumes = self._resumes, False
         if self._clock.monotonic() - self._swept_at < SWEEP_S:
-            return False
+            return resumes
         self._swept_at = self._clock.monotonic()
-        return self.sweep(now)
+        return self.sweep(now) or resumes
 
     def beat(self) -> None:
         """Send a heartbeat. If that fails for so long that the lease is over, everything is lost."""
@@ -112,7 +115,14 @@ class Lease:
             lost: Sequence[int] | None = ()
             try:
                 now = self._clock.time()
-                lost = self._store.write(lambda tx: rows.heartbeat(tx, self.id, now, held=list(self.held())))
+                lost, draining = self._store.write(
+                    lambda tx: (
+                        rows.heartbeat(tx, self.id, now, held=list(self.held())),
+                        rows.is_draining(tx, self.id),
+                    )
+                )
+                self._resumes = self._resumes or (self.draining and not draining)
+                self.draining = draining
                 self._beat_at = before
             except LeaseLost:
                 lost = None
@@ -128,7 +138,7 @@ class Lease:
     def _renew(self) -> None:
         """Taken for dead: the next task is taken as a new incarnation."""
         self.id = self._clock.token_hex(16)
-        self._registered = False
+        self._registered = self.draining = False
 
     # --- others ---------------------------------------------------------------------------------------------------
 

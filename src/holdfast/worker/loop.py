@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 LINGER_S = 2.0  # a task that waits longer than this for its timer is given back
 HOUSE_S = 10.0  # between rounds of housekeeping
-NO_TIME = float("-inf")
 
 
 class Worker:
@@ -149,6 +148,7 @@ class Worker:
         did = False
         if self.lease.turn(now):
             self._poked = True
+        self.draining = self._runtimes.places.closed = self.lease.draining
         due = self._next_due is not None and self._next_due <= now
         if self._poked or due or now - self._looked_at >= self._settings.poll_s or now < self._looked_at:
             did = self._look(now)
@@ -242,7 +242,7 @@ class Worker:
                         limit=room, pool=self._pool, only=self._only,
                     )
                 )  # fmt: skip
-        except LeaseLost:  # the next heartbeat says so too; taking can't wait for it
+        except LeaseLost:  # or it is to drain: the next heartbeat says so too; taking can't wait for it
             self.lease.beat()
             self._poked = True
             return False
@@ -364,8 +364,8 @@ class Worker:
     def _give_back(self, now: float) -> None:
         """Tasks that only wait, and long: others may take them when their time has come."""
         for taken in list(self.taken.values()):
-            if taken.task.id not in self._dirty and taken.may_leave(now, NO_TIME if self.draining else LINGER_S):
-                self._store.write(partial(give_back, taken, taken.drive.next_at(), now))
+            if taken.task.id not in self._dirty and taken.may_leave(now, LINGER_S, draining=self.draining):
+                self._store.write(partial(give_back, taken, taken.due_at(now), now))
                 self._forget(taken)
                 self._poked = True
 

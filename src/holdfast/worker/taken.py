@@ -121,19 +121,24 @@ class Taken:
             self._store.write(lambda tx: stop(tx, task, now, word))
         return True
 
-    def may_leave(self, now: float, linger_s: float) -> bool:
-        """Whether the task only waits, and for longer than `linger_s`: for a time, an event, a child, a person."""
+    def may_leave(self, now: float, linger_s: float, *, draining: bool = False) -> bool:
+        """Whether the task only waits, and for longer than `linger_s`: for a time, an event, a child, a person. Of a
+        worker that drains: whether nothing of it runs."""
         drive = self.drive
         state = drive.state
-        if drive.calls or state.running or drive.inbox:
+        if drive.calls or state.running or drive.inbox or draining:
+            return draining and not (drive.calls or state.running or drive.inbox)
+        if drive.starved:
             return False
         at = drive.next_at()
         if at is not None:
             return at - now > linger_s
-        if drive.starved:
-            return False
         waits = state.phase == "WAITING" or state.phase.startswith(_RESTING_PREFIX)
         return waits or bool(state.parked) or self._held_up
+
+    def due_at(self, now: float) -> float | None:
+        """When whoever takes it next has something to do. It is starved where this worker begins nothing any more."""
+        return now if self.drive.starved else self.drive.next_at()
 
     def _then(self, decisions: Sequence[e.Event], now: float) -> Callable[[Tx], None] | None:
         """What goes with the end of the task, or with its coming to rest."""

@@ -377,6 +377,7 @@ def _workers() -> None:
         sa.Column("heartbeat_at", sa.Float(), nullable=False),
         sa.Column("lease_s", sa.Float(), nullable=False),
         sa.Column("dead", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("draining_at", sa.Float(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sqlite_with_rowid=False,
     )
