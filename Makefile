@@ -25,8 +25,12 @@ help: ## What this Makefile can do
 	@touch $@
 
 .PHONY: demo
-demo: .venv/.demo ## A power cycle on a Redfish BMC: kill -9, cancel, roll back, resume; under two minutes
+demo: .venv/.demo ## The service's story over HTTP, then a Redfish BMC; each point proved; under two minutes
 	@$(BIN)/python -m demo
+
+.PHONY: serve
+serve: .venv/.demo ## The service on this machine, until Ctrl-C; prints its token and what to type
+	@$(BIN)/python -m demo.serve
 
 .PHONY: test
 test: .venv/.test ## The test suite (one part: make test ONLY=tests/core)

@@ -67,6 +67,14 @@ class Child:
         self._signal(signal.SIGKILL)
         return self._process.wait()
 
+    def terminate(self, limit_s: float) -> int | None:
+        """Ask the process to end (SIGTERM), and wait for it; its exit code, None: it did not end in time."""
+        self._process.terminate()
+        try:
+            return self._process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            return None
+
     def end(self, grace_s: float = 3.0) -> None:
         """End the process group: SIGTERM first, SIGKILL after `grace_s`."""
         if self._process.poll() is None:

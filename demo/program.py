@@ -1,4 +1,5 @@
-"""The demo as a program: play the scenes, say what they proved, leave nothing behind.
+"""The demo as a program: tell the service's story, play the scenes on the BMC, say what was proved, leave nothing
+behind.
 
 Exit codes: 0 everything was proved, 1 something differs, 130 interrupted. How it is started: __main__.py.
 """
@@ -9,66 +10,100 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TypeVar
 
+from demo import story
 from demo.calls import Bmc
 from demo.children import Children
+from demo.evidence import Check
 from demo.scenes import SCENES, Scene
+from demo.service import Service
 from demo.show import Show
 from demo.stage import Stage
+
+T = TypeVar("T")
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def play(scenes: Sequence[Scene], show: Show, directory: Path, children: Children) -> int:
+def tell(scenes: Sequence[story.Scene], show: Show, service: Service) -> int:
+    """Play the scenes, one after the other on one service; how many of them did not prove their claim."""
+    show.part("Part 1: a service and its servers, over HTTP")
+    show.say(
+        "A server is a process on this machine, which outlives the service. What it writes itself is the evidence."
+    )
+    told = story.Story(service)
+    told.begin()
+    return sum(_differs(number, scene, told, show) is not False for number, scene in enumerate(scenes, 1))
+
+
+def play(scenes: Sequence[Scene], show: Show, directory: Path, children: Children, *, first: int = 1) -> int:
     """Play the scenes, each on a machine of its own; how many of them did not prove their claim."""
+    show.part("Part 2: the library alone, and a machine behind a Redfish BMC")
     names = [f"node-{number}" for number in range(1, len(scenes) + 1)]
     bmc = Bmc(directory / "bmc", names)
     bmc.start(children)
     show.say(f"A Redfish BMC (sushy-emulator, process {bmc.process.pid}) answers at {bmc.url}: {len(names)} machines.")
     different = 0
     for number, (scene, name) in enumerate(zip(scenes, names, strict=True), 1):
-        show.heading(number, (scene.__doc__ or scene.__name__).strip())
         stage = Stage(number, bmc.nodes[name], directory, children, show)
-        try:
-            checks = scene(stage)
-        except Exception as problem:  # a scene that breaks is one that proves nothing; the others are still played
+        wrong = _differs(first + number - 1, scene, stage, show)
+        if wrong is None:
             stage.print_rest()
-            show.problem(f"{type(problem).__name__}: {problem}")
             show.log(stage.node.calls())
-            different += 1
-            continue
-        show.proof(checks)
-        different += not all(check.holds for check in checks)
+        different += wrong is not False
     return different
 
 
-def main(scenes: Sequence[Scene] = SCENES, show: Show | None = None) -> int:
+def _differs(number: int, scene: Callable[[T], list[Check]], on: T, show: Show) -> bool | None:
+    """Play a scene; whether its evidence differs. None: it broke, so it proves nothing; the others are still played."""
+    show.heading(number, (scene.__doc__ or scene.__name__).strip())
+    try:
+        checks = scene(on)
+    except Exception as problem:
+        show.problem(f"{type(problem).__name__}: {problem}")
+        return None
+    show.proof(checks)
+    return not all(check.holds for check in checks)
+
+
+def main(
+    scenes: Sequence[Scene] = SCENES, show: Show | None = None, *, acts: Sequence[story.Scene] = story.SCENES
+) -> int:
+    """Tell the `acts` of the service's story, and play the `scenes` on the BMC."""
     show = show or Show()
     started = time.monotonic()
     children = Children()
     different: int | None = None
     directory = Path(tempfile.mkdtemp(prefix="holdfast-demo-"))
+    service = Service(directory, children, show)
     try:
-        different = play(scenes, show, directory, children)
+        told = tell(acts, show, service) if acts else 0
+        played = play(scenes, show, directory, children, first=len(acts) + 1) if scenes else 0
+        different = told + played
     except KeyboardInterrupt:
         pass
     finally:
         with undisturbed():
             children.end_all()
-            left = children.left()
+            service.end_servers()
+            left = sorted({*children.left(), *service.witness.processes()})
             shutil.rmtree(directory, ignore_errors=True)
     took = f"{time.monotonic() - started:.0f} s"
     if different is None:
         show.verdict(f"Interrupted. {_ended(left)}", good=False)
         return 130
+    count = len(acts) + len(scenes)
     if different or left:
-        show.verdict(f"{different} of {len(scenes)} scenes prove something else ({took}). {_ended(left)}", good=False)
+        show.verdict(f"{different} of {count} scenes prove something else ({took}). {_ended(left)}", good=False)
         return 1
-    show.verdict(f"All {len(scenes)} scenes proved by the BMC's own call log in {took}. {_ended(left)}", good=True)
+    show.verdict(
+        f"All {count} scenes proved by what the guests and the BMC wrote, in {took}. {_ended(left)}", good=True
+    )
     return 0
 
 

@@ -1,4 +1,5 @@
-"""How the demo speaks: a heading a scene, what was typed, what it printed, the BMC's log, and what that proves.
+"""How the demo speaks: a heading a scene, what was typed or asked, what came back, what the device or the
+guest itself says, and what that proves.
 
 Colours on a terminal, the same words in a pipe. Nothing is decided here.
 """
@@ -37,6 +38,27 @@ class Show:
     def command(self, words: Sequence[str]) -> None:
         self._print(f" $ {shlex.join(words)}", "bold")
 
+    def part(self, title: str) -> None:
+        self._print()
+        self._print(f"━━━━ {title} ━━━━", "bold magenta")
+
+    def request(self, who: str, line: str, *more: str) -> None:
+        self._print(f" {_by(who)}> {'   '.join((line, *more))}", "bold")
+
+    def answer(self, who: str, line: str, *more: str) -> None:
+        self._print(f" {_by(who)}< {line}")
+        for text in more:
+            self._print(f" {_by(who)}<   {text}", "dim")
+
+    def event(self, id: int, type: str, words: str) -> None:
+        """What the service's event stream has just said."""
+        self._print(f"     ⚡ {id:>4} {type:<16} {words}", "blue")
+
+    def console(self, lines: Sequence[str]) -> None:
+        self._print("   What the guest's own console says:")
+        for line in lines:
+            self._print(f"     {line}")
+
     def output(self, lines: Sequence[str]) -> None:
         for line in lines:
             self._print(f"   │ {line}", "dim")
@@ -67,6 +89,10 @@ class Show:
     def verdict(self, text: str, *, good: bool) -> None:
         self._print()
         self._print(text, "bold green" if good else "bold red")
+
+
+def _by(who: str) -> str:
+    return f"{who:<9}" if who else ""
 
 
 def _words(value: object) -> str:
