@@ -26,10 +26,14 @@ class Shop:
         self.backend = Backend(directory)
         self.hold = hf.open(self.url, kinds=kinds or [make_kind(directory)], **settings)
 
-    def ask(self, operation: str, id: str | None = None, params: dict[str, Any] | None = None, **options: Any) -> hf.Task:
+    def ask(
+        self, operation: str, id: str | None = None, params: dict[str, Any] | None = None, **options: Any
+    ) -> hf.Task:
         return self.hold.operate("port", operation, id, params, **options)
 
-    def do(self, operation: str, id: str | None = None, params: dict[str, Any] | None = None, **options: Any) -> hf.Task:
+    def do(
+        self, operation: str, id: str | None = None, params: dict[str, Any] | None = None, **options: Any
+    ) -> hf.Task:
         """Ask for it, and do all there is to do."""
         task = self.ask(operation, id, params, **options)
         self.work()

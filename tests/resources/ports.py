@@ -33,7 +33,7 @@ class Ping(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Readdress(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    address: str | None | msgspec.UnsetType = msgspec.UNSET
+    address: str | msgspec.UnsetType | None = msgspec.UNSET
     mtu: int | None = None
 
 
@@ -46,7 +46,8 @@ class Backend:
     def file(self, id: str) -> Path:
         return self.directory / f"{id}.json"
 
-    def there(self, id: str) -> dict[str, Any] | None:
+    def there(self, id: str) -> Any:
+        """The port as the switch has it, or None."""
         file = self.file(id)
         return json.loads(file.read_text()) if file.exists() else None
 

@@ -100,9 +100,8 @@ def test_a_rollback_beneath_others_is_refused_unless_forced(shop: Shop) -> None:
 
 def test_a_rollback_that_failed_can_be_tried_again(shop: Shop) -> None:
     port = shop.port(mtu=1)
-    task = shop.do("readdress", port.id, {"mtu": 2})
-    task_desired = port.desired
-    shop.do("update", port.id, desired={**task_desired, "faults": ["undo"]})
+    shop.do("readdress", port.id, {"mtu": 2})
+    shop.do("update", port.id, desired={**port.desired, "faults": ["undo"]})
     update = shop.hold.tasks(task="update")[0]
     undo = update.rollback()
     shop.work()

@@ -1,4 +1,4 @@
-"""Mechanisms: nothing is applied that one of them refuses, independent ones work side by side, one failure is one's own."""
+"""Mechanisms: what one refuses is not applied, independent ones work side by side, the failure of one is its own."""
 
 from __future__ import annotations
 

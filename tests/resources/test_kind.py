@@ -74,16 +74,17 @@ def test_a_sound_kind_is_registered() -> None:
             "A is a dead end.*B is a dead end",
         ),
         ({"ERROR": resting()}, {}, "ERROR is left by no"),
-        ({"END": final(out="UP")}, {"end": {"starts": ("UP",), "ends": "END"}}, "END is final, and out leads out of it"),
+        ({"END": final(out="UP")}, {"end": {"starts": ("UP",), "ends": "END"}}, "END is final, and out leads out"),
         ({}, {"heal": {"starts": ("GONE",), "ends": "UP"}}, "GONE is final, and heal leads out of it"),
     ],
 )
 def test_a_fault_of_the_lifecycle_is_an_error_that_names_the_state(
     states: dict[str, Row], operations: dict[str, dict[str, Any]], said: str
 ) -> None:
+    given = {name: {"starts": ("UP",), **each} if name == "delete" else each for name, each in SOUND.items()}
+    kind = kind_of({**STATES, **states}, {**given, **operations})
     with pytest.raises(KindError, match=said):
-        given = {name: {"starts": ("UP",), **each} if name == "delete" else each for name, each in SOUND.items()}
-        Kinds([kind_of({**STATES, **states}, {**given, **operations})])
+        Kinds([kind])
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ def test_a_step_that_asks_for_what_nobody_gives_is_found_when_the_database_is_op
 
         return hf.linear("frob", needs)
 
-    with pytest.raises(KindError, match="operation thing.frob: .*colour") as refused:
+    with pytest.raises(KindError, match=r"operation thing\.frob: .*colour") as refused:
         hf.open("sqlite:///:memory:", kinds=[kind])
     assert isinstance(refused.value.__cause__, MissingInput)
 

@@ -213,7 +213,7 @@ def test_an_agent_asks_for_what_agents_may_and_queues_as_all(shop: Shop) -> None
     port = shop.port()
     kinds = shop.hold.kinds
     kinds.check_agent("port", "update", ["host1", "default"])
-    with pytest.raises(PolicyForbidden, match="agents may not ask for port.delete"):
+    with pytest.raises(PolicyForbidden, match=r"agents may not ask for port\.delete"):
         kinds.check_agent("port", "delete", ["default"])
     with pytest.raises(PolicyForbidden, match="the pool default, which this agent does not serve"):
         kinds.check_agent("port", "update", ["host1"])

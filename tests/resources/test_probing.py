@@ -63,17 +63,17 @@ def test_an_answer_is_dropped_when_a_later_task_was_granted_meanwhile(shop: Shop
     look = store.read(lambda tx: probing.before(tx, "port", port.id))
     assert look is not None
     verifier = shop.ask("ping", port.id)  # any task that may sign
-    dropped = store.write(lambda tx: probing.found(tx, kind, look, Seen(False), verifier.id, 1.0))
+    first: probing.Look = look
+    dropped = store.write(lambda tx: probing.found(tx, kind, first, Seen(False), verifier.id, 1.0))
     assert (dropped, port.sync_status) == (None, "IN_SYNC")  # somebody holds the port
     during = store.read(lambda tx: probing.before(tx, "port", port.id))
     assert during is not None
     assert during.row is None
     shop.work()
-    dropped = store.write(lambda tx: probing.found(tx, kind, look, Seen(False), verifier.id, 1.0))
+    dropped = store.write(lambda tx: probing.found(tx, kind, first, Seen(False), verifier.id, 1.0))
     assert (dropped, port.sync_status) == (None, "IN_SYNC")  # somebody has held it
-    look = store.read(lambda tx: probing.before(tx, "port", port.id))
-    assert look is not None
-    after = store.write(lambda tx: probing.found(tx, kind, look, Seen(False), verifier.id, 1.0))
+    fresh = store.read(lambda tx: probing.before(tx, "port", port.id)) or first
+    after = store.write(lambda tx: probing.found(tx, kind, fresh, Seen(False), verifier.id, 1.0))
     assert after is not None
     assert port.sync_status == "OUT_OF_SYNC"
 

@@ -197,8 +197,9 @@ class Kind:
 
     def probe(self, function: F | None = None, /, *, timeout_s: float | None = None) -> Any:
         """Declare how to see what the world is like: the function asks by name for `driver`, `resource_id`, `desired`,
-        `revision`, `before` and returns `Seen`. It takes no claim, so it runs beside operations, and changes nothing.
-        """
+        `revision`, `before` (the lifecycle state) and `doubt` ("unknown": a task was stopped in the middle; "drift": it
+        was not as desired when it was looked at last; None) and returns `Seen`. It takes no claim, so it runs beside
+        operations, and changes nothing."""
 
         def declare(function: F) -> F:
             self.prober, self.probe_timeout_s = function, timeout_s

@@ -110,6 +110,10 @@ def operate(tx: Tx, kinds: Kinds, asked: Asked, now: float, uuid: str) -> Accept
 
 
 def operation_of(kinds: Kinds, kind: Kind, operation: Operation) -> Entering:
+    """What the operation's tasks bring to a queue."""
+    known = kinds.entering.get((kind.name, operation.name))
+    if known is not None:
+        return known
     ends = operation.ends
     verify = kinds.prepared(kind.name, "verify") if kind.prober is not None else None
     rules = Rules(
@@ -121,7 +125,8 @@ def operation_of(kinds: Kinds, kind: Kind, operation: Operation) -> Entering:
         None if verify is None else [verify.name, verify.version, verify.reference, verify.pool],
         operation.abortable,
     )
-    return Entering(operation.name, ends, operation.applies, rules)
+    made = kinds.entering[kind.name, operation.name] = Entering(operation.name, ends, operation.applies, rules)
+    return made
 
 
 # --- the checks --------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from holdfast.resources.kind import RECONCILE, UPDATE, Kind, Operation
 
 if TYPE_CHECKING:
     from holdfast.clock import Clock
+    from holdfast.resources.enter import Entering
     from holdfast.settings import Settings
     from holdfast.store.base import Store
 
@@ -80,6 +81,7 @@ class Kinds:
         self._opened = False
         self._prepared: dict[tuple[str, str], Prepared] = {}
         self.flows: tuple[Flow, ...] = ()
+        self.entering: dict[tuple[str, str], Entering] = {}
         for kind in kinds:
             self.add(kind)
 
