@@ -37,7 +37,11 @@ def tell(scenes: Sequence[story.Scene], show: Show, service: Service) -> int:
         "A server is a process on this machine, which outlives the service. What it writes itself is the evidence."
     )
     told = story.Story(service)
-    told.begin()
+    try:
+        told.begin()
+    except Exception as problem:
+        show.problem(f"{type(problem).__name__}: {problem}")
+        return len(scenes)
     return sum(_differs(number, scene, told, show) is not False for number, scene in enumerate(scenes, 1))
 
 

@@ -41,7 +41,8 @@ def a_broken_scene(stage: Stage) -> list[Check]:
 
 def played(*scenes: object) -> tuple[int, str]:
     text = io.StringIO()
-    code = main(scenes, Show(Console(file=text, highlight=False, soft_wrap=True)))  # type: ignore[arg-type]
+    show = Show(Console(file=text, highlight=False, soft_wrap=True))
+    code = main(scenes, show, acts=())  # type: ignore[arg-type]
     return code, text.getvalue()
 
 
@@ -51,7 +52,7 @@ def test_what_was_proved_exits_0_and_shows_the_log() -> None:
     assert code == 0
     assert "0.000 s  the demo         GET   power: On          200" in text
     assert "✓ who asked: the demo" in text
-    assert "All 1 scenes proved by the BMC's own call log" in text
+    assert "All 1 scenes proved by what the guests and the BMC wrote" in text
 
 
 def test_evidence_that_differs_exits_1_and_shows_both() -> None:
@@ -93,7 +94,7 @@ def hanging(stage):
     stage.end(child)
 for number in program.STOPS:
     signal.signal(number, program.as_interrupt)
-sys.exit(program.main([hanging]))
+sys.exit(program.main([hanging], acts=()))
 """
 
 
