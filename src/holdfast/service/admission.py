@@ -105,9 +105,7 @@ class Admission:
             priority=_priority(data.priority),
             claims=tuple(_claims(data.claims)),
         )
-        if may_only_as_agent(ask.caller):
-            pools = ask.caller.pools or (hold.settings.pool,)
-            hold.kinds.check_agent(kind, data.task, pools, hold.settings.pool)
+        self.check_agent(ask, kind, data.task)
 
         def accept(tx: Tx, now: float, uuid: str) -> tuple[TaskRow, bool]:
             found = operate(tx, hold.kinds, asked, now, uuid)
@@ -134,6 +132,12 @@ class Admission:
             pool=self._hold.settings.pool,
             limits=self._service.quotas,
         )
+
+    def check_agent(self, ask: Ask, kind: str, operation: str) -> None:
+        """Raises: PolicyForbidden: an agent asks for what agents may not ask for, or outside its pools."""
+        if may_only_as_agent(ask.caller):
+            pool = self._hold.settings.pool
+            self._hold.kinds.check_agent(kind, operation, ask.caller.pools or (pool,), pool)
 
     def _flow(self, ask: Ask, data: NewTask, kind: str | None, ident: str | None) -> Submit:
         offer = self._offers.get(data.task)

@@ -38,7 +38,9 @@ from holdfast.settings import Settings
 from holdfast.tasks.quota import Limits
 
 #: Where routes are: each has `routes(service) -> list[Route]`.
-MODULES: Final = ("about", "tasks", "verbs", "bulk", "feed", "schemas", "openapi")
+MODULES: Final = (
+    "about", "tasks", "verbs", "bulk", "resources", "compat.nova", "feed", "webhooks", "schemas", "openapi"
+)  # fmt: skip
 
 # What we add to a request's scope.
 MARKS: Final = "holdfast"  # what is known before it is routed: requests.Marks

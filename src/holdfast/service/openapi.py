@@ -1,11 +1,12 @@
 """The API as an OpenAPI 3.1 document, made of the table of routes: what is dispatched is what is described.
 
-What the schemas are: schemas.py.
+What the schemas are: documents.py.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final, get_origin
 
 import msgspec
@@ -13,9 +14,9 @@ import msgspec
 from holdfast import __version__
 from holdfast.service import problems
 from holdfast.service.app import Service
+from holdfast.service.documents import ANSWERS, BY_NAME, components
 from holdfast.service.requests import VERSION_MAX, Ask
 from holdfast.service.routes import JSON, PROBLEM, SAFE, Answer, Route
-from holdfast.service.schemas import ANSWERS, BY_NAME, REF, components
 
 #: What any route may answer with, besides its own.
 EVERYWHERE: Final = (400, 406, 431, 500, 503)
@@ -27,6 +28,8 @@ _HEADERS: Final = {
     "X-Compute-Request-Id": {"schema": {"type": "string", "pattern": "^req-[0-9a-f-]{36}$"}},
     "OpenStack-API-Version": {"schema": {"type": "string"}},
 }
+#: Of each Struct, where its schema is.
+Refs = Mapping[Any, dict[str, Any]]
 _TAG: Final = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}
 
 
@@ -45,11 +48,12 @@ class Document:
 
 def document(routes: list[Route]) -> dict[str, Any]:
     shown = [route for route in routes if not route.hidden]
-    structs = list(dict.fromkeys(kind for route in shown for kind in _structs(route)))
-    _, named = components([*ANSWERS, *(kind for kind in structs if kind not in ANSWERS)])
+    structs = list(dict.fromkeys([*ANSWERS, *(kind for route in shown for kind in _structs(route))]))
+    made, named = components(structs)
+    refs = dict(zip(structs, made, strict=True))
     paths: dict[str, Any] = {}
     for route in shown:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, refs)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -69,12 +73,18 @@ def document(routes: list[Route]) -> dict[str, Any]:
     }
 
 
-def _structs(route: Route) -> list[Any]:
-    found = [kind for kind in route.answers.values() if isinstance(kind, type)]
-    return found + ([route.body] if isinstance(route.body, type) and issubclass(route.body, msgspec.Struct) else [])
+def _structs(schema: Any) -> list[Any]:
+    """The Structs in what a route takes and answers, however deep."""
+    if isinstance(schema, Route):
+        return [kind for each in (*schema.answers.values(), schema.body, schema.body_schema) for kind in _structs(each)]
+    if isinstance(schema, dict):
+        return [kind for each in schema.values() for kind in _structs(each)]
+    if isinstance(schema, list):
+        return [kind for each in schema for kind in _structs(each)]
+    return [schema] if isinstance(schema, type) and issubclass(schema, msgspec.Struct) else []
 
 
-def _operation(route: Route) -> dict[str, Any]:
+def _operation(route: Route, refs: Refs) -> dict[str, Any]:
     answers: dict[int, Any] = dict(route.answers)
     usual = [*EVERYWHERE]
     usual += IDENTIFIED if route.rule is not None else ()
@@ -86,14 +96,15 @@ def _operation(route: Route) -> dict[str, Any]:
         "operationId": _name(route),
         "summary": route.summary,
         "parameters": _parameters(route),
-        "responses": {str(status): _answer(route, status, answers[status]) for status in sorted(answers)},
+        "responses": {str(status): _answer(route, status, answers[status], refs) for status in sorted(answers)},
     }
     if route.rule is None:
         made["security"] = []
     else:
         made["x-rule"] = route.rule
     if route.body is not None:
-        made["requestBody"] = {"required": route.body_needed, "content": {JSON: {"schema": _schema(route.body)}}}
+        body = _schema(route.body_schema or route.body, refs)
+        made["requestBody"] = {"required": route.body_needed, "content": {JSON: {"schema": body}}}
     return made
 
 
@@ -118,12 +129,12 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     return found
 
 
-def _answer(route: Route, status: int, kind: Any) -> dict[str, Any]:
+def _answer(route: Route, status: int, kind: Any, refs: Refs) -> dict[str, Any]:
     made: dict[str, Any] = {"description": _description(status, kind), "headers": dict(_HEADERS)}
     if kind is None:
         return made
     media = (PROBLEM,) if kind == "Problem" else route.media
-    made["content"] = {each.partition(";")[0]: {"schema": _schema(kind)} for each in media}
+    made["content"] = {each.partition(";")[0]: {"schema": _schema(kind, refs)} for each in media}
     return made
 
 
@@ -136,14 +147,23 @@ def _description(status: int, kind: Any) -> str:
     )
 
 
-def _schema(kind: Any) -> dict[str, Any]:
+def _schema(kind: Any, refs: Refs) -> dict[str, Any]:
+    """`kind`: a name of documents.py, a Struct, any object (`dict`), or a JSON schema in which Structs stand."""
     if isinstance(kind, str):
-        return {"$ref": REF.format(name=BY_NAME[kind].__name__)}
+        return refs[BY_NAME[kind]]
     if isinstance(kind, dict):
-        return kind
+        return {name: _inside(each, refs) for name, each in kind.items()}
     if kind is dict or get_origin(kind) is dict:
         return {"type": "object"}
-    return {"$ref": REF.format(name=kind.__name__)}
+    return refs[kind]
+
+
+def _inside(found: Any, refs: Refs) -> Any:
+    if isinstance(found, list):
+        return [_inside(each, refs) for each in found]
+    if isinstance(found, dict):
+        return {name: _inside(each, refs) for name, each in found.items()}
+    return refs[found] if isinstance(found, type) else found
 
 
 def routes(service: Service) -> list[Route]:

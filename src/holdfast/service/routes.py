@@ -42,11 +42,11 @@ class Param(NamedTuple):
 
 
 class Route(NamedTuple):
-    """`path` names its parameters as {task}. `rule` of policy.py: who may ask; None: anybody. `body`: the msgspec
-    Struct that it takes; `dict`: any JSON object; None: none. `answers`: status -> schema of the body (a Struct, a JSON
-    schema, a name of schemas.py, or None: no body); errors that every route may answer with are not listed. `tagged`:
-    it makes a task, so it takes a Task-tag. `media`: what it can answer in, besides problems. `limited`: it counts
-    for the project's rate."""
+    """`path` names its parameters as {task}. `rule` of policy.py: who may ask; None: anybody. `body`: the Struct of
+    msgspec that it takes; `dict`: any JSON object, of which `body_schema` says more (Structs may stand in it); None:
+    none. `answers`: status -> schema of the body (a Struct, a JSON schema, a name of documents.py, or None: no body);
+    errors that every route may answer with are not listed. `tagged`: it makes a task, so it takes a Task-tag. `media`:
+    what it can answer in, besides problems. `limited`: it counts for the project's rate."""
 
     method: str
     path: str
@@ -56,6 +56,7 @@ class Route(NamedTuple):
     query: Sequence[Param] = ()
     body: Any = None
     body_needed: bool = True
+    body_schema: Schema | None = None
     answers: Mapping[int, Any] = {}
     tagged: bool = False
     media: Sequence[str] = (JSON,)

@@ -11,10 +11,10 @@ from urllib.parse import urlencode
 from holdfast.service import graph, view
 from holdfast.service.admission import Admission, NewTask
 from holdfast.service.app import Service
+from holdfast.service.documents import TASK_FIELDS
 from holdfast.service.problems import RequestInvalid
 from holdfast.service.requests import Ask
 from holdfast.service.routes import BOOLEAN, INTEGER, Answer, Param, Route
-from holdfast.service.schemas import TASK_FIELDS
 from holdfast.store.base import Tx
 from holdfast.tasks import listing, params, query, show
 from holdfast.tasks.row import TaskRow
@@ -77,14 +77,14 @@ class Tasks:
     # --- lists ----------------------------------------------------------------------------------------------------
 
     async def listed(self, ask: Ask) -> Answer:
-        return await self._list(ask, ask.pairs, ask.url)
+        return await self.page(ask, ask.pairs, ask.url)
 
     async def children(self, ask: Ask) -> Answer:
         above = self.service.bridge.read(lambda tx: view.find(tx, ask, ask.path["task"]))
         pairs = [*ask.pairs, ("parent_id", above.uuid)]
-        return await self._list(ask, pairs, ask.url, project=above.project_id)
+        return await self.page(ask, pairs, ask.url, project=above.project_id)
 
-    async def _list(self, ask: Ask, pairs: list[tuple[str, str]], path: str, *, project: str | None = None) -> Answer:
+    async def page(self, ask: Ask, pairs: list[tuple[str, str]], path: str, *, project: str | None = None) -> Answer:
         asked = params.read(pairs, fields=TASK_FIELDS)
         wanted = asked.filter._replace(project_id=project or project_of(ask, asked))
 

@@ -1,0 +1,253 @@
+"""Servers as Nova's clients know them: the server's own shape, its fault, and its instance actions.
+
+Faults and instance actions have no tables: they are views over tasks. A fault is the last failed task with an effect,
+shown while the server is in ERROR (or no more). An instance action is one request on a server, that is one root task;
+its events are the task's children, or its steps where it has none. Both are deprecated: the tasks themselves say more
+(RFC 9745, RFC 8594).
+
+The shapes are those of the Compute API reference, microversion 2.84; keys that somebody may not see are left out.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import bindparam, select
+
+from holdfast.core import states
+from holdfast.errors import TaskNotFound
+from holdfast.resources import state
+from holdfast.resources.state import ResourceRow
+from holdfast.service import view
+from holdfast.service.problems import RequestInvalid
+from holdfast.service.routes import INTEGER, Answer, Param, Route
+from holdfast.store.base import StepRow, Tx
+from holdfast.store.schema import tasks
+from holdfast.tasks import query, row, show
+from holdfast.tasks.row import TaskRow
+
+if TYPE_CHECKING:
+    from holdfast.service.app import Service
+    from holdfast.service.requests import Ask
+
+KIND: Final = "server"
+#: Nova's words of actions that are operations of ours under another name.
+WORDS: Final = {"os-start": "start", "os-stop": "stop", "pause": "suspend", "unpause": "resume"}
+#: libvirt's numbers, as Nova shows them.
+POWER: Final = {"NOSTATE": 0, "RUNNING": 1, "PAUSED": 3, "SHUTDOWN": 4, "CRASHED": 6, "SUSPENDED": 7}
+DEPRECATED_AT: Final = 1_790_000_000  # 2026-09-21
+LIMIT: Final = 1000
+FAULTY: Final = frozenset(("ERROR", "DELETED"))
+
+_of_server = (
+    (tasks.c.resource_type == KIND)
+    & (tasks.c.resource_id == bindparam("_id"))
+    & (tasks.c.project_id == bindparam("_project"))
+)
+_FAULT: Final = (
+    select(tasks)
+    .where(_of_server, tasks.c.state == states.FAILED, tasks.c.effect != "none")
+    .order_by(tasks.c.id.desc())
+    .limit(1)
+)
+_LIVE: Final = select(tasks.c.operation).where(_of_server, tasks.c.finished_at.is_(None)).order_by(tasks.c.id).limit(1)
+_ACTIONS: Final = select(tasks).where(_of_server, tasks.c.parent_id.is_(None), tasks.c.origin != "system")
+_ACTION: Final = _ACTIONS.where(tasks.c.request_id == bindparam("_request")).order_by(tasks.c.id).limit(1)
+_CHILDREN: Final = select(tasks).where(tasks.c.parent_id == bindparam("_parent")).order_by(tasks.c.id)
+
+
+def server(tx: Tx, ask: Ask, at: ResourceRow, found: dict[str, Any]) -> dict[str, Any]:
+    """A server as `GET /servers/{id}` shows it, with our sync status and links beside."""
+    desired, observed = found["desired"], found["observed"]
+    power = observed.get("power_state", "NOSTATE")
+    live = tx.execute(_LIVE, {"_id": at.id, "_project": at.project_id}).scalar()
+    shown = {
+        "id": at.id,
+        "name": at.name,
+        "status": at.lifecycle,
+        "tenant_id": at.project_id,
+        "project_id": at.project_id,
+        "created": found["created_at"],
+        "updated": found["updated_at"],
+        "metadata": desired.get("metadata", {}),
+        "image": {"id": observed.get("image", desired.get("image"))},
+        "flavor": {"ram": desired.get("memory_mib"), "cpu_s": desired.get("cpu_s"), "files": desired.get("files")},
+        "power_state": power,
+        "OS-EXT-STS:power_state": POWER.get(power, 0),
+        "OS-EXT-STS:vm_state": at.lifecycle.lower(),
+        "OS-EXT-STS:task_state": live,
+        "sync_status": at.sync_status,
+        "operational_status": at.status,
+        "revision": at.revision,
+        "applied_revision": at.applied_revision,
+        "last_task": at.last_task,
+        "last_failed_task": found["last_failed_task"],
+        "queue": found["queue"],
+        "queue_length": found["queue_length"],
+        "links": found["links"],
+    }
+    fault = fault_of(tx, ask, at)
+    return shown if fault is None else shown | {"fault": fault}
+
+
+def fault_of(tx: Tx, ask: Ask, at: ResourceRow) -> dict[str, Any] | None:
+    """The last failed task that had an effect, as a fault."""
+    if at.lifecycle not in FAULTY:
+        return None
+    found = tx.execute(_FAULT, {"_id": at.id, "_project": at.project_id}).first()
+    if found is None:
+        return None
+    failed = row.of(found)
+    may_see = ask.service.policy.allows(ask.caller, "tasks:traceback")
+    told = show.error(failed, traceback=may_see) or {}
+    fault = {
+        "code": 500,
+        "created": show.moment(failed.finished_at),
+        "message": told.get("detail") or told.get("title") or "",
+        "task_id": failed.uuid,
+    }
+    return fault | {"details": told["traceback"]} if told.get("traceback") else fault
+
+
+# --- instance actions --------------------------------------------------------------------------------------------
+
+
+class Actions:
+    """The handlers."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def listed(self, ask: Ask) -> Answer:
+        limit = ask.integer("limit", LIMIT, most=LIMIT)
+        since, before = _time(ask, "changes-since"), _time(ask, "changes-before")
+        if since is not None and before is not None and before < since:
+            raise RequestInvalid("changes-before is not before changes-since", parameter="changes-before")
+
+        def read(tx: Tx) -> tuple[str, list[TaskRow]]:
+            at = self._server(tx, ask)
+            where: dict[str, Any] = {"_id": at.id, "_project": at.project_id}
+            statement = _ACTIONS
+            if marker := ask.text("marker"):
+                behind = tx.execute(_ACTION, where | {"_request": marker}).first()
+                if behind is None:
+                    raise RequestInvalid(f"the marker {marker[:80]!r} is no request on this server", parameter="marker")
+                statement = statement.where(tasks.c.id < behind.id)
+            if since is not None:
+                statement = statement.where(tasks.c.updated_at >= since)
+            if before is not None:
+                statement = statement.where(tasks.c.updated_at <= before)
+            found = tx.execute(statement.order_by(tasks.c.id.desc()).limit(limit + 1), where).all()
+            return at.id, [row.of(each) for each in found]
+
+        ident, found = await self._service.bridge.read_long(read)
+        body: dict[str, Any] = {"instanceActions": [_action(each) for each in found[:limit]]}
+        if len(found) > limit > 0:
+            href = f"{ask.url}?limit={limit}&marker={found[limit - 1].request_id}"
+            body["links"] = [{"rel": "next", "href": href}]
+        return Answer(body=body, headers=_deprecated(ident))
+
+    async def show(self, ask: Ask) -> Answer:
+        def read(tx: Tx) -> tuple[str, dict[str, Any]]:
+            at = self._server(tx, ask)
+            where = {"_id": at.id, "_project": at.project_id, "_request": ask.path["action"]}
+            found = tx.execute(_ACTION, where).first()
+            if found is None:
+                raise TaskNotFound(f"server {at.id} has no action of the request {ask.path['request'][:80]}")
+            root = row.of(found)
+            return at.id, _action(root) | {"events": _events(tx, ask, root)}
+
+        ident, shown = self._service.bridge.read(read)
+        return Answer(body={"instanceAction": shown}, headers=_deprecated(ident))
+
+    def _server(self, tx: Tx, ask: Ask) -> ResourceRow:
+        """Deleted ones too, as since microversion 2.21."""
+        every = self._service.policy.allows(ask.caller, "tasks:all_projects")
+        project = None if every else ask.caller.project_id
+        return state.read(tx, KIND, ask.path["id"], project_id=project, deleted=True)
+
+
+def _time(ask: Ask, name: str) -> float | None:
+    text = ask.text(name)
+    if not text:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise RequestInvalid(f"{name} is a time as 2026-01-31T12:00:00Z, not {text[:40]!r}", parameter=name) from None
+    return (at if at.tzinfo else at.astimezone()).timestamp()
+
+
+def _action(at: TaskRow) -> dict[str, Any]:
+    return {
+        "action": at.operation or at.flow,
+        "instance_uuid": at.resource_id,
+        "message": None if at.state not in (states.FAILED, states.ABORTED) else "Error",
+        "project_id": at.project_id,
+        "request_id": at.request_id,
+        "start_time": show.moment(at.created_at),
+        "updated_at": show.moment(at.updated_at),
+        "user_id": at.user_id,
+    }
+
+
+def _events(tx: Tx, ask: Ask, root: TaskRow) -> list[dict[str, Any]]:
+    children = [row.of(each) for each in tx.execute(_CHILDREN, {"_parent": root.id}).all()]
+    seen = view.task(tx, ask, root)
+    host = {name: seen[name] for name in ("host", "hostId") if name in seen}
+    traces = ask.service.policy.allows(ask.caller, "tasks:traceback")
+    if children:
+        found = [_child_event(each, traces) for each in children]
+    else:
+        found = [_step_event(each, traces) for each in query.steps_of(tx, root.id)]
+    return [each | host for each in found]
+
+
+def _child_event(at: TaskRow, traces: bool) -> dict[str, Any]:
+    failed = at.state in (states.FAILED, states.ABORTED)
+    told = show.error(at, traceback=traces) or {}
+    return _event(
+        f"{at.resource_type}_{at.operation or at.flow}", at.created_at, at.finished_at, failed, told.get("traceback")
+    )
+
+
+def _step_event(at: StepRow, traces: bool) -> dict[str, Any]:
+    trace = None if at.error is None or not traces else json.loads(at.error).get("traceback")
+    return _event(at.node, at.started_at, at.ended_at, at.error is not None, trace)
+
+
+def _event(name: str, began: float, ended: float | None, failed: bool, trace: str | None) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "event": name,
+        "start_time": show.moment(began),
+        "finish_time": show.moment(ended),
+        "result": None if ended is None else "Error" if failed else "Success",
+    }
+    return shown | {"traceback": trace} if trace else shown
+
+
+def _deprecated(ident: str) -> list[tuple[str, str]]:
+    return [
+        ("Deprecation", f"@{DEPRECATED_AT}"),
+        ("Link", f'</v3/servers/{ident}/tasks>; rel="successor-version"'),
+    ]
+
+
+def routes(service: Service) -> list[Route]:
+    if KIND not in service.hold.kinds:
+        return []
+    actions, place = Actions(service), "/v3/servers/{id}/os-instance-actions"
+    query_of_list = (
+        Param("limit", "how many at most", INTEGER),
+        Param("marker", "the request_id that the page before ended at"),
+        Param("changes-since", "changed at this time or later"),
+        Param("changes-before", "changed at this time or before"),
+    )
+    return [
+        Route("GET", place, actions.listed, "tasks:read", "Nova's instance actions: the tasks of a server",
+              query=query_of_list, answers={200: "InstanceActionList", 404: "Problem"}),
+        Route("GET", f"{place}/{{action}}", actions.show, "tasks:read", "One instance action, with its events",
+              answers={200: "InstanceActionOne", 404: "Problem"}),
+    ]  # fmt: skip

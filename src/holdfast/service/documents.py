@@ -1,0 +1,418 @@
+"""What the service's documents look like, as types, and from them as JSON Schema (2020-12).
+
+A Struct here says what an answer has; answers are made by tasks/show.py and the like as plain data, and the tests hold
+the two together. Where the schemas are served: schemas.py, openapi.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET, UnsetType, field
+
+from holdfast.core import states
+
+REF: Final = "#/components/schemas/{name}"
+
+
+class Link(msgspec.Struct):
+    rel: str
+    href: str
+
+
+class Claimed(msgspec.Struct):
+    type: str
+    id: str
+    mode: str
+    resource: str
+
+
+class Progress(msgspec.Struct):
+    percent: int
+    completed: int
+    total: int
+    step: str | None
+    message: str | None
+    updated_at: str | None
+
+
+class TaskError(msgspec.Struct):
+    code: str
+    title: str
+    detail: str
+    step: str | None
+    retryable: bool
+    cause: list[str]
+    traceback: str | UnsetType | None = UNSET
+
+
+class RestingStep(msgspec.Struct):
+    step: str
+    answers: list[str]
+
+
+class WorkerSeen(msgspec.Struct):
+    heartbeat_at: str | None
+    stale: bool
+
+
+class Task(msgspec.Struct):
+    """A task. What a list leaves out unless it is asked for with `fields` may be absent; `host` and tracebacks are for
+    administrators."""
+
+    uuid: str
+    task: str
+    state: str
+    reason: str | None
+    tag: str | None
+    resource: dict[str, str]
+    resource_id: str | None
+    resource_type: str | None
+    request_id: str
+    global_request_id: str | None
+    user_id: str
+    project_id: str
+    origin: str
+    parent_id: str | None
+    root_id: str | None
+    retry_of: str | None
+    rollback_of: str | None
+    attempt: int
+    created_at: str
+    start_time: str
+    executed_at: str | None
+    last_updated: str
+    finish_time: str | None
+    expires_at: str | None
+    priority: int
+    flow: str
+    version: str
+    pool: str
+    worker: WorkerSeen | None
+    progress: Progress
+    direction: str
+    goal: str | None
+    effect: str
+    revert: str
+    resting: list[RestingStep]
+    error: TaskError | None
+    supported_verbs: list[str]
+    host_id: str = field(name="hostId")
+    links: list[Link]
+    host: str | UnsetType | None = UNSET
+    claims: list[Claimed] | UnsetType = UNSET
+    queue_position: int | UnsetType | None = UNSET
+    blocked_by: list[str] | UnsetType = UNSET
+    params: Any | UnsetType = UNSET
+    result: Any | UnsetType = UNSET
+
+
+TASK_FIELDS: Final = tuple(Task.__struct_encode_fields__)
+
+
+class TaskOne(msgspec.Struct):
+    task: Task
+
+
+class TaskAccepted(msgspec.Struct):
+    """`message` says that the same request had been accepted before."""
+
+    task: Task
+    message: str | UnsetType = UNSET
+
+
+class TaskList(msgspec.Struct):
+    tasks: list[Any]
+    links: list[Link]
+
+
+class Step(msgspec.Struct):
+    id: str
+    number: int
+    state: str
+    attempt: int
+    started_at: str | None
+    ended_at: str | None
+    progress: float | None
+    message: str | None
+    error: TaskError | None
+
+
+class StepList(msgspec.Struct):
+    steps: list[Step]
+    links: list[Link]
+
+
+class LogEntry(msgspec.Struct):
+    seq: int
+    kind: str
+    step: str | None
+    at: str | None
+    data: Any
+
+
+class LogList(msgspec.Struct):
+    log: list[LogEntry]
+    links: list[Link]
+
+
+class Node(msgspec.Struct):
+    id: str
+    kind: str
+    state: str | None
+    body: int | UnsetType = UNSET
+
+
+class Edge(msgspec.Struct, rename={"source": "from", "target": "to"}):
+    source: str
+    target: str
+
+
+class Element(msgspec.Struct):
+    id: str
+    state: str
+
+
+class Body(msgspec.Struct):
+    nodes: list[Node]
+    edges: list[Edge]
+
+
+class Graph(msgspec.Struct):
+    nodes: list[Node]
+    edges: list[Edge]
+    bodies: list[Body]
+    elements: list[Element]
+
+
+class GraphOne(msgspec.Struct):
+    graph: Graph
+
+
+class VerbDone(msgspec.Struct):
+    """What became of the verb for one task: `status` as its own answer would have been."""
+
+    uuid: str
+    status: int
+    state: str
+    new_task: str | None
+    error: dict[str, Any] | None
+
+
+class VerbsDone(msgspec.Struct):
+    """`more`: others match that were not reached; ask again."""
+
+    tasks: list[VerbDone]
+    more: bool
+
+
+class Adopted(msgspec.Struct):
+    task: Task
+    adopted: bool
+    missing: list[str]
+    to_run: list[str]
+
+
+class ErrorEntry(msgspec.Struct):
+    request_id: str
+    code: str
+    status: int
+    title: str
+    detail: str
+    links: list[Link]
+
+
+class Problem(msgspec.Struct):
+    """An error, as RFC 9457 and the API-SIG's guideline have it. Some have more members, which say what is allowed."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+    errors: list[ErrorEntry]
+
+
+class ErrorPage(msgspec.Struct):
+    code: str
+    status: int
+    title: str
+    detail: str
+    retryable: bool
+
+
+class QueuedTask(msgspec.Struct):
+    uuid: str
+    task: str
+    state: str
+
+
+class FailedTask(msgspec.Struct):
+    """The task whose failure nothing has made good yet."""
+
+    uuid: str
+    task: str
+    step: str | None
+    error: dict[str, Any] | None
+
+
+class Resource(msgspec.Struct):
+    """`status`: whether it is up. `sync_status`: whether it is as desired. `lifecycle`: where it stands."""
+
+    id: str
+    type: str
+    project_id: str
+    name: str
+    status: str
+    sync_status: str
+    lifecycle: str
+    revision: int
+    applied_revision: int
+    desired: dict[str, Any]
+    applied: dict[str, Any] | None
+    observed: dict[str, Any]
+    last_task: str | None
+    last_failed_task: FailedTask | None
+    queue: list[QueuedTask]
+    queue_length: int
+    created_at: str | None
+    updated_at: str | None
+    deleted_at: str | None
+    links: list[Link]
+
+
+class ResourceOne(msgspec.Struct):
+    resource: Resource
+
+
+class ResourceAccepted(msgspec.Struct):
+    """The task, and beside it the resource: as `resource`, or under the name of its kind."""
+
+    task: Task
+    resource: Resource | UnsetType = UNSET
+    message: str | UnsetType = UNSET
+
+
+class ResourceList(msgspec.Struct):
+    resources: list[Resource]
+    links: list[Link]
+
+
+class Revision(msgspec.Struct):
+    """`task_id`: the task that brought it."""
+
+    revision: int
+    desired: dict[str, Any]
+    task_id: str
+    created_at: str | None
+    applied: bool
+
+
+class RevisionList(msgspec.Struct):
+    revisions: list[Revision]
+    links: list[Link]
+
+
+class InstanceEvent(msgspec.Struct):
+    event: str
+    start_time: str | None
+    finish_time: str | None
+    result: str | None
+    traceback: str | UnsetType = UNSET
+    host: str | UnsetType | None = UNSET
+    host_id: str | UnsetType = field(name="hostId", default=UNSET)
+
+
+class InstanceAction(msgspec.Struct):
+    """As Nova has it; `message` is Error, or null."""
+
+    action: str
+    instance_uuid: str
+    message: str | None
+    project_id: str
+    request_id: str
+    start_time: str | None
+    updated_at: str | None
+    user_id: str
+    events: list[InstanceEvent] | UnsetType = UNSET
+
+
+class InstanceActionOne(msgspec.Struct, rename="camel"):
+    instance_action: InstanceAction
+
+
+class InstanceActionList(msgspec.Struct, rename={"instance_actions": "instanceActions"}):
+    instance_actions: list[InstanceAction]
+    links: list[Link] | UnsetType = UNSET
+
+
+class Version(msgspec.Struct):
+    id: str
+    status: str
+    min_version: str
+    max_version: str
+    version: str
+    links: list[Link]
+    holdfast: str
+    retention: dict[str, float]
+    limits: dict[str, Any]
+
+
+class VersionOne(msgspec.Struct):
+    version: Version
+
+
+class VersionList(msgspec.Struct):
+    versions: list[Version]
+
+
+class Health(msgspec.Struct):
+    status: str
+
+
+class Machines(msgspec.Struct):
+    machines: dict[str, Any]
+
+
+class Actions(msgspec.Struct):
+    kinds: dict[str, Any]
+    flows: dict[str, Any]
+    verbs: dict[str, Any]
+
+
+ANSWERS: Final = (
+    TaskOne, TaskAccepted, TaskList, StepList, LogList, GraphOne, VerbsDone, Adopted, Problem, ErrorPage, VersionOne,
+    VersionList, Health, Machines, Actions, ResourceOne, ResourceAccepted, ResourceList, RevisionList,
+    InstanceActionOne, InstanceActionList,
+)  # fmt: skip
+#: By name, for routes.
+BY_NAME: Final[dict[str, Any]] = {kind.__name__: kind for kind in ANSWERS}
+
+
+def components(kinds: list[Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The schemas of these types, and what they refer to, by name. What is closed in Python's words is in JSON
+    Schema's too."""
+    made, named = msgspec.json.schema_components(kinds, ref_template=REF)
+    listed = named.get("Task")
+    if listed is not None:
+        _say_more(listed)
+        named["TaskListed"] = {**listed, "required": [], "title": "TaskListed"}
+    if "TaskList" in named:
+        named["TaskList"]["properties"]["tasks"] = {"type": "array", "items": {"$ref": REF.format(name="TaskListed")}}
+    return list(made), dict(named)
+
+
+def _say_more(task: dict[str, Any]) -> None:
+    """What the types can't say of a task."""
+    properties = task["properties"]
+    properties["uuid"] |= {"format": "uuid"}
+    properties["state"] |= {"enum": list(states.API_STATES)}
+    properties["effect"] |= {"enum": ["none", "partial", "applied", "unknown"]}
+    properties["revert"] |= {"enum": ["none", "partial", "done", "failed"]}
+    for name in ("created_at", "start_time", "last_updated"):
+        properties[name] |= {"format": "date-time"}
+    for name in ("executed_at", "finish_time", "expires_at"):
+        properties[name] = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]}
