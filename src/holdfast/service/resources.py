@@ -193,8 +193,9 @@ class Resources:
             above = None if ident is None or name == CREATE else self._known(tx, ask, kind, ident)
             mine = asked if above is None else asked._replace(project_id=above.project_id)
             found = operate(tx, hold.kinds, mine, now, uuid)
-            told = desired is not None and found.resource is not None  # who desires something sees it at once
-            beside = self._shown(tx, ask, kind, found.resource, plain=plain) if told else None
+            beside = None
+            if desired is not None and found.resource is not None:  # who desires something sees it at once
+                beside = self._shown(tx, ask, kind, found.resource, plain=plain)
             return found.task, found.replayed, view.task(tx, ask, found.task), beside
 
         at, replayed, shown, beside = await self._service.bridge.write(write)
