@@ -19,6 +19,7 @@ from holdfast.service.app import Front, make_app
 from holdfast.service.connections import protocol
 from holdfast.settings import Settings
 
+BACKLOG: Final = 2048
 FILES_BESIDE: Final = 256  # that a process needs beside its connections: databases, children, streams
 
 
@@ -41,7 +42,7 @@ class Server(uvicorn.Server):
                 proxy_headers=False,  # who asks is known by his own address
                 timeout_keep_alive=max(1, round(settings.request_timeout_s)),
                 timeout_graceful_shutdown=max(1, round(settings.stop_s) - 1),
-                backlog=2048,
+                backlog=BACKLOG,
             )
         )
 
@@ -64,7 +65,11 @@ class Server(uvicorn.Server):
 def listen(host: str, port: int) -> socket.socket:
     """A socket that others can connect to from now on."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=2048)
+    made = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    # Connections have it from here. asyncio would set it only on a socket that says it is TCP, which this does not; and
+    # without it the second packet of an answer waits for the first one's acknowledgement: 40 ms.
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return made
 
 
 def url_of(listener: socket.socket) -> str:
