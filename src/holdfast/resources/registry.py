@@ -103,7 +103,8 @@ class Kinds:
     @classmethod
     def load(cls, *more: Kind, settings: Settings | None = None) -> Kinds:
         """Those of this house, of the packages that are installed (entry points of the group `holdfast.kinds`: a kind,
-        a list of kinds, or a function that makes them, which may ask for `settings`), and `more`."""
+        a list of kinds, or a function that makes them, which may ask for `settings`, and for `kinds`: those that are
+        here by then, to which it may add operations), and `more`."""
         from importlib.metadata import entry_points
 
         from holdfast.resources.server.kind import make_server
@@ -115,11 +116,14 @@ class Kinds:
             given = point.load()
             if callable(given) and not isinstance(given, Kind):
                 wants = {name for name, _required in signature(given, f"the entry point {point.name}").wants}
-                given = given(**({"settings": settings} if "settings" in wants else {}))
+                there = {"settings": settings, "kinds": found}
+                given = given(**{name: value for name, value in there.items() if name in wants})
             for kind in (given,) if isinstance(given, Kind) else given:
                 if not isinstance(kind, Kind):
                     raise KindError(f"the entry point {point.name} ({point.value}) gives {kind!r}, which is no kind")
                 found.add(kind)
+        for kind in found:
+            kind.check()  # once more: operations may have been added to it
         return found
 
     def open(self, world: World) -> Kinds:
