@@ -224,6 +224,16 @@ class NoTask(StateError):
     code = "resource.no_task"
 
 
+class WebhookNotFound(NotFound):
+    """There is no such webhook."""
+
+
+class WebhookRefused(UsageError):
+    """Webhooks may not go there."""
+
+    code = "webhook.refused"
+
+
 class EventsGone(Gone):
     """Events that old are no longer kept."""
 

@@ -55,6 +55,14 @@ TABLE: Final = (
         "retention_s", float, 30 * 86_400.0, "seconds",
         "how long an ended task is kept, and then for how long its tag still answers that it is gone",
     ),
+    Setting(
+        "webhook_networks", str, None, "networks",
+        "where webhooks may go beside public addresses, as 10.1.0.0/16,127.0.0.0/8",
+    ),
+    Setting("webhook_timeout_s", float, 10.0, "seconds", "how long a webhook's receiver may take to answer", 0.1, 60),
+    Setting(
+        "webhook_give_up_s", float, 3 * 86_400.0, "seconds", "how long a webhook may fail before it is disabled", 0
+    ),
     Setting("feed_retention_s", float, 7 * 86_400.0, "seconds", "how long events are kept for who comes back late", 0),
     Setting(
         "workers_max", int, 32, "count", "how many thread steps, and how many process steps, run at once", 1, 10_000
@@ -151,6 +159,9 @@ class Settings:
     value_bytes_max: int
     retention_s: float
     feed_retention_s: float
+    webhook_networks: str | None
+    webhook_timeout_s: float
+    webhook_give_up_s: float
     workers_max: int
     progress_interval_s: float
     poll_s: float

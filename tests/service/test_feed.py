@@ -217,7 +217,7 @@ def test_filters(service: Service) -> None:
     ],
 )
 def test_what_is_asked_wrongly(service: Service, params: Any, headers: dict[str, str], status: int) -> None:
-    raw = {name: value.encode() for name, value in headers.items()}
+    raw = {name.encode(): value.encode() for name, value in headers.items()}
     answer = service.client().get("/v3/events", params=params, headers=raw)
     assert answer.status_code == status, answer.text
     if status != 200:

@@ -17,13 +17,14 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.sql import Select
 
-from holdfast.errors import EventsGone, HoldfastClosed
+from holdfast.errors import EventsGone, HoldfastClosed, UsageError
 from holdfast.store.base import Store, Tx
 from holdfast.store.schema import feed
 from holdfast.tasks.tell import STATE, TYPES, is_end
 
 LIMIT: Final = 100
 LIMIT_MAX: Final = 1000
+ID_DIGITS_MAX: Final = 18
 _LOOK_S: Final = 3600.0
 
 
@@ -165,12 +166,17 @@ def end_of(tx: Tx, task: int) -> Entry | None:
 
 def types_of(words: str | None) -> frozenset[str]:
     """`task.state,task.step` as a set. Raises: UsageError: a word that is none of them."""
-    from holdfast.errors import UsageError
-
     found = frozenset(word.strip() for word in (words or "").split(",") if word.strip())
     if unknown := sorted(found - set(TYPES)):
         raise UsageError(f"{', '.join(unknown)}: no such type of event; there are {', '.join(TYPES)}")
     return found
+
+
+def id_of(text: str) -> int:
+    """The id of an event, as others send it back. Raises: UsageError."""
+    if not text.isascii() or not text.isdigit() or len(text) > ID_DIGITS_MAX:
+        raise UsageError(f"the id of an event is a number, not {text[:40]!r}")
+    return int(text)
 
 
 def follow(store: Store, after: int = 0, *, filter: Filter = ALL, wait: bool = True) -> Iterator[Entry]:

@@ -14,14 +14,12 @@ from holdfast.feed import log, shape
 from holdfast.feed.log import Filter
 from holdfast.service import view
 from holdfast.service.app import Service
-from holdfast.service.problems import RequestInvalid
 from holdfast.service.requests import Ask
 from holdfast.service.routes import BOOLEAN, INTEGER, JSON, STREAM, Answer, Param, Route, Schema
 from holdfast.store.base import Tx
 from holdfast.tasks.row import TaskRow
 from holdfast.tasks.tell import TYPES
 
-ID_DIGITS_MAX: Final = 18
 STREAM_HEADERS: Final = (("Cache-Control", "no-store"), ("X-Accel-Buffering", "no"))
 
 #: The body of a page: CloudEvents.
@@ -127,13 +125,9 @@ def _stream(frames: Any) -> Answer:
 
 def _after(ask: Ask) -> int | None:
     """The last event that the asker has seen. A browser that comes back says it in a header, and its URL is still the
-    first one. Raises: RequestInvalid."""
+    first one. Raises: UsageError."""
     given = ask.headers.get("last-event-id", "").strip() or ask.text("after")
-    if not given:
-        return None
-    if not given.isascii() or not given.isdigit() or len(given) > ID_DIGITS_MAX:
-        raise RequestInvalid(f"after (or Last-Event-ID) is the id of an event, not {given[:40]!r}", parameter="after")
-    return int(given)
+    return log.id_of(given) if given else None
 
 
 def _project(ask: Ask) -> str | None:
@@ -146,7 +140,7 @@ def _project(ask: Ask) -> str | None:
 
 
 def routes(service: Service) -> list[Route]:
-    feed = service.feed = Feed(service)
+    feed = Feed(service)
     what = (
         AFTER, LIMIT, TYPE,
         Param("resource_id", "only of this resource"),
