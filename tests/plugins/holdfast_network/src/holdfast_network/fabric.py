@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,8 @@ class Fabric:
     def apply(self, what: str, id: str, document: dict[str, Any], ctx: hf.Context | None = None) -> None:
         """Let one mechanism have a resource as the document says; the same twice is no harm."""
         self.say("begin", what, id, document.get("name"))
-        while self._has("hang", what):
-            time.sleep(LOOK_S) if ctx is None else ctx.sleep(LOOK_S)
+        while ctx is not None and self._has("hang", what):
+            ctx.sleep(LOOK_S)
         if self._has("fail", what):
             raise ConnectionError(f"{what} does not answer")
         place = self._place(what, id)
