@@ -134,7 +134,8 @@ class AsyncRuntime:
             call.host.ended(call)
             return
         self._open.add(call)
-        call.handle = asyncio.get_running_loop().create_task(self._run(call), context=self._context.copy())
+        assert self._loop is not None  # it runs this
+        call.handle = self._loop.create_task(self._run(call), context=self._context.copy())
 
     def _wake(self, call: Call) -> None:
         if call.context is not None:

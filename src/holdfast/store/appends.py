@@ -32,6 +32,9 @@ class Savepoints(Protocol):
     def savepoint(self) -> None: ...
     def release(self) -> None: ...
     def rollback_to(self) -> None: ...
+    def start_over(self) -> None:
+        """Undo the whole transaction and begin it again, with what guards it kept."""
+
     def translate(self, error: Exception) -> Exception:
         """The driver's error as one of ours, caused by it; any other as it is."""
 
@@ -48,12 +51,13 @@ FENCED = (tasks.c.id == bindparam("_task"), tasks.c.token == bindparam("_token")
 BEHIND = (
     update(tasks).where(*FENCED).values(seq=tasks.c.seq + bindparam("_count")).returning(tasks.c.seq)
 )  # for facts alone
+STEPS_TOLD = update(tasks).where(tasks.c.id == bindparam("_task")).values(steps_seq=tasks.c.seq)
 
 
 class Hot:
     """The statements of an append, in one dialect, with their values in a fixed order."""
 
-    __slots__ = ("_guards", "_inserts", "behind", "fold", "journal", "statements", "steps")
+    __slots__ = ("_guards", "_inserts", "behind", "fold", "journal", "statements", "steps", "steps_told")
 
     def __init__(self, statements: Statements) -> None:
         self.statements = statements
@@ -64,8 +68,9 @@ class Hot:
         self.steps = _ordered(statements.prepare(upsert), STEP_COLUMNS)
         self.fold = _ordered(statements.prepare(FOLD), ("_task", "_seq"))
         self.behind = _ordered(statements.prepare(BEHIND), ("_count", "_task", "_token"))
+        self.steps_told = _ordered(statements.prepare(STEPS_TOLD), ("_task",))
         self._inserts: dict[Table, Insert] = {}
-        self._guards: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {}
+        self._guards: dict[tuple[tuple[str, ...], bool], tuple[str, tuple[str, ...]]] = {}
 
     def insert_new(self, table: Table) -> Insert:
         """INSERT … ON CONFLICT DO NOTHING, in this dialect's words; one object a table, so that it is compiled once."""
@@ -74,16 +79,18 @@ class Hot:
             made = self._inserts[table] = self.statements.insert(table).on_conflict_do_nothing()
         return made
 
-    def guard(self, columns: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    def guard(self, columns: tuple[str, ...], tells_steps: bool) -> tuple[str, tuple[str, ...]]:
         """The UPDATE that takes the task's lock, checks the token and that no verb lies between, draws the seqs and
         sets `columns`: one statement, because each costs a walk to the row."""
-        made = self._guards.get(columns)
+        made = self._guards.get((columns, tells_steps))
         if made is None:
             values: dict[str, Any] = {name: bindparam(name) for name in columns}
             values["seq"] = tasks.c.seq + bindparam("_count")
+            if tells_steps:
+                values["steps_seq"] = values["seq"]
             statement = update(tasks).where(*FENCED, tasks.c.seq == bindparam("_seen")).values(values)
             prepared = self.statements.prepare(statement)
-            made = self._guards[columns] = (prepared.sql, prepared.names)
+            made = self._guards[columns, tells_steps] = (prepared.sql, prepared.names)
         return made
 
 
@@ -94,22 +101,30 @@ def _ordered(prepared: Prepared, names: tuple[str, ...]) -> str:
     return prepared.sql
 
 
-def append_all(tx: Transaction, batch: Sequence[Append], points: Savepoints) -> list[Appended | LeaseLost | Exception]:
-    """An answer for each of the batch, inside the transaction that is open.
+def append_all(
+    tx: Transaction, batch: Sequence[Append], points: Savepoints, *, alone: bool = False
+) -> list[Appended | LeaseLost | Exception]:
+    """An answer for each of the batch, inside the transaction that is open. `alone`: nothing else is in it, so it needs
+    no savepoint, for which the database would copy every page that is changed.
 
     Raises a WorldError where the database itself failed: then the whole transaction is lost.
     """
-    points.savepoint()
+    if not alone:
+        points.savepoint()
     try:
         answers = _in_bulk(tx, batch)
     except Exception as error:
         told = points.translate(error)
         if isinstance(told, WorldError):
             raise told  # noqa: B904 - translate has chained them
-        points.rollback_to()
-        points.release()
+        if alone:
+            points.start_over()
+        else:
+            points.rollback_to()
+            points.release()
     else:
-        points.release()
+        if not alone:
+            points.release()
         return answers
     by_id = sorted(range(len(batch)), key=lambda place: batch[place].task)
     found = {place: _apart(tx, batch[place], points) for place in by_id}
@@ -175,12 +190,13 @@ def _task(one: Append) -> int:
 
 
 def _guard(tx: Transaction, ordered: Sequence[Append]) -> None:
-    groups: dict[tuple[str, ...], list[Append]] = {}
+    groups: dict[tuple[tuple[str, ...], bool], list[Append]] = {}
     for one in ordered:
-        groups.setdefault(tuple(one.projection) if one.projection else (), []).append(one)
+        columns = tuple(one.projection) if one.projection else ()
+        groups.setdefault((columns, bool(one.steps_all)), []).append(one)
     cursor = tx.cursor
-    for columns, members in groups.items():
-        sql, names = tx.hot.guard(columns)
+    for (columns, tells_steps), members in groups.items():
+        sql, names = tx.hot.guard(columns, tells_steps)
         cursor.executemany(sql, _guard_values(names, members))
         if cursor.rowcount != len(members):
             raise Moved
@@ -189,11 +205,13 @@ def _guard(tx: Transaction, ordered: Sequence[Append]) -> None:
 def _guard_values(names: tuple[str, ...], members: Iterable[Append]) -> list[list[Any]]:
     found = []
     for one in members:
-        values = dict(one.projection or ())
-        values["_count"] = len(one.facts) + len(one.decisions)
-        values["_task"] = one.task
-        values["_token"] = one.token
-        values["_seen"] = one.seen
+        values = {
+            "_count": len(one.facts) + len(one.decisions),
+            "_task": one.task,
+            "_token": one.token,
+            "_seen": one.seen,
+            **(one.projection or {}),
+        }
         found.append([values[name] for name in names])
     return found
 
@@ -219,6 +237,12 @@ def _behind(tx: Transaction, one: Append) -> Appended:
     unseen = [row for row in tx.journal(one.task, one.seen) if row.seq <= seq - count]
     cursor.executemany(tx.hot.journal, [(one.task, seq - count + 1 + at, *row) for at, row in enumerate(one.facts)])
     if one.steps_facts:
-        cursor.executemany(tx.hot.steps, [(one.task, *step) for step in one.steps_facts])
+        write_steps(tx, one.task, one.steps_facts)
     tx.tasks.add(one.task)
     return Appended(seq, False, unseen)
+
+
+def write_steps(tx: Transaction, task: int, rows: Sequence[StepRow]) -> None:
+    """See store/base.py."""
+    tx.cursor.executemany(tx.hot.steps, [(task, *row) for row in rows])
+    tx.cursor.execute(tx.hot.steps_told, (task,))

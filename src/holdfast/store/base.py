@@ -69,9 +69,11 @@ class Append(NamedTuple):
     """One task's write.
 
     `seen` is the last seq its drive has folded. Where a verb lies behind it, only `facts` and `steps_facts` are
-    taken. `projection` names the columns of `tasks` to set if all is taken: only those that change, because a column
-    that is named costs its indexes even where its value stays. `folded` are the seqs of older journal rows that these
-    supersede. `then` runs in the transaction, last, if all is taken.
+    taken. An append that has step rows has all that its task's events call for and no append before has brought:
+    `steps_seq` moves up to its last event. One that has none leaves that to a later one. `projection` names the
+    columns of `tasks` to set if all is taken: only those that change, because a column that is named costs its indexes
+    even where its value stays. `folded` are the seqs of older journal rows that these supersede. `then` runs in the
+    transaction, last, if all is taken.
     """
 
     task: int
@@ -125,6 +127,9 @@ class Tx(Protocol):
 
     def record(self, task: int, rows: Sequence[Row], projection: Mapping[str, Any] | None = None) -> int:
         """Append verbs (events without a token) under the task's lock; the seq of the last. Raises TaskNotFound."""
+
+    def write_steps(self, task: int, rows: Sequence[StepRow]) -> None:
+        """Rows of `steps`, which with these tell all that the task's journal calls for."""
 
     def journal(self, task: int, after: int = 0) -> list[JournalRow]: ...
 

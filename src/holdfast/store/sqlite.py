@@ -100,6 +100,13 @@ class SqliteSession:
     def rollback_to(self) -> None:
         self._cursor.execute("ROLLBACK TO one")
 
+    def start_over(self) -> None:
+        try:
+            self._cursor.execute("ROLLBACK")
+            self._cursor.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise _fatal(error, self._path) from error
+
     def translate(self, error: Exception) -> Exception:
         return faults.translate(error, self._path)
 

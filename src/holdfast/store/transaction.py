@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, select, update
 
 from holdfast.errors import TaskNotFound
 from holdfast.store import appends
-from holdfast.store.base import Append, Appended, JournalRow, Row
+from holdfast.store.base import Append, Appended, JournalRow, Row, StepRow
 from holdfast.store.schema import journal, tasks
 
 if TYPE_CHECKING:
@@ -101,6 +101,9 @@ class Transaction:
         self.cursor.executemany(self.hot.journal, [(task, first + place, *row) for place, row in enumerate(rows)])
         self.tasks.add(task)
         return int(drawn.seq)
+
+    def write_steps(self, task: int, rows: Sequence[StepRow]) -> None:
+        appends.write_steps(self, task, rows)
 
     def journal(self, task: int, after: int = 0) -> list[JournalRow]:
         prepared = self.statements.prepare(JOURNAL_AFTER)

@@ -54,8 +54,9 @@ class Entry:
         self.result: Any = None
         self.error: BaseException | None = None
 
-    def run(self, tx: Transaction, points: Savepoints) -> Any:
-        raise AssertionError("an entry is one of the two below")
+    def run(self, tx: Transaction, points: Savepoints, *, alone: bool) -> Any:
+        """`alone`: the transaction is this entry's. Else it is in a savepoint."""
+        raise AssertionError("an entry is one of those below")
 
     def parts(self) -> Sequence[Entry]:
         """Smaller entries that come to the same, for a disk with room for some of them only."""
@@ -73,7 +74,7 @@ class Call(Entry):
         super().__init__()
         self._fn = fn
 
-    def run(self, tx: Transaction, points: Savepoints) -> Any:
+    def run(self, tx: Transaction, points: Savepoints, *, alone: bool) -> Any:
         return self._fn(tx)
 
 
@@ -86,7 +87,7 @@ class CallMany(Entry):
         super().__init__()
         self._fns = fns
 
-    def run(self, tx: Transaction, points: Savepoints) -> list[Any]:
+    def run(self, tx: Transaction, points: Savepoints, *, alone: bool) -> list[Any]:
         return [self._one(fn, tx, points) for fn in self._fns]
 
     def _one(self, fn: Callable[[Tx], Any], tx: Transaction, points: Savepoints) -> Any:
@@ -121,7 +122,7 @@ class AppendOne(Entry):
         super().__init__()
         self._one = one
 
-    def run(self, tx: Transaction, points: Savepoints) -> Appended:
+    def run(self, tx: Transaction, points: Savepoints, *, alone: bool) -> Appended:
         return tx.append(self._one)
 
 
@@ -132,8 +133,8 @@ class AppendMany(Entry):
         super().__init__()
         self._batch = batch
 
-    def run(self, tx: Transaction, points: Savepoints) -> list[Appended | LeaseLost | Exception]:
-        return append_all(tx, self._batch, points)
+    def run(self, tx: Transaction, points: Savepoints, *, alone: bool) -> list[Appended | LeaseLost | Exception]:
+        return append_all(tx, self._batch, points, alone=alone)
 
     def parts(self) -> Sequence[Entry]:
         return [AppendOne(one) for one in self._batch]
@@ -300,7 +301,7 @@ class Writer:
         session = self._session
         entry.error = None
         try:
-            entry.result = entry.run(session.tx, session)
+            entry.result = entry.run(session.tx, session, alone=True)
         except Exception as error:
             told = session.translate(error)
             if isinstance(told, WorldError):
@@ -317,7 +318,7 @@ class Writer:
         entry.error = None  # it may have been run before, in a transaction that was interrupted
         session.savepoint()
         try:
-            entry.result = entry.run(session.tx, session)
+            entry.result = entry.run(session.tx, session, alone=False)
         except Exception as error:
             told = session.translate(error)
             if isinstance(told, WorldError):

@@ -18,8 +18,8 @@ from holdfast.core.plan import STEP, Plan
 from holdfast.errors import VerbRefused
 from holdfast.store.base import Tx
 from holdfast.store.journal import encode
-from holdfast.store.schema import journal, steps, tasks
-from holdfast.tasks import control, row
+from holdfast.store.schema import journal, tasks
+from holdfast.tasks import control, row, steps
 from holdfast.tasks.row import TaskRow
 from holdfast.tasks.submit import remember_plan
 
@@ -37,9 +37,7 @@ class Adoption(NamedTuple):
 _NODES: Final = (
     select(journal.c.node).where(journal.c.task == bindparam("_task"), journal.c.node.is_not(None)).distinct()
 )
-_DONE: Final = select(steps.c.node).where(
-    steps.c.task == bindparam("_task"), steps.c.state == states.STEP_STATES[states.S_SUCCEEDED]
-)
+_DONE: Final = states.STEP_STATES[states.S_SUCCEEDED]
 _PLAN: Final = update(tasks).where(tasks.c.id == bindparam("_task")).values(digest=bindparam("_digest"))
 
 
@@ -59,7 +57,7 @@ def adopt(
             allowed=control.supported_verbs(at),
         )
     missing = [node for node in tx.execute(_NODES, {"_task": task}).scalars() if not has_node(plan, node)]
-    done = set(tx.execute(_DONE, {"_task": task}).scalars())
+    done = {step.node for step in steps.of(tx, task) if step.state == _DONE}
     to_run = [step for place, step in enumerate(plan.ids) if plan.kind[place] == STEP and step not in done]
     if dry_run:
         return Adoption(at, False, missing, to_run)

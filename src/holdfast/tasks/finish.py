@@ -16,6 +16,7 @@ from holdfast.store.base import Tx
 from holdfast.store.schema import steps, tasks
 from holdfast.tasks import children, claims, row, tell
 from holdfast.tasks.row import TaskRow
+from holdfast.tasks.steps import settle
 
 #: What else an end means: (tx, the task's row as it was before, the state it ends in, (effect, revert), its result as
 #: text or None, now). The row in the database is already that of the ended task, its claims are not free yet.
@@ -104,6 +105,7 @@ def ended(
 
 def cut_off(tx: Tx, task: int, now: float) -> None:
     """The steps of a task that is ended over their heads were aborted, as the table of steps says."""
+    settle(tx, task)
     for before, moves in states.STEP.next.items():
         if moves.get("aborted") == STEP_ABORTED:
             tx.execute(_CUT_OFF, {"_task": task, "_before": before, "_now": now})
@@ -112,6 +114,7 @@ def cut_off(tx: Tx, task: int, now: float) -> None:
 def left_behind(tx: Tx, task: int, state: str) -> tuple[str, str]:
     """The effect (none, partial, applied, unknown) and the revert (none, partial, done, failed) of a task that ends
     in `state`, by what its steps came to."""
+    settle(tx, task)
     counts: dict[str, int] = {found.state: found.number for found in tx.execute(_COUNT, {"_task": task}).all()}
     undone = counts.get(STEP_REVERTED, 0)
     left = sum(number for word, number in counts.items() if word not in _HARMLESS)

@@ -14,8 +14,8 @@ from sqlalchemy import bindparam, select
 
 from holdfast.errors import TaskGone, TaskNotFound, UsageError
 from holdfast.store.base import StepRow, Tx
-from holdfast.store.schema import plans, steps, tags, tasks
-from holdfast.tasks import row
+from holdfast.store.schema import plans, tags, tasks
+from holdfast.tasks import row, steps
 from holdfast.tasks.listing import LIMIT, LIMIT_MAX, NEWEST_FIRST, SORTS, Filter, Page, Sort, counts, page, states_of
 from holdfast.tasks.row import TaskRow
 
@@ -54,13 +54,6 @@ _TOMB: Final = select(tags.c.expires_at).where(
     tags.c.project_id == bindparam("_project"), tags.c.tag == bindparam("_tag"), tags.c.task.is_(None)
 )
 _UUIDS: Final = select(tasks.c.id, tasks.c.uuid).where(tasks.c.id.in_(bindparam("_ids", expanding=True)))
-_STEPS: Final = select(*steps.c[1:]).where(steps.c.task == bindparam("_task")).order_by(steps.c.ord)
-_LATEST: Final = (
-    select(*steps.c[1:])
-    .where(steps.c.task == bindparam("_task"))
-    .order_by(steps.c.ord.desc())
-    .limit(bindparam("_limit"))
-)
 _RETRY_OF: Final = select(tasks.c.retry_of).where(tasks.c.id == bindparam("_id"))
 _OUTLINE: Final = select(plans.c.outline).where(plans.c.digest == bindparam("_digest"))
 
@@ -124,12 +117,12 @@ def attempt(tx: Tx, task: TaskRow) -> int:
 
 def steps_of(tx: Tx, task: int) -> list[StepRow]:
     """The steps that ever began, in the order in which they first did."""
-    return [StepRow._make(found) for found in tx.execute(_STEPS, {"_task": task}).all()]
+    return steps.of(tx, task)
 
 
 def latest_steps(tx: Tx, task: int, limit: int) -> list[StepRow]:
     """The steps that began last, the latest first."""
-    return [StepRow._make(found) for found in tx.execute(_LATEST, {"_task": task, "_limit": limit}).all()]
+    return steps.latest(tx, task, limit)
 
 
 def outline_of(tx: Tx, task: TaskRow) -> str | None:

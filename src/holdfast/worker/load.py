@@ -71,7 +71,7 @@ def load(store: Store, task: TaskRow, flows: Sequence[Flow], *, deaths_max: int,
             _fold(state, store.journal(earlier), unseal, None)
         invert(state)
         journal = store.journal(task.id)
-    recorder = Recorder(state, task.id)
+    recorder = Recorder(state, task.id, task.steps_seq)
     _fold(state, journal, unseal, recorder)
     recorder.caught_up()
     return Loaded(state, recorder, journal[-1].seq if journal else 0, origin.uuid)

@@ -1,8 +1,7 @@
 """What one task's drive has to say, as an `Append`: journal rows, step rows and the columns of `tasks`.
 
-Theory: the journal is the truth; `steps` and `tasks` are projections that the same append writes. A step has a row
-from its first start on, numbered in that order. What one event changes is written with it; what an event changes in
-many rows at once (an undo begins, a scope is tried again) is written with the next append.
+Theory: the journal is the truth. `tasks` is a projection that every append writes; `steps` is one that follows in its
+own time (worker/showing.py).
 
 How an event is a row: store/journal.py. Who makes it durable: worker/loop.py.
 """
@@ -17,61 +16,54 @@ from typing import Any
 from holdfast.core import events as e
 from holdfast.core.progress import aftermath, final_failure, progress
 from holdfast.core.state import State
-from holdfast.core.states import S_FAILED, S_RUNNING, S_WAITING, STEP, STEP_STATES, TASK, api_state, hold
+from holdfast.core.states import S_RUNNING, S_WAITING, TASK, api_state, hold
 from holdfast.core.values import Stored
-from holdfast.store.base import Append, Appended, StepRow, Tx
+from holdfast.store.base import Append, Appended, Tx
 from holdfast.store.journal import encode
+from holdfast.worker.showing import Showing
 
 _MOVES: dict[type, str] = {e.Began: "begin", e.Waited: "wait", e.Woke: "wake", e.Rested: "rest", e.Turned: "turn"}
-_BULK = frozenset((e.TakenOver, e.Turned, e.ScopeTurned, e.ScopeReset, e.Abandoned))
 _POLLS = frozenset((e.Parked, e.Reentered, e.Withdrawn, e.Checkpointed, e.Waited, e.Woke))
-_DONE_STATES = frozenset(("SUCCEEDED", "FAILED", "SKIPPED", "REVERTED", "REVERT_FAILED", "ABORTED", "ABANDONED"))
 
 
 class Recorder:
-    """The projections of one task. `task` is its row's id."""
+    """The projections of one task. `task` is its row's id, `steps_seq` the last seq that its rows of `steps` tell."""
 
-    def __init__(self, state: State, task: int) -> None:
+    def __init__(self, state: State, task: int, steps_seq: int = 0) -> None:
         self._state = state
         self._task = task
-        self._ord: dict[int, int] = {}
-        self._new: list[int] = []  # rows whose first start is not durable yet
-        self._started_at: dict[int, float] = {}
-        self._shown: dict[int, str] = {}
+        self._steps_seq = steps_seq
+        self._showing = Showing(state)
+        self._was_steady = False  # the last append
         self._parked: dict[int, list[int]] = {}  # seqs that a step's next `Parked` will tell anew
         self._waited: int | None = None  # the last `Waited`, until the task has woken
         self._waits: list[int] = []  # pairs of `Waited` and `Woke`
         self._checkpoint: dict[int, int] = {}
-        self._stale = False
         self._columns: dict[str, Any] = {}
         self._pending: dict[str, Any] = {}
-        self.said: Mapping[int, tuple[float, str | None]] = {}  # what steps that have not ended say of their progress
+
+    @property
+    def said(self) -> Mapping[int, tuple[float, str | None]]:
+        """What steps that have not ended say of their progress."""
+        return self._showing.said
+
+    @said.setter
+    def said(self, said: Mapping[int, tuple[float, str | None]]) -> None:
+        self._showing.said = said
 
     # --- reading back ---------------------------------------------------------------------------------------------
 
     def saw(self, seq: int, event: e.Event) -> None:
         """An event read from the journal, already folded."""
-        kind = type(event)
-        if kind is e.Started or kind is e.RevertStarted:
-            self._first(event.row, event.at)  # type: ignore[union-attr]
-        elif kind in _POLLS:
+        self._showing.saw(event, seq <= self._steps_seq)
+        if type(event) in _POLLS:
             self._note(seq, event)
-        elif self._is_bulk(event):
+        elif self._showing.is_bulk(event):
             self._turn_page()
 
     def caught_up(self) -> None:
-        """The journal has been read: what the database shows of each step is what the journal says, except where
-        many changed at once."""
-        state = self._state
-        self._new.clear()
-        for row in self._ord:
-            self._shown[row] = "" if self._stale else STEP_STATES[state.st[row]]
-
-    def _first(self, row: int, at: float) -> None:
-        if row not in self._ord:
-            self._ord[row] = len(self._ord)
-            self._started_at[row] = at
-            self._new.append(row)
+        """The journal has been read."""
+        self._showing.caught_up()
 
     # --- writing --------------------------------------------------------------------------------------------------
 
@@ -85,13 +77,15 @@ class Recorder:
         then: Callable[[Tx], None] | None,
     ) -> Append:
         """One append: the facts are folded, the decisions not yet."""
-        if self._new:
+        showing = self._showing
+        if showing.is_unanswered():
             self.not_stored()  # the last one was not
-        if then is None and self._is_steady(facts, decisions):
+        self._was_steady = then is None and self._is_steady(facts, decisions)
+        if self._was_steady:
             return self._steady(token, seen, facts, decisions, now)
         ids = self._state.ids
-        steps_facts = self._steps_of_facts(facts)
-        steps_all = steps_facts + self._steps_of_decisions(decisions)
+        steps_facts = showing.of_facts(facts)
+        steps_all = steps_facts + showing.of_decisions(decisions)
         return Append(
             self._task,
             token,
@@ -106,40 +100,29 @@ class Recorder:
         )
 
     def _is_steady(self, facts: Sequence[e.Event], decisions: Sequence[e.Event]) -> bool:
-        """Whether steps succeed and start, and nothing else is new: what nearly every append of a task says."""
-        state, told = self._state, self._columns
-        if state.failures or self._stale or self.said or state.phase != "RUNNING" or told.get("state") != "RUNNING":
+        """Whether steps succeed and others begin for the first time, and nothing else is new: what nearly every append
+        of a task says."""
+        state, told, showing = self._state, self._columns, self._showing
+        if showing.stale or showing.said or state.phase != "RUNNING" or told.get("state") != "RUNNING":
             return False
-        if told["deaths"] != state.deaths or told["total"] != state.total or state.inverse:
+        if told["deaths"] != state.deaths or told["total"] != state.total or state.inverse or state.failures:
             return False
         if told["past_pivot"] is not bool(state.pivots):
             return False
         for event in facts:
             if type(event) is not e.Succeeded:
                 return False
-        starts = [event for event in decisions if type(event) is e.Started and not state.steps[event.row].pivot]  # type: ignore[union-attr]
-        return len(starts) == len(decisions)
+        for event in decisions:
+            if type(event) is not e.Started or event.row in showing.ord or state.steps[event.row].pivot:  # type: ignore[union-attr]
+                return False
+        return True
 
     def _steady(self, token: str, seen: int, facts: Sequence[Any], decisions: Sequence[Any], now: float) -> Append:
         """`append` for that case, in one pass."""
-        state, shown, started_at = self._state, self._shown, self._started_at
-        ids, attempts = state.ids, state.attempt
-        self._pending = {}
+        state = self._state
+        ids = state.ids
         columns = {"progress_done": self.done(), "completed": state.completed, "updated_at": now}
-        steps_facts = []
-        for fact in facts:
-            row = fact.row
-            shown[row] = "SUCCEEDED"
-            steps_facts.append(
-                StepRow(self._ord[row], ids[row], "SUCCEEDED", attempts[row], started_at[row], fact.at, 1.0)
-            )
-        steps_all = steps_facts.copy()
-        for event in decisions:
-            row = event.row
-            if row not in self._ord:
-                self._first(row, event.at)
-            shown[row] = "RUNNING"
-            steps_all.append(StepRow(self._ord[row], ids[row], "RUNNING", event.attempt, started_at[row]))
+        steps_facts, steps_all = self._showing.of_steady(facts, decisions)
         if decisions:
             columns["progress_step"] = ids[decisions[-1].row]
         return Append(
@@ -155,33 +138,32 @@ class Recorder:
 
     def appended(self, answer: Appended, facts: Sequence[e.Event], decisions: Sequence[e.Event]) -> None:
         """The append was taken, whole or its facts only."""
+        if self._was_steady and answer.accepted:
+            self._showing.stored()
+            return
         taken = [*facts, *decisions] if answer.accepted else facts
         first = answer.seq - len(taken) + 1
         for at, event in enumerate(taken):
             kind = type(event)
             if kind in _POLLS:
                 self._note(first + at, event)
-            elif self._is_bulk(event):
+            elif self._showing.is_bulk(event):
                 self._turn_page()
         if answer.accepted:
-            self._new.clear()
+            self._showing.stored()
             self._columns.update(self._pending)
         else:
             self.not_stored()
 
     def not_stored(self) -> None:
-        """The last append was refused, or lost: what it would have shown is not, and its first starts never were."""
-        while self._new:
-            row = self._new.pop()
-            del self._ord[row], self._started_at[row]
-        self._shown.clear()
-        self._stale = True
+        """The last append was refused, or lost."""
+        self._showing.not_stored()
         self._columns.clear()
 
     def _turn_page(self) -> None:
         """Many rows changed at once, and how depends on which of them ran and which waited: so the polls before this
         event stay in the journal, or whoever reads it would take a step that waited for one that ran."""
-        self._stale = True
+        self._showing.stale = True
         self._parked.clear()
         self._waited = None
         self._waits.clear()
@@ -213,74 +195,6 @@ class Recorder:
             elif kind is e.Checkpointed and event.row in self._checkpoint:  # type: ignore[union-attr]
                 found.append(self._checkpoint.pop(event.row))  # type: ignore[union-attr]
         return found
-
-    # --- steps ----------------------------------------------------------------------------------------------------
-
-    def _steps_of_facts(self, facts: Sequence[e.Event]) -> list[StepRow]:
-        state = self._state
-        if self._stale or any(self._is_bulk(event) for event in facts):
-            self._stale = False
-            return [self._row(row, STEP_STATES[state.st[row]], None) for row in self._ord if self._is_new(row)]
-        found = []
-        for event in facts:
-            row = getattr(event, "row", -1)
-            if row in self._ord:
-                found.append(self._row(row, STEP_STATES[state.st[row]], event.at))
-        return found
-
-    def _is_bulk(self, event: e.Event) -> bool:
-        """Whether an event may have changed many steps at once. A resume does where steps have failed."""
-        kind = type(event)
-        return kind in _BULK or (kind is e.ResumeAsked and bool(self._state.failures or event.answers))  # type: ignore[union-attr]
-
-    def _is_new(self, row: int) -> bool:
-        return self._shown.get(row) != STEP_STATES[self._state.st[row]]
-
-    def _steps_of_decisions(self, decisions: Sequence[e.Event]) -> list[StepRow]:
-        found: list[StepRow] = []
-        for event in decisions:
-            kind = type(event)
-            if kind is e.Started:
-                self._first(event.row, event.at)  # type: ignore[union-attr]
-                found.append(self._row(event.row, "RUNNING", None, event.attempt))  # type: ignore[union-attr]
-            elif kind is e.Reentered:
-                found.append(self._row(event.row, "RUNNING", None))  # type: ignore[union-attr]
-            elif kind is e.RevertStarted:
-                self._first(event.row, event.at)  # type: ignore[union-attr]
-                found.append(self._row(event.row, "REVERTING", None))  # type: ignore[union-attr]
-            elif kind is e.RetryScheduled and event.row in self._ord:  # type: ignore[union-attr]
-                at = self._state.st[event.row]  # type: ignore[union-attr]
-                word = "WAITING" if at == S_FAILED else STEP_STATES[at]  # a revert's back-off shows why
-                found.append(self._row(event.row, word, None))  # type: ignore[union-attr]
-            elif kind is e.Ended and event.state == "ABORTED":  # type: ignore[union-attr]
-                found += [
-                    self._row(row, "ABORTED", event.at)
-                    for row in self._ord
-                    if STEP.next[STEP_STATES[self._state.st[row]]].get("aborted") == "ABORTED"
-                ]
-        return found
-
-    def _row(self, row: int, word: str, ended_at: float | None, attempt: int | None = None) -> StepRow:
-        state = self._state
-        self._shown[row] = word
-        error = None
-        if state.failures or state.revert_errors:
-            failure = state.revert_errors.get(row) if word == "REVERT_FAILED" else state.failures.get(row)
-            error = None if failure is None else json.dumps(failure.to_json())
-        if word not in _DONE_STATES:
-            ended_at = None
-        fraction, message = (1.0, None) if word == "SUCCEEDED" else self.said.get(row, (None, None))
-        return StepRow(
-            self._ord[row],
-            state.ids[row],
-            word,
-            state.attempt[row] if attempt is None else attempt,
-            self._started_at[row],
-            ended_at,
-            fraction,
-            message,
-            error,
-        )
 
     # --- tasks ----------------------------------------------------------------------------------------------------
 
@@ -326,7 +240,8 @@ class Recorder:
         self._change(columns, "progress_total", float(state.total_weight))
         self._pending = dict(columns)
         # With the share of those that run: what one has said must not be taken back because another ends.
-        columns["progress_done"] = self.done() + sum(self.weight_of(row) * told[0] for row, told in self.said.items())
+        said = self._showing.said
+        columns["progress_done"] = self.done() + sum(self.weight_of(row) * told[0] for row, told in said.items())
         columns["completed"] = progress(state).completed if state.inverse else state.completed
         columns["updated_at"] = now
         if step is not None:
@@ -349,7 +264,7 @@ class Recorder:
         return list(islice(reversed(self._showing.ord), number))
 
     def ord_of(self, row: int) -> int:
-        return self._ord[row]
+        return self._showing.ord[row]
 
     def id_of(self, row: int) -> str:
         return self._state.ids[row]
@@ -364,8 +279,9 @@ class Recorder:
         return float(state.weight[row] * state.frame_of(row).unit * state.total_weight)
 
     def forget_columns(self) -> None:
-        """A verb has written the row: tell it all again."""
+        """A verb has written the row: tell it all again. Its event may have changed steps too."""
         self._columns.clear()
+        self._showing.stale = True
 
     def end_columns(self, ended: e.Ended, seal: Callable[[Any], str]) -> dict[str, Any]:
         """What the end of the task adds to its row."""

@@ -9,6 +9,7 @@ from sqlalchemy import bindparam, update
 
 from holdfast.store.base import Tx
 from holdfast.store.schema import steps, tasks
+from holdfast.tasks.steps import settle
 
 if TYPE_CHECKING:
     from holdfast.worker.record import Recorder
@@ -53,5 +54,6 @@ def write(task: int, token: str, done: float, said: Sequence[Said], now: float, 
     values = {"_done": done + sum(each.share for each in said), "_step": last.node, "_message": last.message}
     if tx.execute(_TASK, {"_task": task, "_token": token, "_now": now, **values}).rowcount != 1:
         return
+    settle(tx, task)  # there may be no row yet of a step that has just begun
     for each in said:
         tx.execute(_STEP, {"_task": task, "_ord": each.ord, "_fraction": each.fraction, "_text": each.message})

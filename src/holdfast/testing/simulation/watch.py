@@ -6,9 +6,12 @@ import traceback
 from typing import TYPE_CHECKING
 
 from holdfast.core import events as e
-from holdfast.store.base import JournalRow
+from holdfast.store.base import JournalRow, StepRow
 from holdfast.store.schema import tasks, tickets
+from holdfast.store.sqlite import hot_statements
 from holdfast.store.statements import row_type
+from holdfast.store.transaction import Transaction
+from holdfast.tasks import steps
 from holdfast.tasks.row import TaskRow
 from holdfast.testing.simulation.disk import Line
 from holdfast.testing.simulation.shadow import Commit, Shadow, Violation
@@ -80,6 +83,10 @@ class Watch:
 
     def feed_newest(self) -> int:
         return self._cursor.execute(_NEWEST).fetchone()[0] or 0
+
+    def steps(self, task: int) -> list[StepRow]:
+        """As anybody is shown them."""
+        return steps.of(Transaction(self._cursor, hot_statements()), task)
 
     def _read(self, row: TaskRow) -> list[tuple[JournalRow, e.Event]]:
         shadow = self.shadows.get(row.id)

@@ -118,7 +118,7 @@ class World:
         self.lines.append(f"{self.now() - self.started_at:8.2f} {line}")
 
     def steps_of(self, task: int) -> list[tuple[str, str]]:
-        return self.disk.real.execute("SELECT node, state FROM steps WHERE task = ?", (task,)).fetchall()
+        return [(step.node, step.state) for step in self.watch.steps(task)]
 
     def journal_of(self, task: int) -> list[JournalRow]:
         return self.watch.journal(task, 0)
