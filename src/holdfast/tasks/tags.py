@@ -3,7 +3,7 @@
 Theory: the key is (project, tag); the fingerprint says what was asked for. The same request again is answered with
 the task it made, whatever became of it; another request under the same tag is refused. When the task is purged its
 tag stays as a tombstone for a while, so that a late repetition is told "gone" and does not run everything again.
-Which situation gets which answer is a table in docs/reference (API: tag semantics).
+Which situation gets which answer is a table in docs/how-to/find-tasks.md.
 """
 
 from __future__ import annotations
