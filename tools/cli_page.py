@@ -20,13 +20,14 @@ error came from.
 CODES = {
     "OK": "All is well; the task SUCCEEDED.",
     "FAILED": "The task FAILED.",
-    "USAGE": "The command line is wrong, or the database can't be used.",
+    "USAGE": "The command line is wrong, or the database or the service can't be used.",
     "UNDONE": "The task is CANCELLED, ABORTED or REVERTED.",
-    "REFUSED": "The task's state does not allow the verb.",
-    "NOT_FOUND": "There is no such task.",
+    "REFUSED": "The state of the task or the resource does not allow what was asked.",
+    "NOT_FOUND": "There is no such task or resource.",
+    "AUTH": "The service does not know who asks, or he may not.",
     "SUSPENDED": "The task is SUSPENDED: somebody asked, or it needs an answer.",
     "BUG": "A fault in Holdfast or in what it loaded.",
-    "TIMED_OUT": "The wait timed out; the task goes on.",
+    "TIMED_OUT": "The wait timed out; what was asked for goes on.",
     "INTERRUPTED": "Left by a second Ctrl-C; nothing is lost.",
 }
 

@@ -227,5 +227,5 @@ def test_every_error_has_an_exit_code() -> None:
         return [kind, *(below for child in kind.__subclasses__() for below in tree(child))]
 
     codes = {exits.of_error(kind("x")) for kind in tree(HoldfastError)}
-    assert codes == {exits.FAILED, exits.USAGE, exits.REFUSED, exits.NOT_FOUND, exits.TIMED_OUT}
+    assert codes == {exits.FAILED, exits.USAGE, exits.REFUSED, exits.NOT_FOUND, exits.AUTH, exits.TIMED_OUT}
     assert exits.of_error(RuntimeError()) == exits.BUG

@@ -248,7 +248,7 @@ def test_wait_ends_where_the_task_rests_or_the_time_is_over() -> None:
         (lambda ways: tasks.retry(ways, "T"), "POST /v3/tasks/T/retry", {}),
         (lambda ways: tasks.force_fail(ways, "T", "fire"), "POST /v3/tasks/T/force-fail", {"reason": "fire"}),
         (lambda ways: tasks.verbs(ways, "cancel", {"state": "RUNNING"}), "POST /v3/tasks/verbs",
-         {"verb": "cancel", "filter": {"state": "RUNNING"}}),
+         {"verb": "cancel", "filter": {"state": "RUNNING"}, "options": {}}),
         (lambda ways: resources.reconcile(ways, "server", "7"), "POST /v3/resources/server/7/reconcile", {}),
         (lambda ways: resources.set(ways, "server", "a b", {"size": 1}), "PUT /v3/resources/server/a%20b", {"size": 1}),
     ],
@@ -261,19 +261,26 @@ def test_what_each_call_asks(call: Any, said: str, body: Any) -> None:
     assert script.header("X-Auth-Token") == ["t0k3n"]
 
 
-def test_an_operation_goes_to_the_kinds_own_path_which_is_asked_for_once() -> None:
-    kinds = reply(200, {"kinds": {"server": {"plural": "servers"}}})
-    script = Script(kinds, DONE, DONE)
+def test_an_operation_is_one_key() -> None:
+    script = Script(DONE, DONE)
     script.play(resources.operate(script.ways, "server", "7", "reboot", {"type": "SOFT"}))
     script.play(resources.operate(script.ways, "server", "7", "stop"))
-    assert words(script.requests) == [
-        "GET /v3/schemas/actions", "POST /v3/servers/7/action", "POST /v3/servers/7/action",
-    ]  # fmt: skip
-    assert [json.loads(request.body or b"") for request in script.requests[1:]] == [
+    assert set(words(script.requests)) == {"POST /v3/resources/server/7/action"}
+    assert [json.loads(request.body or b"") for request in script.requests] == [
         {"reboot": {"type": "SOFT"}}, {"stop": None},
     ]  # fmt: skip
-    with pytest.raises(errors.UsageError, match="no kind 'car': it has server"):
-        Script(kinds).play(resources.operate(Script(kinds).ways, "car", "7", "stop"))
+
+
+def test_a_new_resource_goes_to_the_kinds_own_path_which_is_asked_for_once() -> None:
+    kinds = reply(200, {"kinds": {"box": {"plural": "boxes"}}})
+    script = Script(kinds, DONE, DONE)
+    for name in ("a", "b"):
+        script.play(resources.create(script.ways, "box", {"name": name}))
+    assert words(script.requests) == ["GET /v3/schemas/actions", "POST /v3/boxes", "POST /v3/boxes"]
+    assert json.loads(script.requests[2].body or b"") == {"box": {"name": "b"}}
+    other = Script(kinds)
+    with pytest.raises(errors.UsageError, match="no kind 'car': it has box"):
+        other.play(resources.create(other.ways, "car", {}))
 
 
 def test_a_revision_is_a_condition() -> None:

@@ -16,6 +16,7 @@ USAGE: Final = 2
 UNDONE: Final = 3
 REFUSED: Final = 4
 NOT_FOUND: Final = 5
+AUTH: Final = 6
 SUSPENDED: Final = 7
 BUG: Final = 70  # EX_SOFTWARE of sysexits.h
 TIMED_OUT: Final = 124  # as timeout(1)
@@ -38,6 +39,7 @@ OF_ERROR: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (errors.Gone, NOT_FOUND),
     (errors.SchemaNewer, USAGE),
     (errors.SchemaOlder, USAGE),
+    (errors.AccessError, AUTH),
     (errors.StateError, REFUSED),
     (errors.WorldError, USAGE),
     (errors.WaitTimeout, TIMED_OUT),
@@ -46,9 +48,9 @@ OF_ERROR: Final[tuple[tuple[type[BaseException], int], ...]] = (
 )
 
 LEGEND: Final = """\
-Exit codes: 0 ok, the task SUCCEEDED; 1 it FAILED; 2 usage, or the database can't be used; 3 it is CANCELLED,
-ABORTED or REVERTED; 4 the verb was refused; 5 not found; 7 it is SUSPENDED; 124 the wait timed out; 130 left by
-Ctrl-C."""
+Exit codes: 0 ok, the task SUCCEEDED; 1 it FAILED; 2 usage, or the database or the service can't be used; 3 it is
+CANCELLED, ABORTED or REVERTED; 4 it was refused; 5 not found; 6 who asks may not; 7 it is SUSPENDED; 124 the wait
+timed out; 130 left by Ctrl-C."""
 
 
 def of_error(error: BaseException) -> int:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 WAIT_S: Final = 0.1  # at most until the main thread looks whether Ctrl-C was pressed
 LOOK_S: Final = 5.0  # between two looks where the stream says nothing
+STEPS_SEEN: Final = 200
 _VERBS: Final = {"rollback": "asked to ROLL BACK", "force_fail": "FAILED by force"}
 
 
@@ -90,7 +91,7 @@ class Far:
         asked = self.client.resources
         if id is None:
             found = asked.create(kind, given, tag=tag)
-        elif operation == "update":
+        elif operation in ("create", "update"):
             found = asked.set(kind, id, given, tag=tag, revision=revision)
         elif operation == "delete":
             found = asked.delete(kind, id, tag=tag, revision=revision)
@@ -194,6 +195,7 @@ class Story:
         self._error: HoldfastError | None = None
         self._ended = False
         self._last: Look | None = None
+        self._plan: list[str] | None = None
         threading.Thread(target=self._listen, name="holdfast-events", daemon=True).start()
 
     def _listen(self) -> None:
@@ -228,8 +230,17 @@ class Story:
             if event.time is not None and (self._after is None or event.time > self._after)
             for line in lines_of(event)
         ]
-        self._last = Look(view, steps, [], news)
+        begun = {step.node for step in steps}
+        self._last = Look(view, steps, [node for node in self._planned() if node not in begun], news)
         return self._last
+
+    def _planned(self) -> list[str]:
+        """The ids of the plan's steps and maps, in its order, where they are not too many for a screen."""
+        if self._plan is None:
+            nodes = self._client.tasks.graph(self._task.id)["nodes"]
+            names = [node["id"] for node in nodes if node["kind"] in ("step", "map")]
+            self._plan = names if len(names) <= STEPS_SEEN else []
+        return self._plan
 
     _quiet_s = 0.0
 

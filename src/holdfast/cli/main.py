@@ -13,11 +13,12 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.cli import db, doctor, drain, exits, machine, run, serve, task, worker
+from holdfast.cli import db, doctor, drain, exits, machine, nouns, resource, run, serve, task, worker
 from holdfast.errors import HoldfastError
 
 app = typer.Typer(
     name="holdfast",
+    cls=nouns.Nouns,
     no_args_is_help=True,
     rich_markup_mode=None,  # rich would lay the examples out anew, and costs 40 ms
     pretty_exceptions_enable=False,
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command(name="run", no_args_is_help=True, short_help="Do a flow, and show what happens.")(run.run)
 app.add_typer(task.app, name="task", short_help="Look at tasks, and give them verbs.")
 app.command(name="serve", short_help="Serve tasks over HTTP, and do them.")(serve.serve)
+app.add_typer(resource.app, name="resource", short_help="What is wanted of things, and what they are.")
 app.command(name="worker", short_help="Do tasks as they come.")(worker.worker)
 app.command(name="drain", short_help="Have workers take nothing more, and wait.")(drain.drain)
 app.add_typer(machine.app, name="machine", short_help="The state machines, proven and drawn.")
@@ -56,9 +58,12 @@ def holdfast(
     holdfast run flows.py:build disk=vda size:=20 --tag order-17   do it; the same line again goes on
     holdfast task list --state running,suspended                   what is there
     holdfast task cancel order-17                                  stop it and undo what was done
+    holdfast serve                                                 the same over HTTP, for other machines
+    holdfast server action web-1 reboot --soft --tag order-18      a noun for each kind of resource
     holdfast doctor                                                what is wrong, and what to do
 
-    A database is named by --database, else by HOLDFAST_DATABASE, else it is sqlite:///holdfast.db.
+    A service is named by --url, else by HOLDFAST_URL; who asks, by HOLDFAST_TOKEN. Where none is, it is a database:
+    --database, else HOLDFAST_DATABASE, else sqlite:///holdfast.db.
     """
 
 

@@ -170,7 +170,7 @@ def inputs(words: Iterable[str]) -> dict[str, Any]:
             raise UsageError(f"{word!r} is no input: say key=text, or key:=json")
         if name in found:
             raise UsageError(f"the input {name} is given twice")
-        found[name] = _json(text, f"the input {name}") if key.endswith(":") else text
+        found[name] = json_of(text, f"the input {name}") if key.endswith(":") else text
     return found
 
 
@@ -191,7 +191,7 @@ def answers(words: Iterable[str]) -> dict[str, str | tuple[str, Any]]:
         if not equals or not step or not answer:
             raise UsageError(f"{word!r} is no answer: say STEP=done, STEP=rerun, STEP=undo or STEP=skip")
         verb, colon, text = answer.partition(":")
-        found[step] = (verb, _json(text, f"the result of {step}")) if colon else verb
+        found[step] = (verb, json_of(text, f"the result of {step}")) if colon else verb
     return found
 
 
@@ -205,10 +205,11 @@ def _split(word: str) -> tuple[str, str, str]:
 
 
 def payload(text: str | None) -> Any:
-    return None if text is None else _json(text, "the payload")
+    return None if text is None else json_of(text, "the payload")
 
 
-def _json(text: str, what: str) -> Any:
+def json_of(text: str, what: str) -> Any:
+    """Raises: UsageError, which names `what`."""
     try:
         return json.loads(text)
     except ValueError as error:

@@ -70,9 +70,8 @@ def operate(
     tag: str | None = None,
 ) -> Call[Accepted]:
     """Ask for one of the kind's operations, as "reboot" with {"type": "SOFT"}."""
-    plural = yield from _plural(ways, kind)
-    path = path_of(plural, id, "action")
-    return (yield from make(ways, "POST", path, {operation: dict(params or {}) or None}, tag=tag))
+    path = path_of("resources", kind, id, "action")
+    return make(ways, "POST", path, {operation: dict(params or {}) or None}, tag=tag)
 
 
 def reconcile(ways: Ways, /, kind: str, id: str, *, tag: str | None = None) -> Call[Accepted]:
@@ -93,7 +92,7 @@ def tasks_of(ways: Ways, /, kind: str, id: str, *, limit: int | None = None, **f
 
 def version(ways: Ways, /) -> Call[Document]:
     """What the service is: its versions, how long it keeps tasks, its limits."""
-    return dict((yield from ask_json(ways, "/v3")))
+    return dict(member((yield from ask_json(ways, "/v3")), "version"))
 
 
 def _plural(ways: Ways, kind: str) -> Call[str]:

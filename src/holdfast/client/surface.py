@@ -106,7 +106,7 @@ class Tasks(Surface[M]):
     steps = One(tasks.steps)
     children = Many(tasks.children, dict[str, Any])
     graph = One(tasks.graph)
-    log = One(tasks.log)
+    log = Many(tasks.log, dict[str, Any])
     events = Many(tasks.events, Event)
     wait = One(tasks.wait)
     cancel = One(tasks.cancel)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from holdfast.client import stream
-from holdfast.client.protocol import Call, Ways, ask, ask_json, document, member, pages, path_of
+from holdfast.client.protocol import Call, Ways, ask, ask_json, document, member, next_link, pages, path_of
 from holdfast.errors import TaskNotFound, UsageError, WaitTimeout
 
 Document = dict[str, Any]
@@ -54,12 +54,11 @@ def submit(
     claims: Iterable[str | tuple[str, str]] | None = None,
     start_after: str | float | None = None,
     priority: int | None = None,
-    pool: str | None = None,
 ) -> Call[Accepted]:
     """Ask for a task of a flow that the service knows by name.
 
     tag: names the request, so that asking twice is asking once; without one it has a new one. claims, start_after
-    (RFC 3339, or seconds since the epoch), priority, pool: as `Holdfast.submit`.
+    (RFC 3339, or seconds since the epoch), priority: as `Holdfast.submit`.
     """
     asked = {
         "task": task,
@@ -67,7 +66,6 @@ def submit(
         "claims": None if claims is None else [_claim(claim) for claim in claims],
         "start_after": _moment(start_after),
         "priority": priority,
-        "pool": pool,
     }
     body = {name: value for name, value in asked.items() if value is not None}
     return make(ways, "POST", path_of("tasks"), body, tag=tag)
@@ -137,8 +135,13 @@ def tasks(ways: Ways, /, *, limit: int | None = None, **filters: Any) -> Call[No
 
 def steps(ways: Ways, /, task: str) -> Call[list[Document]]:
     """Its steps that ever began, in that order."""
-    found = yield from ask_json(ways, path_of("tasks", task, "steps"))
-    return list(member(found, "steps"))
+    found: list[Document] = []
+    link: str | None = path_of("tasks", task, "steps")
+    while link is not None:
+        page = yield from ask_json(ways, link)
+        found += member(page, "steps")
+        link = next_link(page, ways.url)
+    return found
 
 
 def children(ways: Ways, /, task: str) -> Call[None]:
@@ -149,13 +152,12 @@ def children(ways: Ways, /, task: str) -> Call[None]:
 def graph(ways: Ways, /, task: str) -> Call[Document]:
     """Its flow, as the steps and what each waits for."""
     found = yield from ask_json(ways, path_of("tasks", task, "graph"))
-    return dict(found)
+    return dict(member(found, "graph"))
 
 
-def log(ways: Ways, /, task: str) -> Call[Document]:
+def log(ways: Ways, /, task: str) -> Call[None]:
     """Its journal; for administrators."""
-    found = yield from ask_json(ways, path_of("tasks", task, "log"))
-    return dict(found)
+    return pages(ways, path_of("tasks", task, "log"), "log")
 
 
 def events(ways: Ways, /, task: str, *, after: str | int | None = None, follow: bool = True) -> Call[None]:
@@ -269,10 +271,10 @@ def verb(ways: Ways, /, task: str, name: str, body: Mapping[str, Any] | None = N
 
 
 def verbs(
-    ways: Ways, /, name: str, filters: Mapping[str, Any], body: Mapping[str, Any] | None = None
+    ways: Ways, /, name: str, filters: Mapping[str, Any], options: Mapping[str, Any] | None = None
 ) -> Call[Document]:
-    """A verb for every task that matches, with an answer for each."""
-    asked = {"verb": name, "filter": dict(filters), **(body or {})}
+    """A verb for every task that matches, with an answer for each. `options`: what the verb takes."""
+    asked = {"verb": name, "filter": dict(filters), "options": dict(options or {})}
     reply = yield from ask(ways, "POST", path_of("tasks", "verbs"), body=asked)
     return dict(document(reply))
 
