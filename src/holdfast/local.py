@@ -230,7 +230,7 @@ class Holdfast:
 
     def tasks(self, *, limit: int = query.LIMIT, **filters: Any) -> list[Task]:
         """Tasks that match, the newest first: `state="running,waiting"`, `flow=`, `tag=`, `resource=` and the other
-        fields of tasks/query.py's `Filter`."""
+        fields of tasks/listing.py's `Filter`."""
         found = self.store.read(lambda tx: query.page(tx, query.Filter(**filters), limit=limit))
         return [Task(self, row.id, row.uuid) for row in found.tasks]
 
