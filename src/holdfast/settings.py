@@ -55,6 +55,7 @@ TABLE: Final = (
         "retention_s", float, 30 * 86_400.0, "seconds",
         "how long an ended task is kept, and then for how long its tag still answers that it is gone",
     ),
+    Setting("feed_retention_s", float, 7 * 86_400.0, "seconds", "how long events are kept for who comes back late", 0),
     Setting(
         "webhook_networks", str, None, "networks",
         "where webhooks may go beside public addresses, as 10.1.0.0/16,127.0.0.0/8",
@@ -63,7 +64,6 @@ TABLE: Final = (
     Setting(
         "webhook_give_up_s", float, 3 * 86_400.0, "seconds", "how long a webhook may fail before it is disabled", 0
     ),
-    Setting("feed_retention_s", float, 7 * 86_400.0, "seconds", "how long events are kept for who comes back late", 0),
     Setting(
         "workers_max", int, 32, "count", "how many thread steps, and how many process steps, run at once", 1, 10_000
     ),

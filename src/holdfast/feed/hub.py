@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Container, Sequence
 from typing import Final, NamedTuple
@@ -112,7 +111,7 @@ class Hub:
         self._read_to = 0  # the thread's own place
         self._joining = asyncio.Lock()
         self._wanted = threading.Event()
-        self._stopped = False
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._read, name="holdfast-feed", daemon=True)
         self.closed_slow = 0
 
@@ -125,7 +124,7 @@ class Hub:
 
     async def stop(self) -> None:
         """End every stream; those who listen come back to another process."""
-        self._stopped = True
+        self._stopping.set()
         self._wanted.set()
         for streams in list(self._streams.values()):
             for stream in list(streams):
@@ -148,7 +147,7 @@ class Hub:
                 self._place = await asyncio.to_thread(self._store.read, log.newest)
                 self._wanted.set()
             stream = Stream(filter, self._place)
-            if self._stopped:
+            if self._stopping.is_set():
                 stream.end()
             self._streams.setdefault(filter, set()).add(stream)
             return stream
@@ -158,7 +157,7 @@ class Hub:
         mine.discard(stream)
         if not mine:
             self._streams.pop(stream.filter, None)
-        if not self._streams and not self._stopped:
+        if not self._streams and not self._stopping.is_set():
             self._wanted.clear()
 
     async def frames(
@@ -207,7 +206,7 @@ class Hub:
     def _read(self) -> None:
         while True:
             self._wanted.wait()
-            if self._stopped:
+            if self._stopping.is_set():
                 return
             try:
                 seen = self._store.changes()
@@ -217,12 +216,12 @@ class Hub:
                     self._read_to = found[-1].id
                     self._give([item(entry) for entry in found])
                 if len(found) < log.LIMIT_MAX:
-                    time.sleep(PAUSE_S)
+                    self._stopping.wait(PAUSE_S)
                     self._store.wait(seen, _LOOK_S)
             except HoldfastClosed:
                 return
             except WorldError:
-                time.sleep(_LOOK_S)  # the next time
+                self._stopping.wait(_LOOK_S)  # the next time
 
     def _give(self, items: list[Item]) -> None:
         assert self._loop is not None
