@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import func, select
 
+from holdfast.errors import ResourceNotFound
+from holdfast.store.schema import operations
 from tests.resources.conftest import Shop
 
 
@@ -172,3 +176,21 @@ def test_a_process_without_the_kind_ends_tasks_of_it_all_the_same(shop: Shop) ->
         other.task(task.id).cancel()
         assert other.resource("port", port.id).sync_status == "OUT_OF_SYNC"
     assert (port.view()["queue_length"], facts(port)) == (0, ("ACTIVE", "OUT_OF_SYNC", 2, 1))
+
+
+def test_purged_tasks_take_with_them_what_only_they_are_remembered_by(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, retention_s=0.0)
+    port, gone = shop.port(mtu=1), shop.port()
+    shop.do("update", port.id, desired={"mtu": 2})
+    shop.do("update", port.id, desired={"mtu": 3, "faults": ["before"]})
+    shop.do("delete", gone.id)
+    assert shop.hold.purge() == 5
+    assert [each["revision"] for each in port.revisions()] == [3, 2]  # what is desired, and what is applied
+    assert port.last_failed_task is not None
+    with pytest.raises(ResourceNotFound):
+        gone.view()
+    left = select(func.count()).select_from(operations)
+    assert shop.hold.store.read(lambda tx: tx.execute(left).scalar()) == 0
+    assert shop.do("reconcile", port.id).state == "FAILED"  # it is applied as it is desired, faults and all
+    assert shop.do("update", port.id, desired={"mtu": 4}).state == "SUCCEEDED"
+    shop.hold.close()

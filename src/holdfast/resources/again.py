@@ -120,8 +120,6 @@ def _roll_back(
     undoes = bool(mine.applies) and at.state == SUCCEEDED and applied is not None and not changed
     desired = json.loads(applied) if undoes else None
     fresh = rules._replace(creates=False, deletes=lifecycle is None)
-    if found.deleted_at is not None and lifecycle is not None:
-        found = state.change(tx, new, found, now, deleted_at=None)
     enter(tx, new, found, Entering(mine.name, ends, undoes, fresh), now, desired=desired)
 
 

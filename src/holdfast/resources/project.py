@@ -69,6 +69,8 @@ def project(tx: Tx, task: TaskRow, end: str, left: tuple[str, str], result: str 
         columns |= _succeeded(tx, at, mine, rules, {} if result is None else json.loads(result), now)
     if failed is not None:
         columns["last_failed"] = state.text(failed)
+    if "lifecycle" in columns:
+        columns.setdefault("deleted_at", None)  # one that was deleted may have been made again
     tx.execute(_DONE, {"_task": task.id})
     columns["planned"] = _planned(tx, at, columns, mine, end)
     if task.rollback_of is None:

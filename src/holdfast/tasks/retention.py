@@ -11,7 +11,18 @@ from typing import Final, NamedTuple
 from sqlalchemy import bindparam, delete, exists, null, select, update
 
 from holdfast.store.base import Store, Tx
-from holdfast.store.schema import feed, inputs, journal, operations, steps, tags, tasks, tickets
+from holdfast.store.schema import (
+    feed,
+    inputs,
+    journal,
+    operations,
+    resources,
+    revisions,
+    steps,
+    tags,
+    tasks,
+    tickets,
+)
 
 DAY_S: Final = 86_400.0
 
@@ -65,6 +76,22 @@ _DROP: Final = (
     delete(operations).where(operations.c.task == bindparam("_task")),
     delete(tasks).where(tasks.c.id == bindparam("_task")),
 )
+_ON: Final = (
+    select(operations.c.kind, operations.c.id, operations.c.revision, tasks.c.uuid)
+    .join(tasks, tasks.c.id == operations.c.task)
+    .where(operations.c.task == bindparam("_task"))
+)
+_THERE: Final = select(resources.c.applied_revision, resources.c.last_task, resources.c.deleted_at).where(
+    resources.c.kind == bindparam("_kind"), resources.c.id == bindparam("_id")
+)
+_of_it = (revisions.c.kind == bindparam("_kind")) & (revisions.c.id == bindparam("_id"))
+_DROP_REVISION: Final = delete(revisions).where(
+    _of_it, revisions.c.revision == bindparam("_revision"), revisions.c.task == bindparam("_uuid")
+)
+_DROP_REVISIONS: Final = delete(revisions).where(_of_it)
+_DROP_RESOURCE: Final = delete(resources).where(
+    resources.c.kind == bindparam("_kind"), resources.c.id == bindparam("_id")
+)
 _TOMBS: Final = (
     select(tags.c.project_id, tags.c.tag).where(tags.c.expires_at <= bindparam("_now")).limit(bindparam("_limit"))
 )
@@ -90,6 +117,7 @@ def purge(tx: Tx, now: float, *, tombstone_s: float = 30 * DAY_S, rows_max: int 
         rows += dropped
         if not whole:
             break
+        rows += _drop_of_resource(tx, task)
         tx.execute(_BURY_TAG, {"_task": task, "_until": now + tombstone_s})
         for statement in _DROP:
             rows += tx.execute(statement, {"_task": task}).rowcount
@@ -97,6 +125,21 @@ def purge(tx: Tx, now: float, *, tombstone_s: float = 30 * DAY_S, rows_max: int 
         orphans = orphans or tx.execute(_CHILD, {"_task": task}).first() is not None
         tx.touched(task)
     return Purged(gone, rows, more=orphans or rows >= rows_max or gone < len(expired))
+
+
+def _drop_of_resource(tx: Tx, task: int) -> int:
+    """Forget what the task is remembered by: the revision it brought, once a later one is applied; and a deleted
+    resource with the last task that was asked of it. How many rows."""
+    on = tx.execute(_ON, {"_task": task}).first()
+    there = None if on is None else tx.execute(_THERE, {"_kind": on.kind, "_id": on.id}).first()
+    if on is None or there is None:
+        return 0
+    where = {"_kind": on.kind, "_id": on.id}
+    if there.deleted_at is not None and there.last_task == on.uuid:
+        return int(tx.execute(_DROP_REVISIONS, where).rowcount + tx.execute(_DROP_RESOURCE, where).rowcount)
+    if on.revision < there.applied_revision:
+        return int(tx.execute(_DROP_REVISION, {**where, "_revision": on.revision, "_uuid": on.uuid}).rowcount)
+    return 0
 
 
 def purge_feed(store: Store, now: float, keep_s: float) -> None:
