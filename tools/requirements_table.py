@@ -26,6 +26,7 @@ TITLES = {
     "neutron": "Resources and claims",
     "ironic": "Control of what runs",
     "taskflow": "Flows and steps",
+    "operators": "What operators suffer from",
 }
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,16 @@ class Asker:
     """What both kinds of service have: clients."""
 
     url: str
+    project = "default"
 
     def __init__(self) -> None:
         self._clients: list[httpx.Client] = []
 
-    def client(self, project: str = "default", roles: str = "member", user: str = "u1", **headers: str) -> httpx.Client:
+    def client(
+        self, project: str | None = None, roles: str = "member", user: str = "u1", **headers: str
+    ) -> httpx.Client:
         """One that says who it is; by `identity` none."""
-        given = {"X-Project-Id": project, "X-Roles": roles, "X-User-Id": user, **headers}
+        given = {"X-Project-Id": project or self.project, "X-Roles": roles, "X-User-Id": user, **headers}
         made = httpx.Client(base_url=self.url, headers=given, timeout=PATIENCE_S)
         self._clients.append(made)
         return made
@@ -104,6 +108,28 @@ def make_service(tmp_path: Path) -> Iterator[MakeService]:
             return service
 
         yield make
+
+
+_projects = count(1)
+
+
+@pytest.fixture(scope="session")
+def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    url = f"sqlite:///{tmp_path_factory.mktemp('shared')}/tasks.db"
+    with local.open(url, flows=flows.FLOWS, port=0) as hold:
+        serving = Serving(hold)
+        serving.start()
+        yield serving
+        serving.stop()
+
+
+@pytest.fixture
+def shared(_running: Serving) -> Iterator[Service]:
+    """One that other tests use too, and a project of its own in it: for tests that look at their project only."""
+    made = Service(_running.service.hold, _running)
+    made.project = f"project-{next(_projects)}"
+    yield made
+    made.close_clients()
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def _write(data: Any, parts: list[str]) -> None:
     elif isinstance(data, str):
         parts.append(_text(data))
     elif isinstance(data, int):
-        parts.append(_whole(data))
+        parts.append(str(data))
     elif isinstance(data, float):
         parts.append(number(data))
     elif isinstance(data, dict):
@@ -39,17 +39,6 @@ def _write(data: Any, parts: list[str]) -> None:
             _write(item, parts)
             between = ","
         parts.append("[]" if between == "[" else "]")
-
-
-def _whole(value: int) -> str:
-    """All digits, unless it is a float too: then as that is written."""
-    if abs(value) < 1 << 53:
-        return str(value)
-    try:
-        same = float(value)
-    except OverflowError:
-        return str(value)
-    return number(same) if int(same) == value else str(value)
 
 
 def _text(text: str) -> str:
