@@ -226,6 +226,7 @@ def test_a_walk_shows_the_same_with_every_append(seed: int, tmp_path: Path, monk
     twins = Twins(tmp_path, monkeypatch, shape)
     for _ in range(ACTIONS):
         walk(twins, chance)
+    assert [row.ord for row in twins.late] == list(range(len(twins.late)))
     twins.close()
 
 
