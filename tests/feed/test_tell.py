@@ -171,3 +171,23 @@ def test_a_listener_hears_what_comes_until_the_end_of_its_task(hold: Holdfast, t
     assert not listener.is_alive()
     assert heard == list(hold.events(task=task))
     assert heard[-1].is_end
+
+
+@hf.step
+def odd() -> None:
+    raise ValueError("no \udcff Unicode, \0 and\nthree\r\nlines")
+
+
+ODD = hf.linear("odd", odd)
+
+
+def test_an_odd_failure_breaks_neither_the_end_nor_the_frame(tmp_path: Path) -> None:
+    from holdfast.feed import shape
+
+    with hf.open(f"sqlite:///{tmp_path}/t.db", flows=[ODD]) as hold:
+        task = hold.submit(ODD)
+        hold.work(until_idle=True, runtime="inline")
+        end = list(hold.events(task=task))[-1]
+    assert end.data["task"]["error"]["detail"] == "no \udcff Unicode, \0 and\nthree\r\nlines"
+    assert shape.frame(end).count(b"\n") == 4
+    assert b"\r" not in shape.frame(end)

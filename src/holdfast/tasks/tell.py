@@ -33,6 +33,7 @@ TYPES: Final = (STATE, CONTROL, PROGRESS, STEP, SYNC, STATUS)
 WORKER: Final = "worker"  # the actor of what no person asked for
 
 _INSERT: Final = insert(feed)
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode  # ASCII: what a failure says may be no Unicode
 _WELL: Final = (SUCCEEDED, REVERTED)
 
 
@@ -92,8 +93,7 @@ def state_news(at: TaskRow, before: str | None, to: str, actor: str, reason: str
 
 
 def news(at: TaskRow, type: str, data: Mapping[str, Any]) -> News:
-    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
-    return News(type, at.project_id, at.id, f"tasks/{at.uuid}", at.resource_id, text)
+    return News(type, at.project_id, at.id, f"tasks/{at.uuid}", at.resource_id, _encode(data))
 
 
 def write(tx: Tx, told: Sequence[News], now: float) -> None:
