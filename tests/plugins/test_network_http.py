@@ -133,7 +133,7 @@ def test_a_cancelled_interface_over_http(site: Site) -> None:
 def test_an_agent_asks_for_what_its_pool_does(site: Site) -> None:
     port = site.made("port", "ports", name="p")
     agent = site.service.client(roles="agent:agents", user="host1")
-    body = {"task": "wire", "resource": {"port": port}, "params": {"cable": "c7"}}
+    body = {"task": "port.wire", "resource": {"port": port}, "params": {"cable": "c7"}}
     made = agent.post("/tasks", json=body, headers={"Task-tag": "wire-p"})
     assert made.status_code == 202, made.text
     task = made.json()["task"]

@@ -93,11 +93,12 @@ class Admission:
         return self._flow(ask, data, kind, ident)
 
     def _operation(self, ask: Ask, data: NewTask, kind: str, ident: str | None) -> Submit:
-        hold, operation = self._hold, self._hold.kinds.operation(kind, data.task)
+        name = data.task.removeprefix(f"{kind}.")  # port.wire and wire are one
+        hold, operation = self._hold, self._hold.kinds.operation(kind, name)
         whole = operation.desires and operation.params is None  # its parameters are the desired document
         asked = self.asked(ask)._replace(
             kind=kind,
-            operation=data.task,
+            operation=name,
             resource_id=ident,
             params={} if whole else data.params,
             desired=data.params if whole else None,
@@ -105,7 +106,7 @@ class Admission:
             priority=_priority(data.priority),
             claims=tuple(_claims(data.claims)),
         )
-        self.check_agent(ask, kind, data.task)
+        self.check_agent(ask, kind, name)
 
         def accept(tx: Tx, now: float, uuid: str) -> tuple[TaskRow, bool]:
             found = operate(tx, hold.kinds, asked, now, uuid)
