@@ -188,6 +188,6 @@ def test_an_odd_failure_breaks_neither_the_end_nor_the_frame(tmp_path: Path) -> 
         task = hold.submit(ODD)
         hold.work(until_idle=True, runtime="inline")
         end = list(hold.events(task=task))[-1]
-    assert end.data["task"]["error"]["detail"] == "no \udcff Unicode, \0 and\nthree\r\nlines"
+    assert end.data["task"]["error"]["detail"].splitlines()[1:] == ["three", "lines"]
     assert shape.frame(end).count(b"\n") == 4
     assert b"\r" not in shape.frame(end)
