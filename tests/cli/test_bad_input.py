@@ -32,7 +32,7 @@ WRONG_LINES = {
     "a claim without a kind": (["run", "flows_for_cli.py:good", "--claim", ""], "claim"),
     "another database's URL": (["run", "flows_for_cli.py:good", "--database", "mysql://x"], "sqlite:///FILE"),
     "an unknown state": (["task", "list", "--state", "sleeping"], "SLEEPING is no state"),
-    "an unknown machine": (["machine", "show", "nobody"], "there are task, step"),
+    "an unknown machine": (["machine", "show", "nobody"], "there are task, step, server"),
 }
 
 

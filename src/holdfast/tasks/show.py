@@ -152,11 +152,18 @@ def _costly(tx: Tx, at: TaskRow, costly: Collection[str], blocked_by: list[str])
     shown: dict[str, Any] = {}
     if "params" in costly or "claims" in costly:
         asked, claimed = row.asked_for(tx, at.id)
-        shown = {"params": value(asked), "claims": [claim(*each) for each in claims.from_text(claimed)]}
+        shown = {"params": _params(at, value(asked)), "claims": [claim(*each) for each in claims.from_text(claimed)]}
     if "queue_position" in costly:
         shown["queue_position"] = claims.queue_position(tx, at.id) if _waits(at) else None
     shown |= {"blocked_by": blocked_by, "result": value(at.result)}
     return {field: shown[field] for field in costly}
+
+
+def _params(at: TaskRow, inputs: Any) -> Any:
+    """What the task was asked for with: of an operation on a resource its parameters, else the inputs."""
+    if at.resource_type is not None and isinstance(inputs, dict) and isinstance(inputs.get("params"), dict):
+        return inputs["params"]
+    return inputs
 
 
 def step(at: StepRow, *, traceback: bool = False) -> dict[str, Any]:
