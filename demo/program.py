@@ -39,10 +39,12 @@ def tell(scenes: Sequence[story.Scene], show: Show, service: Service) -> int:
     told = story.Story(service)
     try:
         told.begin()
-    except Exception as problem:
+        return sum(_differs(number, scene, told, show) is not False for number, scene in enumerate(scenes, 1))
+    except Exception as problem:  # of `begin`: without a service there is nothing to tell
         show.problem(f"{type(problem).__name__}: {problem}")
         return len(scenes)
-    return sum(_differs(number, scene, told, show) is not False for number, scene in enumerate(scenes, 1))
+    finally:
+        told.close()
 
 
 def play(scenes: Sequence[Scene], show: Show, directory: Path, children: Children, *, first: int = 1) -> int:

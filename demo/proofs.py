@@ -55,7 +55,7 @@ def reply_lost(
 def in_order(
     answers: Sequence[Answer], *, tasks: Sequence[Task], boots: Sequence[int], console: Sequence[str]
 ) -> list[Check]:
-    """`tasks`: the tasks at their end, in the order of their admission (their ids are in that order)."""
+    """`tasks`: the tasks at their end, in the order of their admission."""
     began = [str(task["executed_at"]) for task in tasks]
     ended = [str(task["finish_time"]) for task in tasks]
     apart = all(end <= begin for end, begin in zip(ended, began[1:], strict=False))

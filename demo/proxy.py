@@ -61,6 +61,9 @@ class Proxy:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             else:
                 client.sendall(answer)
+            # While a thread waits in recv(), a socket that is closed isn't: let it go first.
+            client.shutdown(socket.SHUT_RD)
+            upward.join(5)
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:

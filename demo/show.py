@@ -99,5 +99,5 @@ def _words(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return ", ".join(str(item) for item in value) if value else "none"
+        return ", ".join(_words(item) for item in value) if value else "none"
     return str(value)

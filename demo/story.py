@@ -33,8 +33,13 @@ class Story:
         self.service = service
         self.show = service.show
         self.witness = service.witness
-        self.stream: Stream
+        self._stream: Stream | None = None
         self.servers: dict[str, str] = {}  # by name
+
+    @property
+    def stream(self) -> Stream:
+        assert self._stream is not None  # since `begin`
+        return self._stream
 
     @property
     def web(self) -> Web:
@@ -43,7 +48,17 @@ class Story:
     def begin(self) -> None:
         """Start the service, and listen."""
         self.service.start()
-        self.stream = Stream(self.service.port, self.show)
+        self.listen()
+
+    def listen(self, after: int | None = None) -> None:
+        """Read the event stream, from behind that event on."""
+        self.close()
+        self._stream = Stream(self.service.port, self.show, after)
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._stream is not None:
+            self._stream.close()
 
     def create(self, name: str, **desired: Any) -> Answer:
         """Ask for a server, and wait until it is there."""
@@ -74,6 +89,11 @@ class Story:
     def resource(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self.web.get(f"/v3/resources/server/{self.servers[name]}")["resource"]
         return found
+
+    def syncs(self, name: str) -> list[str]:
+        """What the stream has said of whether a server is as desired."""
+        events = [event for event in list(self.stream.events) if event.type == "resource.sync"]
+        return [str(event.data["to"]) for event in events if event.subject.endswith(self.servers[name])]
 
     def tasks(self, query: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.web.get(query)["tasks"]
@@ -126,6 +146,7 @@ def the_reply_is_lost(story: Story) -> list[Check]:
     boots, lines = story.boots("web"), len(story.witness.console(story.servers["web"]))
     tag, path = "reboot-of-web-17", f"/v3/servers/{story.servers['web']}/action"
     soft = {"reboot": {"type": "SOFT"}}
+    story.let_guest_take("web", shutdown_s=SLOW)
     with Proxy(story.service.port) as proxy:
         story.show.act(f"a TCP proxy on port {proxy.port} will lose the next answer")
         proxy.lose_next()
@@ -138,6 +159,9 @@ def the_reply_is_lost(story: Story) -> list[Check]:
         again = through.ask("POST", path, soft, tag=tag)
         lost = proxy.lost
     other = story.web.ask("POST", path, {"reboot": {"type": "HARD"}}, tag=tag)
+    until(lambda: story.guest("web").state == "going down", "the guest to go down", limit_s=LIMIT_S)
+    story.show.act("the guest has shut down")
+    story.let_guest_take("web", shutdown_s=0)
     story.end(again.task["uuid"])
     tasks = story.tasks(f"/v3/servers/{tag}/tasks")
     story.console("web", lines)
@@ -159,10 +183,12 @@ def three_clients_at_once(story: Story) -> list[Check]:
         thread.start()
     for thread in threads:
         thread.join()
-    for uuid in sorted(answer.task["uuid"] for answer in answers):
+    asked = [answer.task["uuid"] for answer in answers]
+    for uuid in asked:
         story.end(uuid)
-    # Ids are drawn in the order of admission (RFC 9562 UUIDv7).
-    tasks = [story.task(uuid) for uuid in sorted(answer.task["uuid"] for answer in answers)]
+    # The order of events is the order of commits.
+    accepted = sorted(asked, key=lambda uuid: story.stream.of(uuid)[0].id)
+    tasks = [story.task(uuid) for uuid in accepted]
     console = story.console("web", lines)
     return proofs.in_order(answers, tasks=tasks, boots=(boots, story.boots("web")), console=console)
 
@@ -185,12 +211,9 @@ def a_stuck_operation_is_aborted(story: Story) -> list[Check]:
     abort = story.web.ask("POST", f"/v3/tasks/{uuid}/abort")
     task = story.end(uuid)
     until(lambda: story.resource("stuck")["sync_status"] == "IN_SYNC", "a look at the server", limit_s=LIMIT_S)
+    until(lambda: story.syncs("stuck")[-1] == "IN_SYNC", "the stream to say so", limit_s=LIMIT_S)
     after, left = story.guest("stuck"), below(service)
-    sync = [
-        str(event.data["to"])
-        for event in story.stream.events
-        if event.type == "resource.sync" and event.subject.endswith(story.servers["stuck"])
-    ]
+    sync = story.syncs("stuck")
     next_one = story.end(story.action("stuck", {"reboot": {}}).task["uuid"])
     return proofs.aborted(
         cancel=cancel,
@@ -239,7 +262,7 @@ def the_service_is_killed(story: Story) -> list[Check]:
 
     story.service.start()
     story.show.say(f"the event stream is resumed: Last-Event-ID: {last}")
-    story.stream = Stream(story.service.port, story.show, after=last)
+    story.listen(after=last)
     replay = story.action("web", reboot, tag=tag)
     story.show.act("the guest has shut down")
     story.let_guest_take("web", shutdown_s=0)
@@ -273,7 +296,8 @@ def a_fault_is_shown(story: Story) -> list[Check]:
     story.create("frail", metadata={"faults": "reboot=after"})
     task = story.end(story.action("frail", {"reboot": {}}).task["uuid"])
     server = story.server("frail")
-    story.show.say(f"the server's fault: {json.dumps(server.get('fault'))}")
+    fault = server.get("fault") or {}
+    story.show.say(f"the server's fault: {fault.get('code')} {fault.get('message')} (task {fault.get('task_id')})")
     path = f"/v3/resources/server/{story.servers['frail']}"
     mended = {**story.resource("frail")["desired"], "metadata": {}}
     story.end(story.web.ask("PUT", path, mended).task["uuid"])

@@ -28,7 +28,7 @@ class Event(NamedTuple):
         if self.type.startswith("resource."):
             return f"{self.data.get('from')} -> {self.data.get('to')}"
         if self.type == "task.control":
-            return f"{self.data.get('verb')} by {self.data.get('actor')}"
+            return f"{self.data.get('verb')} by {self.data.get('actor') or 'somebody'}"
         return json.dumps({name: value for name, value in self.data.items() if name != "task"})[:100]
 
 
@@ -51,12 +51,14 @@ class Stream:
         self._thread.start()
 
     def close(self) -> None:
+        """The second time it does nothing."""
         if self._connection.sock is not None:
             try:
                 self._connection.sock.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass  # the service closed it first
         self._thread.join(5)
+        self._response.close()
         self._connection.close()
 
     def of(self, task: str) -> list[Event]:
