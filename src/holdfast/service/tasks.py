@@ -69,7 +69,7 @@ class Tasks:
 
         def write(tx: Tx, now: float) -> tuple[TaskRow, bool, dict[str, Any]]:
             task, replayed = submit(tx, now, uuid)
-            return task, replayed, view.task(tx, ask, task)
+            return task, replayed, view.task(tx, ask, task) if replayed else view.fresh(tx, ask, task)
 
         task, replayed, shown = await self.service.bridge.write(write)
         return await view.accepted(ask, task, shown, replayed=replayed)

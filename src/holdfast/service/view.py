@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from holdfast.service.requests import Ask
 
 RETRY_AFTER_S = 1
+_FRESH = tuple(name for name in show.COSTLY if name != "queue_position")
 REPLAYED_MESSAGE = "That request is already accepted"
 
 
@@ -41,8 +42,18 @@ def task(tx: Tx, ask: Ask, at: TaskRow) -> dict[str, Any]:
     return shown
 
 
-def listed(tx: Tx, ask: Ask, rows: Sequence[TaskRow], fields: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """As a list shows them; with `fields`, those only."""
+def fresh(tx: Tx, ask: Ask, at: TaskRow) -> dict[str, Any]:
+    """The representation in the transaction that accepts the task: without its place in the queue, because counting
+    those before it would make a long queue slow to join."""
+    (shown,) = listed(tx, ask, [at], _FRESH, whole=True)
+    shown["links"] = links(at, shown["supported_verbs"])
+    return shown
+
+
+def listed(
+    tx: Tx, ask: Ask, rows: Sequence[TaskRow], fields: Sequence[str] = (), *, whole: bool = False
+) -> list[dict[str, Any]]:
+    """As a list shows them; with `fields`, those only, unless `whole`."""
     may, caller = ask.service.policy.allows, ask.caller
     found = show.tasks(
         tx, rows, now=ask.service.hold.clock.time(), traceback=may(caller, "tasks:traceback"),
@@ -50,7 +61,7 @@ def listed(tx: Tx, ask: Ask, rows: Sequence[TaskRow], fields: Sequence[str] = ()
     )  # fmt: skip
     for at, shown in zip(rows, found, strict=True):
         shown["links"] = links(at, ())
-    return [{name: each[name] for name in fields if name in each} for each in found] if fields else found
+    return [{name: each[name] for name in fields if name in each} for each in found] if fields and not whole else found
 
 
 def links(at: TaskRow, verbs: Any) -> list[dict[str, str]]:
