@@ -12,8 +12,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import holdfast as hf
-from holdfast.flow.patterns import Child, Flow
+from holdfast.flow.patterns import Child, Flow, graph, linear
+from holdfast.flow.step import step
 from holdfast.resources.server import rebuilding as r
 from holdfast.resources.server import steps as s
 from holdfast.resources.server.faults import faults_of
@@ -56,10 +56,10 @@ class Operations:
         return str(Path(self.settings.server_dir).absolute())
 
     def _flow(self, name: str, *children: Child) -> Flow:
-        return hf.linear(name, self._first(), *children, s.look, on_revert_failure="fail")
+        return linear(name, self._first(), *children, s.look, on_revert_failure="fail")
 
     def _first(self) -> Child:
-        return hf.step(self.look_before, name="look_before", provides="found")
+        return step(self.look_before, name="look_before", provides="found")
 
     def _up(self) -> Child:
         return s.wait_up.with_options(timeout_s=self.settings.server_boot_s)
@@ -113,9 +113,9 @@ class Operations:
     def update(self) -> Flow:
         """Whatever differs: the image with all that it takes, or the rest, which a guest takes over as it runs."""
         first = self._first()
-        renew = hf.linear("renew", *self._renewal("update", r.power_as_before))
-        adjust = hf.linear("adjust", s.set_limits, _trip(s.configure, "update before block after"))
-        made = hf.graph("update", first, renew, adjust, s.look, on_revert_failure="fail")
+        renew = linear("renew", *self._renewal("update", r.power_as_before))
+        adjust = linear("adjust", s.set_limits, _trip(s.configure, "update before block after"))
+        made = graph("update", first, renew, adjust, s.look, on_revert_failure="fail")
         made.link(first, renew, when=has_another_image)
         made.link(first, adjust, when=has_the_same_image)
         return made.link(renew, s.look).link(adjust, s.look)

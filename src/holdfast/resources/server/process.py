@@ -45,7 +45,7 @@ RUNNING: Final = "RUNNING"
 SUSPENDED: Final = "SUSPENDED"
 SHUTDOWN: Final = "SHUTDOWN"
 
-Pause = Callable[[float], None]
+Pause = Callable[[float], object]
 
 
 class NoSuchServer(Exception):

@@ -13,14 +13,16 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-import holdfast as hf
+from holdfast.core.retry import Retry
+from holdfast.flow.step import Again, Done, NotDone, Probe, step
 from holdfast.resources.server.faults import strike
 from holdfast.resources.server.process import RUNNING, SHUTDOWN, SUSPENDED
 from holdfast.resources.server.steps import DRIVER_S, Found, back_up, config_of, server_of, signal_until, until_up
+from holdfast.runtime.context import Context
 
 
-@hf.step(isolation="process", timeout_s=DRIVER_S)
-def hold_old(ctx: hf.Context, resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> None:
+@step(isolation="process", timeout_s=DRIVER_S)
+def hold_old(ctx: Context, resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> None:
     """Stop the old guest where it is: there is never more than one that runs."""
     strike(desired, trips, "before")
     strike(desired, trips, "block")
@@ -30,14 +32,14 @@ def hold_old(ctx: hf.Context, resource_id: str, found: Found, desired: dict[str,
 
 
 @hold_old.revert
-def unhold_old(ctx: hf.Context, resource_id: str, found: Found) -> None:
+def unhold_old(ctx: Context, resource_id: str, found: Found) -> None:
     slot = server_of(resource_id, found).slot_of(found["slot"])
     if found["power"] == RUNNING:
         signal_until(ctx, slot, signal.SIGCONT, RUNNING)
 
 
-@hf.step(isolation="process", timeout_s=DRIVER_S, provides="slot")
-def launch_new(ctx: hf.Context, resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> int:
+@step(isolation="process", timeout_s=DRIVER_S, provides="slot")
+def launch_new(ctx: Context, resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> int:
     """Make the new image beside the old one, and start it."""
     server = server_of(resource_id, found)
     for slot in server.slots():
@@ -49,26 +51,26 @@ def launch_new(ctx: hf.Context, resource_id: str, found: Found, desired: dict[st
     return new.number
 
 
-@launch_new.revert(retry=hf.Retry(attempts=3, backoff_s=0.2))
-def unlaunch_new(ctx: hf.Context, resource_id: str, found: Found) -> None:
+@launch_new.revert(retry=Retry(attempts=3, backoff_s=0.2))
+def unlaunch_new(ctx: Context, resource_id: str, found: Found) -> None:
     server = server_of(resource_id, found)
     server.drop(server.slot_of(found["slot"] + 1), ctx.sleep)
 
 
 @launch_new.probe
-def was_launched_new(ctx: hf.Context, resource_id: str, found: Found) -> hf.Probe:
+def was_launched_new(ctx: Context, resource_id: str, found: Found) -> Probe:
     new = server_of(resource_id, found).slot_of(found["slot"] + 1)
     process = new.process()
-    return hf.Done(new.number) if process is not None and process.token == ctx.idempotency_key else hf.NotDone()
+    return Done(new.number) if process is not None and process.token == ctx.idempotency_key else NotDone()
 
 
-@hf.step
-def wait_new_up(ctx: hf.Context, resource_id: str, found: Found, slot: int) -> hf.Again | None:
+@step
+def wait_new_up(ctx: Context, resource_id: str, found: Found, slot: int) -> Again | None:
     """Wait until the new guest says that it is up."""
     return until_up(ctx, server_of(resource_id, found).slot_of(slot))
 
 
-@hf.step(isolation="process", timeout_s=DRIVER_S)
+@step(isolation="process", timeout_s=DRIVER_S)
 def switch(resource_id: str, found: Found, desired: dict[str, Any], slot: int, trips: str = "") -> None:
     """From here on the new image is the server."""
     server = server_of(resource_id, found)
@@ -82,8 +84,8 @@ def unswitch(resource_id: str, found: Found) -> None:
     server.use(server.slot_of(found["slot"]))
 
 
-@hf.step(isolation="process", timeout_s=DRIVER_S)
-def power_as_before(ctx: hf.Context, resource_id: str, found: Found, slot: int) -> None:
+@step(isolation="process", timeout_s=DRIVER_S)
+def power_as_before(ctx: Context, resource_id: str, found: Found, slot: int) -> None:
     """Leave the new guest off, or held, if the old one was: it was started to see whether it comes up."""
     new = server_of(resource_id, found).slot_of(slot)
     if found["power"] == SHUTDOWN:
@@ -92,14 +94,14 @@ def power_as_before(ctx: hf.Context, resource_id: str, found: Found, slot: int) 
         signal_until(ctx, new, signal.SIGSTOP, SUSPENDED)
 
 
-@hf.step(isolation="process", timeout_s=DRIVER_S)
-def retire_old(ctx: hf.Context, resource_id: str, found: Found) -> None:
+@step(isolation="process", timeout_s=DRIVER_S)
+def retire_old(ctx: Context, resource_id: str, found: Found) -> None:
     """End the old guest; its image is kept."""
     server_of(resource_id, found).slot_of(found["slot"]).end(ctx.sleep)
 
 
-@retire_old.revert(retry=hf.Retry(attempts=3, backoff_s=0.2))
-def unretire_old(ctx: hf.Context, resource_id: str, found: Found) -> None:
+@retire_old.revert(retry=Retry(attempts=3, backoff_s=0.2))
+def unretire_old(ctx: Context, resource_id: str, found: Found) -> None:
     if found["power"] != SHUTDOWN:
         old = server_of(resource_id, found).slot_of(found["slot"])
         old.start(ctx.idempotency_key)

@@ -16,9 +16,11 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-import holdfast as hf
+from holdfast.core.retry import Retry
+from holdfast.flow.step import Again, Done, NotDone, Probe, step
 from holdfast.resources.server.faults import asked, strike
 from holdfast.resources.server.process import IMAGES, RUNNING, SHUTDOWN, SUSPENDED, NotEnded, NotStarted, Server, Slot
+from holdfast.runtime.context import Context
 
 LOOK_S = 0.1
 DRIVER_S = 120.0  # for one call of the driver; a guest's time is another's (flows.py)
@@ -81,7 +83,7 @@ def observed_of(server: Server) -> dict[str, Any]:
     }
 
 
-@hf.step(provides="observed")
+@step(provides="observed")
 def look(resource_id: str, found: Found) -> dict[str, Any]:
     """What the operation has led to."""
     return observed_of(server_of(resource_id, found))
@@ -90,7 +92,7 @@ def look(resource_id: str, found: Found) -> dict[str, Any]:
 # --- making and starting -----------------------------------------------------------------------------------------
 
 
-@hf.step(isolation="process", timeout_s=DRIVER_S)
+@step(isolation="process", timeout_s=DRIVER_S)
 def make(resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> None:
     """Write the first image."""
     strike(desired, trips, "before")
@@ -101,14 +103,14 @@ def make(resource_id: str, found: Found, desired: dict[str, Any], trips: str = "
     server.use(slot)
 
 
-@make.revert(retry=hf.Retry(attempts=3, backoff_s=0.2))
-def unmake(ctx: hf.Context, resource_id: str, found: Found) -> None:
+@make.revert(retry=Retry(attempts=3, backoff_s=0.2))
+def unmake(ctx: Context, resource_id: str, found: Found) -> None:
     server_of(resource_id, found).remove(ctx.sleep)
 
 
-@hf.step(isolation="process", timeout_s=DRIVER_S)
+@step(isolation="process", timeout_s=DRIVER_S)
 def launch(
-    ctx: hf.Context,
+    ctx: Context,
     resource_id: str,
     found: Found,
     desired: dict[str, Any],
@@ -124,8 +126,8 @@ def launch(
     strike(desired, trips, "after")
 
 
-@launch.revert(retry=hf.Retry(attempts=3, backoff_s=0.2))
-def unlaunch(ctx: hf.Context, resource_id: str, found: Found) -> None:
+@launch.revert(retry=Retry(attempts=3, backoff_s=0.2))
+def unlaunch(ctx: Context, resource_id: str, found: Found) -> None:
     """End what this step started, and nothing else."""
     server = server_of(resource_id, found)
     if server.exists and server.slot.was_started_by(ctx.forward_key):
@@ -133,16 +135,16 @@ def unlaunch(ctx: hf.Context, resource_id: str, found: Found) -> None:
 
 
 @launch.probe
-def was_launched(ctx: hf.Context, resource_id: str, found: Found) -> hf.Probe:
+def was_launched(ctx: Context, resource_id: str, found: Found) -> Probe:
     slot = server_of(resource_id, found).slot
     process = slot.process()
-    return hf.Done() if process is not None and process.token == ctx.idempotency_key else hf.NotDone()
+    return Done() if process is not None and process.token == ctx.idempotency_key else NotDone()
 
 
 # A reboot starts a guest too, but to end it again would undo nothing: what the guest knew is gone.
-@hf.step(isolation="process", timeout_s=DRIVER_S)
+@step(isolation="process", timeout_s=DRIVER_S)
 def relaunch(
-    ctx: hf.Context,
+    ctx: Context,
     resource_id: str,
     found: Found,
     desired: dict[str, Any],
@@ -157,38 +159,38 @@ def relaunch(
 
 
 @relaunch.revert
-def unrelaunch(ctx: hf.Context, resource_id: str, found: Found) -> None:
+def unrelaunch(ctx: Context, resource_id: str, found: Found) -> None:
     slot = server_of(resource_id, found).slot
     if slot.was_started_by(ctx.forward_key) and found["power"] != SHUTDOWN:
         raise NotUndone("the guest has been started anew, and what it knew before is gone")
 
 
 @relaunch.probe
-def was_relaunched(ctx: hf.Context, resource_id: str, found: Found) -> hf.Probe:
+def was_relaunched(ctx: Context, resource_id: str, found: Found) -> Probe:
     return was_launched(ctx, resource_id, found)
 
 
-@hf.step
-def wait_up(ctx: hf.Context, resource_id: str, found: Found) -> hf.Again | None:
+@step
+def wait_up(ctx: Context, resource_id: str, found: Found) -> Again | None:
     """Wait until the guest says that it is up."""
     return until_up(ctx, server_of(resource_id, found).slot)
 
 
-def until_up(ctx: hf.Context, slot: Slot) -> hf.Again | None:
+def until_up(ctx: Context, slot: Slot) -> Again | None:
     looks = int(ctx.last_checkpoint or 0) + 1
     if slot.is_up():
         ctx.progress(1.0, "the guest is up")
         return None
     ctx.progress(1 - 0.5 ** (looks / 10), "the guest boots")
-    return hf.Again(LOOK_S, looks)
+    return Again(LOOK_S, looks)
 
 
 # --- switching off ---------------------------------------------------------------------------------------------------
 
 
-@hf.step(isolation="process", timeout_s=DRIVER_S)
+@step(isolation="process", timeout_s=DRIVER_S)
 def power_off(
-    ctx: hf.Context,
+    ctx: Context,
     resource_id: str,
     found: Found,
     desired: dict[str, Any],
@@ -208,8 +210,8 @@ def power_off(
         slot.press_button()
 
 
-@power_off.revert(retry=hf.Retry(attempts=3, backoff_s=0.2))
-def put_back_on(ctx: hf.Context, resource_id: str, found: Found) -> None:
+@power_off.revert(retry=Retry(attempts=3, backoff_s=0.2))
+def put_back_on(ctx: Context, resource_id: str, found: Found) -> None:
     """A button can't be unpressed: a guest that has heard it goes off, and is started again. One that has not heard it
     never went."""
     slot = server_of(resource_id, found).slot
@@ -222,7 +224,7 @@ def put_back_on(ctx: hf.Context, resource_id: str, found: Found) -> None:
     back_up(ctx, slot)
 
 
-def back_up(ctx: hf.Context, slot: Slot) -> None:
+def back_up(ctx: Context, slot: Slot) -> None:
     for _ in range(int(BACK_UP_S / LOOK_S)):
         if slot.is_up():
             return
@@ -230,10 +232,8 @@ def back_up(ctx: hf.Context, slot: Slot) -> None:
     raise NotStarted("the guest was started again and is not up")
 
 
-@hf.step
-def wait_off(
-    ctx: hf.Context, resource_id: str, found: Found, desired: dict[str, Any], trips: str = ""
-) -> hf.Again | None:
+@step
+def wait_off(ctx: Context, resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> Again | None:
     """Wait until the guest is gone. Its thread does nothing but look."""
     looks = int(ctx.last_checkpoint or 0) + 1
     slot = server_of(resource_id, found).slot
@@ -242,14 +242,14 @@ def wait_off(
         strike(desired, trips, "after")
         return None
     ctx.progress(1 - 0.5 ** (looks / 10), "the guest shuts down" if slot.is_going_down() else "the guest still runs")
-    return hf.Again(LOOK_S, looks)
+    return Again(LOOK_S, looks)
 
 
 # --- holding ---------------------------------------------------------------------------------------------------------
 
 
-@hf.step(isolation="process", timeout_s=DRIVER_S)
-def hold(ctx: hf.Context, resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> None:
+@step(isolation="process", timeout_s=DRIVER_S)
+def hold(ctx: Context, resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> None:
     """Stop the guest where it is."""
     strike(desired, trips, "before")
     strike(desired, trips, "block")
@@ -258,12 +258,12 @@ def hold(ctx: hf.Context, resource_id: str, found: Found, desired: dict[str, Any
 
 
 @hold.revert
-def unhold(ctx: hf.Context, resource_id: str, found: Found) -> None:
+def unhold(ctx: Context, resource_id: str, found: Found) -> None:
     _put_back(ctx, server_of(resource_id, found).slot, found)
 
 
-@hf.step(isolation="process", timeout_s=DRIVER_S)
-def let_go(ctx: hf.Context, resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> None:
+@step(isolation="process", timeout_s=DRIVER_S)
+def let_go(ctx: Context, resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> None:
     """Let the guest go on."""
     strike(desired, trips, "before")
     strike(desired, trips, "block")
@@ -272,11 +272,11 @@ def let_go(ctx: hf.Context, resource_id: str, found: Found, desired: dict[str, A
 
 
 @let_go.revert
-def unlet_go(ctx: hf.Context, resource_id: str, found: Found) -> None:
+def unlet_go(ctx: Context, resource_id: str, found: Found) -> None:
     _put_back(ctx, server_of(resource_id, found).slot, found)
 
 
-def _put_back(ctx: hf.Context, slot: Slot, found: Found) -> None:
+def _put_back(ctx: Context, slot: Slot, found: Found) -> None:
     """Hold the guest, or let it go on, as it was."""
     if found["power"] == SUSPENDED:
         signal_until(ctx, slot, signal.SIGSTOP, SUSPENDED)
@@ -284,7 +284,7 @@ def _put_back(ctx: hf.Context, slot: Slot, found: Found) -> None:
         signal_until(ctx, slot, signal.SIGCONT, RUNNING)
 
 
-def signal_until(ctx: hf.Context, slot: Slot, number: signal.Signals, power: str) -> None:
+def signal_until(ctx: Context, slot: Slot, number: signal.Signals, power: str) -> None:
     """Send it, and wait until it has worked: the kernel stops a process soon, not at once."""
     for _ in range(200):
         process = slot.process()
@@ -300,7 +300,7 @@ def signal_until(ctx: hf.Context, slot: Slot, number: signal.Signals, power: str
 # --- changing --------------------------------------------------------------------------------------------------------
 
 
-@hf.step(isolation="process", timeout_s=DRIVER_S)
+@step(isolation="process", timeout_s=DRIVER_S)
 def set_limits(resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> None:
     """Give the guest its new limits, and those after it."""
     strike(desired, trips, "before")
@@ -314,7 +314,7 @@ def unset_limits(resource_id: str, found: Found) -> None:
     server_of(resource_id, found).slot.limit(found["config"]["limits"])
 
 
-@hf.step(isolation="process", timeout_s=DRIVER_S)
+@step(isolation="process", timeout_s=DRIVER_S)
 def configure(resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> None:
     """Hand the guest its configuration; it takes it over as it runs."""
     strike(desired, trips, "before")
@@ -328,8 +328,8 @@ def unconfigure(resource_id: str, found: Found) -> None:
     server_of(resource_id, found).slot.configure(found["config"])
 
 
-@hf.step(isolation="process", timeout_s=DRIVER_S, pivot=True, retry=hf.Retry(attempts=3, backoff_s=0.2))
-def destroy(ctx: hf.Context, resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> None:
+@step(isolation="process", timeout_s=DRIVER_S, pivot=True, retry=Retry(attempts=3, backoff_s=0.2))
+def destroy(ctx: Context, resource_id: str, found: Found, desired: dict[str, Any], trips: str = "") -> None:
     """End the guest and remove all there is of the server."""
     strike(desired, trips, "before")
     strike(desired, trips, "block")
