@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from holdfast.client.stream import Event
     from holdfast.settings import Settings
 
+PATIENCE_S = 30.0  # until a service that gives no answer is given up
 WAIT_S: Final = 0.1  # at most until the main thread looks whether Ctrl-C was pressed
-LOOK_S: Final = 5.0  # between two looks where the stream says nothing
+FIRST_S: Final = 0.3  # for the events so far to come
+LOOK_S: Final = 2.0  # between two looks where the stream says nothing
 STEPS_SEEN: Final = 200
 _VERBS: Final = {"rollback": "asked to ROLL BACK", "force_fail": "FAILED by force"}
 
@@ -33,7 +35,7 @@ _VERBS: Final = {"rollback": "asked to ROLL BACK", "force_fail": "FAILED by forc
 @contextmanager
 def opened(settings: Settings, where: Where) -> Iterator[Far]:
     assert settings.url is not None
-    patience = Patience(deadline_s=30)
+    patience = Patience(deadline_s=PATIENCE_S)
     with connect(settings.url, token=settings.token, project=settings.project, patience=patience) as client:
         yield Far(client, where)
 
@@ -122,8 +124,9 @@ class FarTask:
 
     @property
     def trace(self) -> list[str]:
-        events = self._client.tasks.events(self.id, follow=False)
-        return [line for event in events for line in lines_of(event)]
+        heard = self._client.tasks.events(self.id, follow=False)
+        steps = map(step_of, self._client.tasks.steps(self.id))
+        return [line for _, line in Telling().news(heard, steps)]
 
     def view(self) -> dict[str, Any]:
         self.document = self._client.tasks.show(self.id)
@@ -180,6 +183,7 @@ class Step(NamedTuple):
     ended_at: float | None
     progress: float | None
     message: str | None
+    why: str
 
 
 class Story:
@@ -189,7 +193,9 @@ class Story:
     def __init__(self, client: Client, task: FarTask, after: str | None) -> None:
         self._client = client
         self._task = task
-        self._after = after
+        self._after = seconds(after)
+        self._telling = Telling()
+        self._quiet_s = 0.0  # since the last look
         self._heard: deque[Event] = deque()
         self._woken = threading.Event()
         self._error: HoldfastError | None = None
@@ -215,6 +221,8 @@ class Story:
     def look(self) -> Look:
         if self._error is not None:
             raise self._error
+        if self._last is None:
+            self._woken.wait(FIRST_S)
         is_woken = self._woken.is_set()
         self._woken.clear()
         if self._last is not None and not is_woken and self._quiet_s < LOOK_S:
@@ -222,14 +230,9 @@ class Story:
         self._quiet_s = 0.0
         heard = [self._heard.popleft() for _ in range(len(self._heard))]
         view = self._task.view()
-        steps = [step_of(at, each) for at, each in enumerate(self._client.tasks.steps(self._task.id))]
+        steps = [step_of(each) for each in self._client.tasks.steps(self._task.id)]
         since = seconds(view["created_at"])
-        news = [
-            (seconds(event.time) - since, line)
-            for event in heard
-            if event.time is not None and (self._after is None or event.time > self._after)
-            for line in lines_of(event)
-        ]
+        news = [(at - since, line) for at, line in self._telling.news(heard, steps) if at > self._after]
         begun = {step.node for step in steps}
         self._last = Look(view, steps, [node for node in self._planned() if node not in begun], news)
         return self._last
@@ -242,8 +245,6 @@ class Story:
             self._plan = names if len(names) <= STEPS_SEEN else []
         return self._plan
 
-    _quiet_s = 0.0
-
     def wait(self) -> None:
         if not self._woken.wait(WAIT_S):
             self._quiet_s += WAIT_S
@@ -252,27 +253,56 @@ class Story:
         self._ended = True
 
 
-def lines_of(event: Event) -> list[str]:
-    """What an event says, as the lines of a task's trace (core/trace.py)."""
+class Telling:
+    """Makes the lines of a task's trace (core/trace.py): what becomes of the task is told by its events; what becomes
+    of its steps by the steps themselves, because events of steps are few where there are many."""
+
+    def __init__(self) -> None:
+        self._told: dict[int, tuple[str, int]] = {}
+        self._last = 0.0
+
+    def news(self, events: Iterable[Event], steps: Iterable[Step]) -> list[tuple[float, str]]:
+        """When, in seconds since the epoch, and the line; in this order."""
+        found: list[tuple[float, str]] = []
+        for event in events:
+            self._last = max(self._last, seconds(event.time))
+            line = line_of(event)
+            if line is not None:
+                found.append((seconds(event.time), line))
+        for step in steps:
+            found += self._of_step(step)
+        return sorted(found, key=lambda told: told[0])
+
+    def _of_step(self, step: Step) -> Iterator[tuple[float, str]]:
+        before, now = self._told.get(step.ord), (step.state, step.attempt)
+        if before == now:
+            return
+        self._told[step.ord] = now
+        if before is None and step.state != "RUNNING":
+            yield step.started_at, f"{step.node} RUNNING"
+        at = step.started_at if step.state == "RUNNING" and before is None else step.ended_at
+        why = f" ({step.why})" if step.why and step.state in ("FAILED", "REVERT_FAILED") else ""
+        yield max(self._last, step.started_at) if at is None else at, f"{step.node} {step.state}{why}"
+
+
+def line_of(event: Event) -> str | None:
+    """What an event says of the task itself."""
     data = event.data
-    if event.type == "task.state":
-        if data.get("from") is None:
-            return []
+    if event.type == "task.state" and data.get("from") is not None:
         reason = f" ({data['reason']})" if data.get("reason") else ""
-        return [f"task {data['to']}{reason}"]
+        return f"task {data['to']}{reason}"
     if event.type == "task.control":
         verb = str(data["verb"])
-        return [f"task {_VERBS.get(verb, f'asked to {verb.upper()}')}"]
-    if event.type == "task.step":
-        return [f"{step['id']} {step['state']}" for step in data["steps"]]
-    return []
+        return f"task {_VERBS.get(verb, f'asked to {verb.upper()}')}"
+    return None
 
 
-def step_of(at: int, found: Mapping[str, Any]) -> Step:
-    ended = found["ended_at"]
+def step_of(found: Mapping[str, Any]) -> Step:
+    ended, error = found["ended_at"], found["error"]
     return Step(
-        at, found["id"], found["state"], found["attempt"], seconds(found["started_at"]),
+        found["number"], found["id"], found["state"], found["attempt"], seconds(found["started_at"]),
         None if ended is None else seconds(ended), found["progress"], found["message"],
+        "" if error is None else f"{error['title']}: {error['detail']}",
     )  # fmt: skip
 
 
