@@ -191,3 +191,17 @@ def test_an_odd_failure_breaks_neither_the_end_nor_the_frame(tmp_path: Path) -> 
     assert end.data["task"]["error"]["detail"].splitlines()[1:] == ["three", "lines"]
     assert shape.frame(end).count(b"\n") == 4
     assert b"\r" not in shape.frame(end)
+
+
+def test_nothing_of_a_task_is_told_behind_its_end(hold: Holdfast, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its end makes of a resource is told before it, because who follows the task stops there."""
+    from holdfast.tasks import finish, tell
+
+    def project(tx: Any, before: Any, state: str, left: Any, result: Any, now: float) -> None:
+        data = {"from": "IN_SYNC", "to": "UNKNOWN"}
+        tell.tell(tx, tell.SYNC, task=before, data=data, now=now, subject="servers/s1", resource="s1")
+
+    monkeypatch.setattr(finish, "_projections", [project])
+    task = hold.submit(GOOD)
+    hold.work(until_idle=True, runtime="inline")
+    assert [entry.type for entry in hold.events(task=task)][-2:] == [tell.SYNC, STATE]

@@ -95,9 +95,10 @@ def ended(
     left = left or left_behind(tx, task, state)
     values = {"_task": task, "_state": state, "_effect": left[0], "_revert": left[1], "_now": now}
     tx.execute(_END, {**values, "_expires": now + retention_s, **columns})
-    tell.ended(tx, before, state, now, actor=actor, left=left, error=columns.get("error", before.error))
     for projection in _projections:
         projection(tx, before, state, left, columns.get("result"), now)
+    # The last that is told of the task: who follows it stops listening here.
+    tell.ended(tx, before, state, now, actor=actor, left=left, error=columns.get("error", before.error))
     claims.free(tx, task, now)
     children.tell_end(tx, before, state, now)
     tx.touched(task)
