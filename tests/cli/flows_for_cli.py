@@ -181,3 +181,11 @@ def child() -> None:
 
 
 in_process = hf.linear("in_process", make_port, child)
+
+
+@hf.step(provides="length")
+def log_in(password: hf.Secret) -> int:
+    return len(password.reveal())
+
+
+login = hf.linear("login", log_in)

@@ -80,6 +80,21 @@ def test_a_task_that_waits_for_a_person_is_no_fault(say: Say, shell: Shell) -> N
     assert (done.code, "1 wait for a person" in done.out) == (0, True)
 
 
+def test_a_task_whose_flow_has_changed_says_what_to_do(shell: Shell, say: Say) -> None:
+    run = shell.start("run", "flows_for_cli.py:slow", "--tag", "t")
+    run.until("slow/nap RUNNING")
+    run.signal(signal.SIGINT)
+    assert run.end().code == 7
+    source = shell.flows.read_text(encoding="utf-8")
+    changed = source.replace('hf.linear("slow", make_port, nap, use_port)', 'hf.linear("slow", make_port, use_port)')
+    shell.flows.write_text(changed, encoding="utf-8")
+    assert shell("run", "flows_for_cli.py:slow", "--tag", "t").code == 7
+    done = say("doctor")
+    (wrong,) = (line for line in done.out.splitlines() if line.startswith("WRONG"))
+    assert (done.code, "the flow slow is not the one it began with" in wrong) == (1, True)
+    assert f"holdfast task adopt {say.task('t')['uuid']} --dry-run" in wrong
+
+
 def test_a_database_that_is_not_there(say: Say) -> None:
     done = say("doctor")
     assert (done.code, "there is no Holdfast database" in done.out) == (1, True)
@@ -121,7 +136,8 @@ def test_db_purge(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_help_teaches_with_examples(say: Say) -> None:
-    for words in ([], ["run"], ["task"], ["task", "resume"], ["machine"], ["worker"]):
+    for words in ([], ["run"], ["task"], ["task", "resume"], ["machine"], ["worker"], ["serve"], ["drain"],
+                  ["resource"], ["resource", "set"]):  # fmt: skip
         text = say(*words, "--help").out
         assert "  holdfast " in text
     assert "Exit codes: 0 ok" in say("--help").out

@@ -6,13 +6,11 @@ import pytest
 
 from tests.cli.conftest import Say, Shell, Started
 
-QUICK = {"HOLDFAST_LEASE_S": "0.6"}  # so that a worker hears of it soon
-
 
 def _napping(shell: Shell) -> Started:
     """A worker in the second of three steps of a task that is tagged t."""
     assert shell("run", "flows_for_cli.py:slow", "--tag", "t", "--no-wait").code == 0
-    worker = shell.start("worker", **QUICK)
+    worker = shell.start("worker", HOLDFAST_LEASE_S="0.6")  # so that it hears of it soon
     shell.start("task", "watch", "t").until("slow/nap RUNNING")
     return worker
 
@@ -52,6 +50,7 @@ def test_it_returns_when_the_running_steps_have_ended_and_the_task_is_anybodys(s
 def test_it_can_be_called_off(shell: Shell, say: Say) -> None:
     _napping(shell)
     assert say("drain", "--timeout", "0").code == 124
+    assert "it is drained" in say("doctor").out
     assert "1 workers take tasks again" in say("drain", "--off").out
     (shell.directory / "awake").touch()
     assert say("task", "watch", "t").code == 0

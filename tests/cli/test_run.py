@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import signal
@@ -206,3 +207,36 @@ def test_on_a_terminal_it_is_a_tree_that_leaves_the_terminal_as_it_was(shell: Sh
     assert seen.rindex("\x1b[?25h") > seen.rindex("\x1b[?25l")
     assert "go on with: holdfast task resume" in seen
     os.close(ours)
+
+
+def test_a_secret_comes_from_where_nobody_sees_it(shell: Shell, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    from holdfast.seal import new_key
+
+    monkeypatch.setenv("HOLDFAST_SECRET_KEY", new_key())
+    monkeypatch.setenv("PASSWORD", "of the environment")
+    (shell.directory / "password").write_text("of a file\n", encoding="utf-8")
+    for source, length in (("env:PASSWORD", 18), ("@password", 9)):
+        done = say("run", "flows_for_cli.py:login", f"password:secret={source}")
+        assert (done.code, f"length = {length}" in done.out) == (0, True)
+    monkeypatch.setattr("sys.stdin", io.StringIO("of stdin\n"))
+    done = say("run", "flows_for_cli.py:login", "password:secret=@-", "--tag", "t")
+    assert (done.code, "length = 8" in done.out) == (0, True)
+    assert say.task("t")["params"] == {"password": "***"}
+    refused = say("run", "flows_for_cli.py:login", "password:secret=open sesame")
+    assert (refused.code, "open sesame" in refused.err) == (2, False)
+    for source in ("env:NOWHERE", "@nowhere"):
+        assert say("run", "flows_for_cli.py:login", f"password:secret={source}").code == 2
+
+
+def test_pool_priority_and_when(say: Say, shell: Shell) -> None:
+    line = ["run", "flows_for_cli.py:good", "--no-wait", "--tag"]
+    say(*line, "low", "--priority", "-1")
+    say(*line, "high", "--priority", "5")
+    say(*line, "other", "--pool", "gpu")
+    say(*line, "later", "--start-after", "+1h")
+    assert [say.task(tag)["priority"] for tag in ("low", "high")] == [-1, 5]
+    assert say.task("other")["pool"] == "gpu"
+    assert say("task", "watch", "later", "--work", "--timeout", "0.2").code == 124
+    assert say("task", "watch", "other", "--work").code == 0
+    assert say(*line, "wrong", "--start-after", "soon").code == 2
+    assert say(*line, "wrong", "--start-after", "2026-01-01T00:00:00").code == 2

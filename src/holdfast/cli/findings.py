@@ -41,7 +41,7 @@ def examine(database: str | None, flows: Sequence[str]) -> Iterator[Finding]:
     yield _secret_key(settings)
     url = database or settings.database
     try:
-        with options.opened(database, flows=flows) as hold:
+        with options.opened(database, flows=flows, kinds=True) as hold:
             yield Finding(True, f"{url} can be written and has this Holdfast's schema")
             yield from _store(hold)
             yield from _workers(hold)
@@ -108,7 +108,8 @@ def _workers(hold: Holdfast) -> Iterator[Finding]:
             yield Finding(False, f"{name} is dead and has {has} tasks: start a `holdfast worker`, it takes them over")
         else:
             living += 1
-            yield Finding(True, f"{name} lives, pool {worker.pool}")
+            drained = "" if worker.draining_at is None else "; it is drained: `holdfast drain --off` lets it take tasks"
+            yield Finding(True, f"{name} lives, pool {worker.pool}{drained}")
     if not living:
         yield Finding(True, "no worker lives; `holdfast run` and the verbs do their tasks themselves")
 
@@ -155,6 +156,14 @@ def _tasks(hold: Holdfast) -> Iterator[Finding]:
     if resting:
         names = ", ".join(at.uuid for at in resting[:3]) + (" …" if len(resting) > 3 else "")
         yield Finding(True, f"{len(resting)} wait for a person: `holdfast task show {names}` says for what")
+    for at in found:
+        if at.reason == "definition_changed":
+            yield Finding(
+                False,
+                f"task {at.uuid} rests because the flow {at.flow} is not the one it began with: put the old one back"
+                f" and `holdfast task resume {at.uuid}`, or see what `holdfast task adopt {at.uuid} --dry-run` would"
+                " run and adopt it",
+            )
 
 
 def _unfinished(tx: Tx) -> list[TaskRow]:

@@ -161,17 +161,65 @@ def _user() -> str:
 
 
 def inputs(words: Iterable[str]) -> dict[str, Any]:
-    """`key=text` and `key:=json` as values by name. Raises: UsageError."""
+    """`key=text`, `key:=json` and `key:secret=…` as values by name. Raises: UsageError."""
     found: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")
-        name = key.removesuffix(":")
-        if not equals or not name:
-            raise UsageError(f"{word!r} is no input: say key=text, or key:=json")
+        name, colon, how = key.partition(":")
+        if not equals or not name or how not in ("", "secret"):
+            raise UsageError(f"{key!r} is no input: say key=text, key:=json, or key:secret=@-")
         if name in found:
             raise UsageError(f"the input {name} is given twice")
-        found[name] = json_of(text, f"the input {name}") if key.endswith(":") else text
+        if how:
+            found[name] = _secret(name, text)
+        else:
+            found[name] = json_of(text, f"the input {name}") if colon else text
     return found
+
+
+def _secret(name: str, source: str) -> Any:
+    """A secret from where nobody sees it: stdin, a file, or the environment. A newline at its end is none of it."""
+    import os
+    import sys
+
+    from holdfast.core.values import Secret
+
+    kind, _, rest = source.partition(":")
+    if source == "@-":
+        return Secret(sys.stdin.read().removesuffix("\n"))
+    if source.startswith("@"):
+        try:
+            with open(source[1:], encoding="utf-8") as file:
+                return Secret(file.read().removesuffix("\n"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"the secret {name} can't be read from {source[1:]}: {error}") from None
+    if kind == "env" and rest:
+        if rest not in os.environ:
+            raise UsageError(f"the secret {name}: there is no variable {rest}")
+        return Secret(os.environ[rest])
+    raise UsageError(
+        f"others can see a command line, so the secret {name} is not given on it: say {name}:secret=@- (stdin), "
+        f"{name}:secret=@FILE or {name}:secret=env:VARIABLE"
+    )
+
+
+def moment(text: str | None, now: float) -> float | None:
+    """A time as people say it, in seconds since the epoch: +90s, +5m, +2h, +1d from now, or in RFC 3339. Raises:
+    UsageError."""
+    from datetime import datetime
+
+    if text is None:
+        return None
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+    try:
+        if text.startswith("+"):
+            return now + float(text[1:-1]) * units[text[-1]]
+        at = datetime.fromisoformat(text)
+    except (ValueError, KeyError):
+        raise UsageError(f"{text!r} is no time: say +90s, +5m, +2h, +1d, or 2026-01-31T12:00:00Z") from None
+    if at.tzinfo is None:
+        raise UsageError(f"{text!r} needs its offset from UTC, as 2026-01-31T12:00:00Z")
+    return at.timestamp()
 
 
 def claims(words: Iterable[str]) -> list[str | tuple[str, str]]:

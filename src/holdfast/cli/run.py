@@ -13,13 +13,24 @@ from holdfast.cli.options import DatabaseOption, OutputOption, RuntimeOption, St
 def run(
     flow: Annotated[str, typer.Argument(metavar="MODULE_OR_FILE:FLOW", help="The flow; or a function, as one step.")],
     inputs: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=TEXT|KEY:=JSON", help="Its inputs.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="KEY=TEXT|KEY:=JSON|KEY:secret=@-", help="Its inputs.", show_default=False),
     ] = None,
     database: DatabaseOption = None,
     tag: TagOption = None,
     claim: Annotated[
         list[str] | None,
         typer.Option("--claim", metavar="RESOURCE", help="Nobody else may use it meanwhile; with :shared, others may."),
+    ] = None,
+    pool: Annotated[
+        str | None, typer.Option("--pool", metavar="POOL", help="Whose workers may do it, with --no-wait.")
+    ] = None,
+    priority: Annotated[
+        int, typer.Option("--priority", metavar="N", help="Higher goes first among those that may begin.")
+    ] = 0,
+    start_after: Annotated[
+        str | None,
+        typer.Option("--start-after", metavar="WHEN", help="Not before: +5m, +2h, +1d, 2026-01-31T12:00:00Z."),
     ] = None,
     runtime: RuntimeOption = "threads",
     wait: WaitOption = True,
@@ -32,9 +43,13 @@ def run(
     holdfast run flows.py:build disk=vda size:=20
     holdfast run cloud.flows:build network=public --tag order-17 --claim network/public
     holdfast run flows.py:build --no-wait        only ask for it: a `holdfast worker` does it
+    holdfast run flows.py:build --no-wait --pool gpu --priority 5 --start-after +2h
+    holdfast run flows.py:login user=ada password:secret=@- < password.txt
 
     After a crash or a Ctrl-C the same line with the same --tag goes on where it was; if another process is at it,
     it looks on. Ctrl-C suspends the task; a second one leaves at once, and nothing is lost either.
+
+    A secret is read where nobody sees it (password:secret=@-, =@FILE, =env:VARIABLE), kept encrypted and never shown.
     """
     from holdfast.cli.near import Near, owner_lives
     from holdfast.cli.task import stayed
@@ -43,7 +58,10 @@ def run(
     given = options.inputs(inputs or ())
     made = load(flow)
     with options.opened(database, create=True) as hold:
-        task = hold.submit(made, given, tag=tag, claims=options.claims(claim or ()))
+        task = hold.submit(
+            made, given, tag=tag, claims=options.claims(claim or ()), pool=pool, priority=priority,
+            start_after=options.moment(start_after, hold.clock.time()),
+        )  # fmt: skip
         state = task.state
         held = state == "SUSPENDED" and task.reason in ("asked", "definition_changed")
         if task.replayed and (held or (state == "SUSPENDING" and not owner_lives(hold, task.id))):
