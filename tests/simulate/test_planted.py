@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Text, bindparam, update
 
+from holdfast.core import events as e
 from holdfast.core import undo
 from holdfast.core.state import State
 from holdfast.core.states import S_INTERRUPTED
@@ -17,9 +18,9 @@ from holdfast.runtime.drive import Drive
 from holdfast.store import appends, sqlite
 from holdfast.store.schema import tasks
 from holdfast.store.transaction import Transaction
-from holdfast.tasks import claims
+from holdfast.tasks import claims, tell
 from holdfast.testing.simulate import Simulator
-from holdfast.worker import lease, taken
+from holdfast.worker import lease, taken, telling
 
 SEEDS = 200
 Patch = pytest.MonkeyPatch
@@ -158,6 +159,34 @@ def no_sweep(patch: Patch) -> None:
     patch.setattr(lease.Lease, "sweep", lambda self, now: False)
 
 
+def untold_move(patch: Patch) -> None:
+    """A worker does not tell that a task waits."""
+    patch.delitem(telling._MOVES, e.Waited)
+
+
+def told_behind_the_end(patch: Patch) -> None:
+    """The end of a task is told before what its last append has to say of its steps."""
+    monkey = telling._tell_and
+
+    def hasty(told: Any, now: float, then: Any, tx: Any) -> None:
+        if then is not None:
+            then(tx)
+        monkey(told, now, None, tx)
+
+    patch.setattr(telling, "_tell_and", hasty)
+
+
+def untold_verb(patch: Patch) -> None:
+    """Nobody who listens hears of a cancel."""
+    control = tell.control
+
+    def deaf(tx: Any, at: Any, verb: str, now: float, **how: Any) -> None:
+        if verb != "cancel":
+            control(tx, at, verb, now, **how)
+
+    patch.setattr(tell, "control", deaf)
+
+
 @pytest.mark.parametrize(
     ("plant", "said"),
     [
@@ -169,12 +198,15 @@ def no_sweep(patch: Patch) -> None:
         (out_of_turn, r"was granted before"),
         (dropped_ticket, r"has begun something without its claims"),
         (no_wake, r"which nobody holds up"),
-        (unheard_verb, r"by its journal|set aside|does not answer|nothing is in the way"),
+        (unheard_verb, r"by its journal|was told as \w+, and now as|set aside|does not answer|nothing is in the way"),
         (unwritten_verb, r"by its journal|was accepted, and|says that its journal"),
         (told_twice, r"is recorded twice"),
         (early_word, r"was told that its checkpoint is stored, and it is not"),
         (no_sync, r"was accepted, and is lost|gone before its time"),
         (no_sweep, r"nothing is in the way any more"),
+        (untold_move, r"and told as RUNNING|was told as RUNNING, and now as WAITING"),
+        (told_behind_the_end, r"behind it|and now as PENDING"),
+        (untold_verb, r"has had 1 verbs, and 0 are told"),
     ],
     ids=lambda given: getattr(given, "__name__", ""),
 )

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from typing import Any, Final
 
 from holdfast.clock import Clock
@@ -63,8 +64,9 @@ class Sinks:
         self._looker.join()
         for _ in self._threads:
             self._work.put(None)
+        end = time.monotonic() + LOOK_S
         for thread in self._threads:
-            thread.join(LOOK_S)
+            thread.join(max(0.0, end - time.monotonic()))
         try:
             self._store.write(lambda tx: hooks.release(tx, self._me))
         except (HoldfastClosed, WorldError):
