@@ -1,1 +1,1 @@
-"""The kind `server`: a process on this machine that is treated as a machine, with a driver that needs nothing installed."""
+"""The kind `server`: a process on this machine, treated as a machine, with a driver that needs nothing installed."""
