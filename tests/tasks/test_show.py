@@ -145,4 +145,7 @@ def test_the_host_is_an_administrators_to_see(desk: Desk) -> None:
     assert found["hostId"] != shown(desk, other)["hostId"]
     assert shown(desk, mine, host=True)["host"] == "here"
     desk.end(mine)
-    assert (shown(desk, mine, host=True)["host"], shown(desk, mine)["hostId"]) == (None, "")
+    ended = shown(desk, mine, host=True)
+    assert (ended["host"], ended["hostId"], ended["worker"]) == ("here", found["hostId"], None)
+    waits = shown(desk, desk.submit(), host=True)
+    assert (waits["host"], waits["hostId"]) == (None, "")

@@ -62,6 +62,7 @@ tasks = Table(
     Column("token", Text),  # who may append: generation.epoch.nonce; NULL: nobody
     Column("epoch", Integer, nullable=False, server_default=text("0")),
     Column("worker_id", Text),  # workers.id of who has taken it
+    Column("host", Text),  # of who took it last
     Column("state", Text, nullable=False),
     Column("hold", Text),  # what SUSPENDING and SUSPENDED hold: pending, forward, reverting, cancelling
     Column("goal", Text),  # heading back: FAILED, CANCELLED, REVERTED

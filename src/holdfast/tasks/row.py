@@ -24,6 +24,7 @@ class TaskRow(NamedTuple):
     token: str | None
     epoch: int
     worker_id: str | None
+    host: str | None
     state: str
     hold: str | None
     goal: str | None

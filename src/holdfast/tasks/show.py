@@ -126,18 +126,18 @@ def _relations(tx: Tx, at: TaskRow, names: dict[int, str]) -> dict[str, Any]:
 
 
 def _whereabouts(tx: Tx, at: TaskRow, workers: dict[str, WorkerRow | None], now: float, host: bool) -> dict[str, Any]:
-    """Whether the worker that has the task still says that it lives (`stale`: not for as long as its lease), and on
-    which host it is."""
-    found = None
+    """Whether the worker that has the task still says that it lives (`stale`: not for as long as its lease), and the
+    host where it runs, or ran last."""
+    shown: dict[str, Any] = {"worker": None, "hostId": host_id(at.project_id, at.host or "")}
+    if host:
+        shown["host"] = at.host
     if at.worker_id is not None:
         if at.worker_id not in workers:
             workers[at.worker_id] = lease.find(tx, at.worker_id)
-        found = workers[at.worker_id]
-    if found is None:
-        return {"worker": None, "hostId": ""} | ({"host": None} if host else {})
-    stale = found.dead or found.heartbeat_at + found.lease_s <= now
-    shown = {"worker": {"heartbeat_at": moment(found.heartbeat_at), "stale": stale}}
-    return shown | {"hostId": host_id(at.project_id, found.host)} | ({"host": found.host} if host else {})
+        if (found := workers[at.worker_id]) is not None:
+            stale = found.dead or found.heartbeat_at + found.lease_s <= now
+            shown["worker"] = {"heartbeat_at": moment(found.heartbeat_at), "stale": stale}
+    return shown
 
 
 def _waits(at: TaskRow) -> bool:

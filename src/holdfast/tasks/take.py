@@ -43,6 +43,7 @@ _TAKE: Final = (
     .where(tasks.c.id == bindparam("_task"))
     .values(
         worker_id=bindparam("_worker"),
+        host=select(workers.c.host).where(workers.c.id == bindparam("_worker")).scalar_subquery(),
         epoch=tasks.c.epoch + 1,
         token=bindparam("_before", type_=Text) + cast(tasks.c.epoch + 1, Text) + bindparam("_after", type_=Text),
         due_at=null(),

@@ -225,6 +225,7 @@ def _tasks() -> None:
         sa.Column("token", sa.Text(), nullable=True),
         sa.Column("epoch", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("worker_id", sa.Text(), nullable=True),
+        sa.Column("host", sa.Text(), nullable=True),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("hold", sa.Text(), nullable=True),
         sa.Column("goal", sa.Text(), nullable=True),
