@@ -138,3 +138,16 @@ def test_the_watch_is_one_task_that_goes_on_and_stands_in_nobodys_way(tmp_path: 
         assert task.state in ("RUNNING", "WAITING")
         task.cancel().wait(30)
     shop.hold.close()
+
+
+def test_a_verification_asks_again_while_the_world_does_not_answer(shop: Shop) -> None:
+    port = shop.port(mtu=1)
+    task = shop.ask("update", port.id, desired={"mtu": 2, "faults": ["hang"]})
+    with shop.hold.working():
+        shop.until_said("write", port.id, 2)
+        shop.backend.turn("unreachable")
+        task.abort().wait(30)
+        shop.until(lambda: len(shop.backend.said("look", port.id)) > 1)
+        assert port.sync_status == "UNKNOWN"
+        shop.backend.turn_off("unreachable")
+        shop.until(lambda: port.sync_status == "OUT_OF_SYNC")

@@ -54,6 +54,8 @@ class Mechanisms:
             check_name(each.name, f"mechanism {each.name!r}")
             if each.policy not in (ISOLATE, FAIL):
                 raise KindError(f'mechanism {each.name}: policy={each.policy!r} is not one of "isolate", "fail"')
+            if each.policy == ISOLATE and each.retry is not None and each.retry.attempts is None:
+                raise KindError(f"mechanism {each.name} is isolated: its retry needs attempts=")
             for name in each.after:
                 if name not in self.all:
                     raise KindError(f"mechanism {each.name} comes after {name!r}, which is none of them")
@@ -124,7 +126,7 @@ def _isolated(mechanism: Mechanism) -> Callable[..., Any]:
     function = mechanism.postcommit
     parameters = list(inspect.signature(function).parameters.values())
     wants_ctx = any(parameter.name == "ctx" for parameter in parameters)
-    tries = 1 if mechanism.retry is None else mechanism.retry.attempts
+    tries = (mechanism.retry.attempts if mechanism.retry is not None else None) or 1
 
     def failed(error: Exception, ctx: Any) -> str:
         if ctx.attempt < tries:

@@ -25,7 +25,7 @@ from holdfast.resources.registry import Kinds
 from holdfast.resources.rules import Rules, derived
 from holdfast.resources.state import ResourceRow
 from holdfast.store.base import Tx
-from holdfast.store.schema import operations, tasks
+from holdfast.store.schema import tasks, tickets
 from holdfast.tasks import row, tags
 from holdfast.tasks.claims import EXCLUSIVE, claims_of
 from holdfast.tasks.quota import Limits
@@ -72,9 +72,9 @@ class Accepted(NamedTuple):
 
 _FIRST: Final = (
     select(tasks.c.uuid)
-    .select_from(operations.join(tasks, tasks.c.id == operations.c.task))
-    .where(operations.c.kind == bindparam("_kind"), operations.c.id == bindparam("_id"), operations.c.live)
-    .order_by(operations.c.task)
+    .select_from(tickets.join(tasks, tasks.c.id == tickets.c.task))
+    .where(tickets.c.resource == bindparam("_r"))
+    .order_by(tickets.c.ticket)
     .limit(1)
 )
 
@@ -94,7 +94,7 @@ def operate(tx: Tx, kinds: Kinds, asked: Asked, now: float, uuid: str) -> Accept
         if known is not None:
             return known
     params = _checked(operation.params, asked.params, f"{operation.name}")
-    current = _current(tx, kind, operation, asked, uuid)
+    current = _current(tx, kind, operation, asked)
     desired = _desired(kind, operation, asked, params, current)
     resource_id = asked.resource_id or derived(uuid, "resource")
     change = Change(kind, operation.name, resource_id, params, desired or _document(current), current, tx)
@@ -201,10 +201,10 @@ def _said(struct: type[Any], params: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in params.items() if value is not None or name not in silent}
 
 
-def _current(tx: Tx, kind: Kind, operation: Operation, asked: Asked, uuid: str) -> ResourceRow | None:
+def _current(tx: Tx, kind: Kind, operation: Operation, asked: Asked) -> ResourceRow | None:
     """The resource, locked, if the operation may be asked of it; None: it is to be made."""
     if operation.creates:
-        known = state.lock(tx, kind.name, asked.resource_id or derived(uuid, "resource"))
+        known = None if asked.resource_id is None else state.lock(tx, kind.name, asked.resource_id)
         if known is not None:
             raise ResourceImmutable(f"there is a {kind.name} {known.id} already, or was: choose another id")
         return None
@@ -216,8 +216,8 @@ def _current(tx: Tx, kind: Kind, operation: Operation, asked: Asked, uuid: str) 
             f"{found.key} is at revision {found.revision}, not {asked.if_match}: read it again", revision=found.revision
         )
     check_planned(kind, operation, found)
-    if asked.fail_if_busy and found.waiting:
-        first = tx.execute(_FIRST, {"_kind": found.kind, "_id": found.id}).scalar()
+    first = tx.execute(_FIRST, {"_r": found.key}).scalar() if asked.fail_if_busy else None
+    if first is not None:
         raise ResourceBusy(f"task {first} works on {found.key} or waits for it", task=first)
     return found
 

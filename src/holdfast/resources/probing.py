@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, select, true
 
+from holdfast.core.retry import Retry
 from holdfast.errors import KindError, TaskNotFound
 from holdfast.flow.arguments import signature
 from holdfast.flow.step import Again, FunctionStep, step
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from holdfast.store.base import Tx
 
 AGAIN_S: Final = 1.0
+#: For a world that does not answer. Who gives up here leaves the doubt to the drift probe.
+RETRY: Final = Retry(attempts=8, backoff_s=0.5, backoff_max_s=60.0)
 _HELD: Final = select(tickets.c.task).where(tickets.c.resource == bindparam("_r"), tickets.c.granted == true()).limit(1)
 _BY_UUID: Final = select(tasks).where(tasks.c.uuid == bindparam("_uuid"))
 
@@ -134,4 +137,4 @@ def verify_step(kind: Kind, world: World) -> FunctionStep[Any, Any]:
             return Again(AGAIN_S)
         return {"verdict": after.sync_status}
 
-    return step(verify, provides=frozenset(("verdict",)), timeout_s=kind.probe_timeout_s)
+    return step(verify, provides=frozenset(("verdict",)), timeout_s=kind.probe_timeout_s, retry=RETRY)

@@ -84,9 +84,12 @@ def sync_of(row: ResourceRow) -> str:
     return IN_SYNC
 
 
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def text(document: Any) -> str:
     """JSON as the tables keep it."""
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(document)
 
 
 # --- reading -----------------------------------------------------------------------------------------------------

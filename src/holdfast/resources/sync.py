@@ -13,6 +13,7 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from holdfast.core.retry import Retry
 from holdfast.flow.step import Again, FunctionStep, step
 from holdfast.resources import probing, state
 from holdfast.resources.kind import Kind
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from holdfast.store.base import Tx
 
 PAGE: Final = 100
+#: One that fails begins its round anew: nobody would notice that it had ended.
+RETRY: Final = Retry(attempts=1 << 30, backoff_s=1.0, backoff_max_s=60.0)
 PROJECT: Final = ""  # of no project: only administrators see it
 
 
@@ -39,7 +42,7 @@ def sync_step(kind: Kind, world: World) -> FunctionStep[Any, Any]:
             return {"looked": tally}
         return Again(world.hold.settings.sync_interval_s, checkpoint=done)
 
-    return step(sync, provides=frozenset(("looked",)))
+    return step(sync, provides=frozenset(("looked",)), retry=RETRY)
 
 
 def one_round(kind: Kind, world: World, ctx: Context) -> dict[str, int]:
