@@ -188,6 +188,17 @@ def test_an_idle_stream_has_a_heartbeat_and_a_stopped_hub_ends_it(desk: Desk) ->
     assert asyncio.run(listen()) == [opening, b": \n\n", b": \n\n", opening]
 
 
+def test_a_stream_does_not_live_for_ever(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token may have been taken back meanwhile: who listens has to show it again."""
+    monkeypatch.setattr(hubs, "LIFE_S", 0.0)
+
+    async def listen() -> list[bytes]:
+        async with opened(desk, heartbeat_s=0.01) as hub:
+            return [each async for each in hub.frames(ALL, None)]
+
+    assert len(asyncio.run(listen())) == 1
+
+
 def test_the_stream_of_a_task_ends_with_it(desk: Desk) -> None:
     async def listen() -> bytes:
         async with opened(desk) as hub:

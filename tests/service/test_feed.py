@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -245,6 +246,17 @@ def test_an_idle_stream_is_kept_alive(service: Service) -> None:
     assert len(comments) >= 1
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.headers["cache-control"] == "no-store"
+
+
+def test_who_goes_away_leaves_nothing_behind(service: Service, listen: Any) -> None:
+    streams = [listen(service.client(), "/v3/events") for _ in range(3)]
+    assert service.core.hub.streams == 3
+    for each in streams:
+        each.close()
+    end = time.monotonic() + 10
+    while service.core.hub.streams and time.monotonic() < end:
+        service.submit()
+    assert service.core.hub.streams == 0
 
 
 def test_a_stream_does_not_hold_up_the_service_that_stops(service: Service, listen: Any) -> None:

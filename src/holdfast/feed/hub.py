@@ -24,6 +24,7 @@ from holdfast.store.base import Store
 
 QUEUE_MAX: Final = 1000  # events that a listener may be behind
 HEARTBEAT_S: Final = 10.0
+LIFE_S: Final = 3600.0  # of one stream: who comes back is asked again who he is
 PAUSE_S: Final = 0.004  # between two reads: a storm of commits is read in a few of them
 _LOOK_S: Final = 0.25  # how soon the thread hears that it is to end
 
@@ -166,6 +167,8 @@ class Hub:
         """The bytes of one event stream, behind `after`, or (None) from now on. until_end: of one task, to its end,
         whichever `types` are to be seen of it."""
         stream = await self.join(filter)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + LIFE_S
         try:
             yield shape.OPENING + shape.mark(stream.since if after is None else after)
             place = stream.since if after is None else after
@@ -188,7 +191,7 @@ class Hub:
                 sent, is_end = _joined(items, until_end, types)
                 if sent:
                     yield sent
-                if is_end or stream.is_full or stream.is_over:
+                if is_end or stream.is_full or stream.is_over or loop.time() >= end:
                     self.closed_slow += stream.is_full
                     return
                 if not sent:
