@@ -1,5 +1,5 @@
-"""The service's event stream, read as a browser reads it: server-sent events (WHATWG HTML §9.2), resumed by Last-Event-ID
-where it broke off.
+"""The service's event stream, read as a browser reads it: server-sent events (WHATWG HTML §9.2),
+resumed by Last-Event-ID where it broke off.
 """
 
 from __future__ import annotations
