@@ -188,6 +188,23 @@ def test_an_idle_stream_has_a_heartbeat_and_a_stopped_hub_ends_it(desk: Desk) ->
     assert asyncio.run(listen()) == [opening, b": \n\n", b": \n\n", opening]
 
 
+def test_who_hears_nothing_is_kept_up_to_date_all_the_same(desk: Desk) -> None:
+    """Else it would come back, after a long silence, with a place that is no longer kept."""
+
+    async def listen() -> list[bytes]:
+        async with opened(desk, heartbeat_s=0.02) as hub:
+            frames, other = hub.frames(Filter(project="quiet"), None), hub.frames(ALL, None)
+            await anext(frames)
+            await anext(other)
+            await submit(desk, 2)
+            await take(other, 2)
+            return [await anext(frames) for _ in range(5)]
+
+    said = asyncio.run(listen())
+    assert set(said) <= {b": \n\n", b": \nid: 1\n\n", b": \nid: 2\n\n"}
+    assert said[-1] == b": \nid: 2\n\n"
+
+
 def test_a_stream_does_not_live_for_ever(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A token may have been taken back meanwhile: who listens has to show it again."""
     monkeypatch.setattr(hubs, "LIFE_S", 0.0)

@@ -194,8 +194,10 @@ class Hub:
                 if is_end or stream.is_full or stream.is_over or loop.time() >= end:
                     self.closed_slow += stream.is_full
                     return
+                if items:
+                    place = items[-1].entry.id
                 if not sent:
-                    yield shape.HEARTBEAT
+                    yield shape.heartbeat(self._place if self._place > place else None)
         finally:
             self.leave(stream)
 

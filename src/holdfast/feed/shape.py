@@ -14,7 +14,6 @@ from holdfast.tasks.show import moment
 SOURCE: Final = "/v3"
 RETRY_MS: Final = 2000
 OPENING: Final = f"retry: {RETRY_MS}\n\n".encode()
-HEARTBEAT: Final = b": \n\n"
 
 
 def cloud_event(entry: Entry) -> dict[str, Any]:
@@ -34,6 +33,12 @@ def text_of(entry: Entry) -> str:
 def frame(entry: Entry) -> bytes:
     """The event as one frame of a stream."""
     return f"id: {entry.id}\nevent: {entry.type}\ndata: {text_of(entry)}\n\n".encode()
+
+
+def heartbeat(place: int | None) -> bytes:
+    """A comment; with the place in the log, if that has moved on without anything for this listener: after a long
+    silence it is not to be told that it is too far behind."""
+    return b": \n\n" if place is None else f": \nid: {place}\n\n".encode()
 
 
 def mark(after: int) -> bytes:
