@@ -11,13 +11,15 @@ from typing import NamedTuple
 
 class Measure(NamedTuple):
     """`repeats` runs of `program`. One that `needs_directory` gets an empty one on the measured disk for each run; one
-    that `prepares` is first run once with `--prepare`, and each run gets a copy of what that left behind."""
+    that `prepares` is first run once with `--prepare`, and each run gets a copy of what that left behind. Those with
+    the same `shares` share one preparation."""
 
     program: str
     arguments: tuple[str, ...] = ()
     repeats: int = 5
     needs_directory: bool = False
     prepares: bool = False
+    shares: str | None = None
 
 
 def shape(name: str, steps: int) -> Measure:
@@ -35,6 +37,10 @@ def resume(program: str, steps: int, repeats: int = 5) -> Measure:
 
 def stop(how: str, verb: str, asked_from: str) -> Measure:
     return durable("stop_holdfast", "--how", how, "--verb", verb, "--from", asked_from, repeats=1)
+
+
+def prepared(program: str, *arguments: str, repeats: int = 3) -> Measure:
+    return Measure(program, arguments, repeats, needs_directory=True, prepares=True)
 
 
 MEASURES: dict[str, Measure] = {
@@ -76,4 +82,16 @@ MEASURES: dict[str, Measure] = {
     "stop/thread/suspend/outside": stop("thread", "suspend", "outside"),
     "stop/process/cancel/outside": stop("process", "cancel", "outside"),
     "stop/hung/cancel/inside": stop("hung", "cancel", "inside"),
+    # the service
+    "post/constant": durable("service_post", "--who", "constant", "--requests", "4000", repeats=3),
+    "post/holdfast": durable("service_post", "--who", "holdfast", "--requests", "4000", repeats=3),
+    "post/sqlite": durable("service_post", "--who", "sqlite", "--requests", "4000", repeats=3),
+    "get/constant": durable("service_read", "--who", "constant", repeats=3),
+    "get/1000": prepared("service_read", "--tasks", "1000"),
+    "get/1000000": prepared("service_read", "--tasks", "1000000"),
+    "queue/0": prepared("service_queue", "--queued", "0"),
+    "queue/10000": prepared("service_queue", "--queued", "10000"),
+    "streams": durable("service_streams", "--streams", "1000", repeats=3),
+    "purge/none": prepared("service_purge")._replace(shares="purge"),
+    "purge/1000000": prepared("service_purge", "--expired")._replace(shares="purge"),
 }

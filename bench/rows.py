@@ -28,6 +28,7 @@ class Row(NamedTuple):
     peer: Side | None  # None: the bar is for our figure itself
     bar: float
     at_least: bool  # else at most
+    beside: tuple[Side, ...] = ()  # what else is printed, below the table
 
 
 def rate(figures: dict[str, Any]) -> float:
@@ -53,6 +54,25 @@ def field_ms(name: str) -> Callable[..., float]:
     return lambda *sides: 1e3 * max(float(figures[name]) for figures in sides)
 
 
+def requests(figures: dict[str, Any]) -> float:
+    return float(figures["requests"]) / float(figures["wall_s"])
+
+
+def lower(constant: dict[str, Any], sqlite: dict[str, Any]) -> float:
+    """A quarter of the web stack's rate or what SQLite writes of the same rows, whichever is lower."""
+    return min(requests(constant) / 4, requests(sqlite))
+
+
+def lists_ms(figures: dict[str, Any]) -> float:
+    """The slowest of the lists."""
+    return 1e3 * max(float(figures[f"{name}_p50_s"]) for name in ("resource", "state", "tag"))
+
+
+def reads_ms(figures: dict[str, Any]) -> float:
+    """One task and each of the lists."""
+    return 1e3 * sum(float(figures[f"{name}_p50_s"]) for name in ("task", "resource", "state", "tag"))
+
+
 def flat(shape: str, few: int, many: int, title: str) -> Row:
     return Row(
         f"flat-{shape}",
@@ -75,6 +95,7 @@ SINGLE = Side("Holdfast", rate, ("durable/1",))
 MANY_ASYNC = Side("Holdfast", rate, ("durable/32/async",))
 MANY_THREADS = Side("Holdfast", rate, ("durable/32/threads",))
 DBOS_MANY = Side("DBOS", best_rate, ("durable/32/dbos/async", "durable/32/dbos/threads"))
+CONSTANT = Side("a constant", field_ms("p50_s"), ("get/constant",))
 TASKFLOW_RESUME = Side("TaskFlow, 1,000", field_ms("to_first_step_s"), ("resume/1000/taskflow",))
 
 ROWS: tuple[Row, ...] = (
@@ -184,4 +205,31 @@ ROWS: tuple[Row, ...] = (
         40,
         at_least=False,
     ),
+    Row(
+        "post",
+        "POST accepted durably, 32 connections",
+        "requests/s",
+        Side("Holdfast", requests, ("post/holdfast",)),
+        Side("the lower of both", lower, ("post/constant", "post/sqlite")),
+        1,
+        at_least=True,
+        beside=(
+            Side("the web stack's constant", requests, ("post/constant",)),
+            Side("bare sqlite3, 32 to a commit", requests, ("post/sqlite",)),
+        ),
+    ),
+    Row("get", "GET of one task, p50", "ms", Side("Holdfast", field_ms("task_p50_s"), ("get/1000",)), CONSTANT, 3,
+        False),
+    Row("list", "list of 50 by resource, state, tag, slowest p50", "ms", Side("Holdfast", lists_ms, ("get/1000",)),
+        CONSTANT, 15, False),
+    Row("get-flat", "these with 1,000,000 tasks", "ms", Side("Holdfast", reads_ms, ("get/1000000",)),
+        Side("with 1,000", reads_ms, ("get/1000",)), 1.4, False),
+    Row("queue", "POST on a resource with 10,000 queued tasks, p50", "ms",
+        Side("Holdfast", field_ms("p50_s"), ("queue/10000",)), Side("with none", field_ms("p50_s"), ("queue/0",)), 1.3,
+        False),
+    Row("streams", "one change on all of 1,000 event streams, median of 20", "ms",
+        Side("Holdfast", field_ms("median_s"), ("streams",)), None, 100, False),
+    Row("purge", "POST while 1,000,000 ended tasks are purged, p99", "ms",
+        Side("Holdfast", field_ms("p99_s"), ("purge/1000000",)), Side("without", field_ms("p99_s"), ("purge/none",)), 2,
+        False),
 )  # fmt: skip

@@ -55,7 +55,7 @@ def run_once(name: str, measure: Measure, root: Path) -> dict[str, Any]:
     """Run one round of one measure, in a directory of its own where it needs one."""
     if not measure.needs_directory:
         return run_case(measure, None)
-    prepared = root / name.replace("/", "-")
+    prepared = root / (measure.shares or name).replace("/", "-")
     if measure.prepares and not prepared.exists():
         prepared.mkdir()
         run_case(measure, prepared, "--prepare")
@@ -101,13 +101,14 @@ def judge(row: Row, taken: dict[str, list[dict[str, Any]]], missing: dict[str, s
     shown: dict[str, Any] = {
         "row": row.name, "title": row.title, "unit": row.unit, "bar": row.bar, "at_least": row.at_least,
         "peer_name": row.peer.who if row.peer else None, "ours": None, "peer": None, "ratio": None, "met": False,
-        "missing": lost[0] if lost else None,
+        "missing": lost[0] if lost else None, "beside": {},
     }  # fmt: skip
     if not lost:
         shown["ours"] = ours = figure(row.ours, taken)
         if row.peer is not None:
             shown["peer"] = figure(row.peer, taken)
             shown["ratio"] = ours / shown["peer"]
+        shown["beside"] = {side.who: figure(side, taken) for side in row.beside}
         judged = ours if row.peer is None else shown["ratio"]
         shown["met"] = judged >= row.bar if row.at_least else judged <= row.bar
     return shown
@@ -214,6 +215,8 @@ def main() -> int:
         for row in shown:
             if row["missing"]:
                 print(f"{row['row']}: {row['missing']}")
+            for who, value in row["beside"].items():
+                print(f"{row['row']}: {who} {number(value)} {row['unit']}")
         print(f"\n{len(shown) - len(missed)} of {len(shown)} rows met, in {time.monotonic() - began:.0f} s")
     return 1 if options.strict and missed else 0
 
