@@ -13,7 +13,7 @@ import pytest
 
 from holdfast.resources.registry import Kinds
 from tests.cli.conftest import Done, Say, Shell, shell
-from tests.service.conftest import MakeService, Service
+from tests.service.conftest import MakeServed, MakeService, Service
 
 __all__ = ["shell"]  # a fixture
 
@@ -236,3 +236,30 @@ def test_help_of_nouns_teaches(say: Say) -> None:
     assert "--memory-mib N" in say("server", "create", "--help").out
     assert say("sevrer", "list").code == 2
     assert say("server", "create").sentence() == "--name is needed"
+
+
+def test_submit_by_the_name_of_a_flow(typed: Typed) -> None:
+    done = typed("task", "submit", "quick", "number:=41", "--tag", "s")
+    assert (done.code, done.out.splitlines()[-1]) == (0, "  sum = 42")
+    assert "was accepted before" in typed("task", "submit", "quick", "number:=41", "--tag", "s").out
+    assert len(typed("task", "list", "-o", "json").json()) == 1
+    assert typed("task", "submit", "quick", "number:=42", "--tag", "s").code == 2
+    assert typed("task", "submit", "nothing").code == 2
+    assert typed("task", "submit", "quick", "colour=red").code == 2
+    later = typed("task", "submit", "quick", "--start-after", "+1h", "--priority", "3", "--claim", "a/b", "--no-wait",
+                  "-o", "json").json()  # fmt: skip
+    assert (later["state"], later["priority"], later["claims"][0]["resource"]) == ("PENDING", 3, "a/b")
+    assert typed("task", "submit", "quick", "number:secret=env:PATH").code == 2
+
+
+def test_a_watcher_survives_the_death_of_the_service(make_served: MakeServed, shell: Shell) -> None:
+    served = make_served()
+    url = ("--url", served.url)
+    assert shell("task", "submit", "waiting", "--tag", "t", "--no-wait", *url).code == 0
+    watch = shell.start("task", "watch", "t", *url)
+    watch.until("waiting/wait_for_it WAITING")
+    served.kill()
+    served.start()
+    assert shell("task", "deliver", "t", "go", *url).code == 0
+    done = watch.end()
+    assert (done.code, "task SUCCEEDED" in done.out) == (0, True)

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from holdfast.cli import options
 from holdfast.cli.options import Where
 from holdfast.cli.show import Look
 from holdfast.client import connect
 from holdfast.client.patience import Patience
-from holdfast.errors import Gone, HoldfastError
+from holdfast.client.tasks import at_rest
+from holdfast.clock import SYSTEM
+from holdfast.core.values import Secret
+from holdfast.errors import Gone, HoldfastError, UsageError
 
 if TYPE_CHECKING:
     from holdfast.cli.place import Answers
@@ -51,6 +55,19 @@ class Far:
 
     def task(self, ref: str) -> FarTask:
         return FarTask(self.client, self.client.tasks.find(ref))
+
+    def submit(
+        self, name: str, inputs: Mapping[str, Any], *, tag: str | None, claims: Sequence[str | tuple[str, str]],
+        start_after: str | None, priority: int,
+    ) -> FarTask:  # fmt: skip
+        for key, value in inputs.items():
+            if isinstance(value, Secret):
+                raise UsageError(f"the secret {key} can't be sent to a service: let the step read it")
+        at = options.moment(start_after, SYSTEM.time())
+        found = self.client.tasks.submit(
+            name, inputs, tag=tag, claims=claims or None, start_after=at, priority=priority or None
+        )
+        return FarTask(self.client, found.task, replayed=found.replayed)
 
     def tasks(self, *, limit: int, state: str, tag: str, flow: str, resource: str) -> list[dict[str, Any]]:
         kind, _, id = resource.rpartition("/")
@@ -195,6 +212,7 @@ class Story:
         self._task = task
         self._after = seconds(after)
         self._telling = Telling()
+        self._seen: str | None = None
         self._quiet_s = 0.0  # since the last look
         self._heard: deque[Event] = deque()
         self._woken = threading.Event()
@@ -228,14 +246,23 @@ class Story:
         if self._last is not None and not is_woken and self._quiet_s < LOOK_S:
             return self._last._replace(news=[])
         self._quiet_s = 0.0
-        heard = [self._heard.popleft() for _ in range(len(self._heard))]
         view = self._task.view()
+        heard = self._hear(to_the_end=at_rest(view))
         steps = [step_of(each) for each in self._client.tasks.steps(self._task.id)]
         since = seconds(view["created_at"])
         news = [(at - since, line) for at, line in self._telling.news(heard, steps) if at > self._after]
         begun = {step.node for step in steps}
         self._last = Look(view, steps, [node for node in self._planned() if node not in begun], news)
         return self._last
+
+    def _hear(self, *, to_the_end: bool) -> list[Event]:
+        """What the stream brought. Where the task is at rest, nobody looks again: what it has not brought is asked
+        for."""
+        heard = [self._heard.popleft() for _ in range(len(self._heard))]
+        self._seen = heard[-1].id if heard else self._seen
+        if to_the_end:
+            heard += self._client.tasks.events(self._task.id, after=self._seen, follow=False)
+        return heard
 
     def _planned(self) -> list[str]:
         """The ids of the plan's steps and maps, in its order, where they are not too many for a screen."""

@@ -17,6 +17,7 @@ from holdfast.cli.show import Look
 from holdfast.clock import Clock
 from holdfast.core import events as e
 from holdfast.core.trace import line_of
+from holdfast.errors import FlowNotFound
 from holdfast.tasks import lease, query, row
 from holdfast.tasks import show as shown
 
@@ -46,6 +47,22 @@ class Near:
 
     def task(self, ref: str) -> Task:
         return self.hold.task(ref)
+
+    def submit(
+        self, name: str, inputs: Mapping[str, Any], *, tag: str | None, claims: Sequence[str | tuple[str, str]],
+        start_after: str | None, priority: int,
+    ) -> Task:  # fmt: skip
+        from holdfast.flow.registry import registered
+
+        known = registered(self.hold.flows)
+        found = [flow for key, flow in known.items() if name in (key, key.rpartition("@")[0])]
+        if len(found) != 1:
+            raise FlowNotFound(
+                f"{len(found) or 'no'} flows are called {name!r}: --flows MODULE:CALLABLE says where they are, and "
+                "`holdfast run` takes one from a file"
+            )
+        at = options.moment(start_after, self.hold.clock.time())
+        return self.hold.submit(found[0], inputs, tag=tag, claims=claims, start_after=at, priority=priority)
 
     def tasks(self, *, limit: int, state: str, tag: str, flow: str, resource: str) -> list[dict[str, Any]]:
         found = self.hold.tasks(limit=limit, state=state, tag=tag, flow=flow, resource=resource)

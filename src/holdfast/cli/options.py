@@ -59,6 +59,17 @@ WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until i
 TagOption = Annotated[
     str | None, typer.Option("--tag", metavar="TAG", help="Names this request: asked again, it is the same task.")
 ]
+ClaimOption = Annotated[
+    list[str] | None,
+    typer.Option("--claim", metavar="RESOURCE", help="Nobody else may use it meanwhile; with :shared, others may."),
+]
+PriorityOption = Annotated[
+    int, typer.Option("--priority", metavar="N", help="Higher goes first among those that may begin.")
+]
+StartAfterOption = Annotated[
+    str | None,
+    typer.Option("--start-after", metavar="WHEN", help="Not before: +5m, +2h, +1d, 2026-01-31T12:00:00Z."),
+]
 
 
 class Where(NamedTuple):

@@ -80,6 +80,12 @@ class Place(Protocol):
     def task(self, ref: str) -> Handle:
         """By id, the beginning of an id, or tag. Raises: TaskNotFound, TaskGone."""
 
+    def submit(
+        self, name: str, inputs: Mapping[str, Any], *, tag: str | None, claims: Sequence[str | tuple[str, str]],
+        start_after: str | None, priority: int,
+    ) -> Handle:  # fmt: skip
+        """A task of a flow that is known by its name. Raises: UsageError: none is."""
+
     def tasks(self, *, limit: int, state: str, tag: str, flow: str, resource: str) -> Sequence[Mapping[str, Any]]: ...
     def document(self, task: Any) -> dict[str, Any]:
         """All there is to show of it, its steps included."""

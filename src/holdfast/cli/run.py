@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from holdfast.cli import options
-from holdfast.cli.options import DatabaseOption, OutputOption, RuntimeOption, Stay, TagOption, TimeoutOption, WaitOption
+from holdfast.cli.options import (
+    ClaimOption,
+    DatabaseOption,
+    OutputOption,
+    PriorityOption,
+    RuntimeOption,
+    StartAfterOption,
+    Stay,
+    TagOption,
+    TimeoutOption,
+    WaitOption,
+)
 
 
 def run(
@@ -18,20 +29,12 @@ def run(
     ] = None,
     database: DatabaseOption = None,
     tag: TagOption = None,
-    claim: Annotated[
-        list[str] | None,
-        typer.Option("--claim", metavar="RESOURCE", help="Nobody else may use it meanwhile; with :shared, others may."),
-    ] = None,
+    claim: ClaimOption = None,
     pool: Annotated[
         str | None, typer.Option("--pool", metavar="POOL", help="Whose workers may do it, with --no-wait.")
     ] = None,
-    priority: Annotated[
-        int, typer.Option("--priority", metavar="N", help="Higher goes first among those that may begin.")
-    ] = 0,
-    start_after: Annotated[
-        str | None,
-        typer.Option("--start-after", metavar="WHEN", help="Not before: +5m, +2h, +1d, 2026-01-31T12:00:00Z."),
-    ] = None,
+    priority: PriorityOption = 0,
+    start_after: StartAfterOption = None,
     runtime: RuntimeOption = "threads",
     wait: WaitOption = True,
     timeout: TimeoutOption = None,

@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from holdfast.cli import exits, options, place, show
-from holdfast.cli.options import FlowsOption, OutputOption, RuntimeOption, Stay, TimeoutOption, Where, flat
+from holdfast.cli.options import (
+    ClaimOption,
+    FlowsOption,
+    OutputOption,
+    PriorityOption,
+    RuntimeOption,
+    StartAfterOption,
+    Stay,
+    TagOption,
+    TimeoutOption,
+    Where,
+    flat,
+)
 from holdfast.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,6 +77,39 @@ def list_(
         views = here.tasks(limit=limit, state=state, tag=tag, flow=flow, resource=resource)
     show.print_tasks(views, output)
     return exits.OK
+
+
+@app.command()
+@flat
+def submit(
+    flow: Annotated[str, typer.Argument(metavar="FLOW", help="Its name, as the service knows it.")],
+    where: Where,
+    stay: Stay,
+    inputs: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=TEXT|KEY:=JSON", help="Its inputs.", show_default=False)
+    ] = None,
+    tag: TagOption = None,
+    claim: ClaimOption = None,
+    priority: PriorityOption = 0,
+    start_after: StartAfterOption = None,
+    output: OutputOption = "table",
+) -> int:
+    """Ask a service for a task of a flow that it knows by name, and look on until it has ended.
+
+    \b
+    holdfast task submit build disk=vda size:=20 --tag order-17
+    holdfast task submit build --no-wait --priority 5 --start-after +2h --claim network/public
+
+    On a database the flows are those of --flows; `holdfast run` takes one from any file.
+    """
+    given = options.inputs(inputs or ())
+    with place.at(where, flows=stay.flows, kinds=True) as here:
+        task = here.submit(
+            flow, given, tag=tag, claims=options.claims(claim or ()), start_after=start_after, priority=priority
+        )
+        known = "was accepted before and is" if task.replayed else "is"
+        hello = f"task {task.id} {known} {task.state}" + (f", tag {tag}" if tag else "")
+        return stayed(here, task, hello, stay, output)
 
 
 @app.command(name="show")
