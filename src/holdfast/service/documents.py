@@ -321,6 +321,7 @@ class InstanceEvent(msgspec.Struct):
     start_time: str | None
     finish_time: str | None
     result: str | None
+    details: str | None
     traceback: str | UnsetType = UNSET
     host: str | UnsetType | None = UNSET
     host_id: str | UnsetType = field(name="hostId", default=UNSET)

@@ -12,16 +12,16 @@ from typing import Any, Final
 
 import msgspec
 
-from holdfast.errors import PolicyForbidden, ResourceNotFound, TaskNotFound
+from holdfast.errors import PolicyForbidden, PreconditionFailed, ResourceNotFound, TaskNotFound
 from holdfast.resources import state
 from holdfast.resources.kind import CREATE, DELETE, RECONCILE, UPDATE, Kind
-from holdfast.resources.operate import Asked, operate
+from holdfast.resources.operate import operate
 from holdfast.resources.state import ResourceRow
 from holdfast.service import compat, view
 from holdfast.service.app import Service
 from holdfast.service.problems import RequestInvalid
 from holdfast.service.requests import Ask
-from holdfast.service.routes import INTEGER, Answer, Param, Route
+from holdfast.service.routes import BOOLEAN, COUNT, Answer, Param, Route
 from holdfast.service.tasks import LIST_PARAMS, Tasks, next_link
 from holdfast.store.base import Tx
 from holdfast.tasks import query, show
@@ -31,19 +31,21 @@ _PARAMS: Final = (
     Param("name", "of that name"),
     Param("status", "whether it is up"),
     Param("sync_status", "whether it is as desired", {"type": "string", "enum": ["", *state.SYNC_STATES]}),
-    Param("limit", "how many at most", INTEGER),
+    Param("limit", "how many at most", COUNT),
     Param("marker", "the id of the last resource of the page before"),
     Param("project_id", "of another project (administrators)"),
-    Param("all_projects", "of all projects (administrators)", {"type": "boolean"}),
+    Param("all_projects", "of all projects (administrators)", BOOLEAN),
 )
+_GONE: Final = (Param("deleted", "one that is no more, too", BOOLEAN),)
 _OWN_PARAMS: Final = tuple(each for each in LIST_PARAMS if each.name not in ("resource_id", "resource_type"))
 _TIMES: Final = ("created_at", "updated_at", "deleted_at")
 _REFUSALS: Final = {404: "Problem", 409: "Problem", 410: "Problem", 412: "Problem"}
 _ACCEPTED: Final[Mapping[int, Any]] = {202: "ResourceAccepted", 200: "ResourceAccepted", **_REFUSALS}
+_REVISION_MAX: Final = 1 << 53
 
 
 class NewAction(msgspec.Struct, forbid_unknown_fields=True):
-    """An operation by its name, in any case."""
+    """An operation by its name, in small letters or in capitals."""
 
     action: str
     params: dict[str, Any] = {}
@@ -62,12 +64,14 @@ class Resources:
     async def listed(self, kind: Kind | None, ask: Ask) -> Answer:
         kind, plain = kind or self._kind(ask), kind is None
         limit = ask.integer("limit", state.LIMIT, most=state.LIMIT_MAX)
-        project = self._project(ask)
+        project, sync_status = self._project(ask), ask.text("sync_status").upper()
+        if sync_status and sync_status not in state.SYNC_STATES:
+            raise RequestInvalid(f"sync_status is one of {', '.join(state.SYNC_STATES)}", parameter="sync_status")
 
         def read(tx: Tx) -> tuple[list[dict[str, Any]], str | None]:
             rows = state.page(
                 tx, kind.name, project_id=project, name=ask.text("name") or None, status=ask.text("status") or None,
-                sync_status=ask.text("sync_status").upper() or None, limit=limit + 1, marker=ask.text("marker") or None,
+                sync_status=sync_status or None, limit=limit + 1, marker=ask.text("marker") or None,
             )  # fmt: skip
             shown = [self._shown(tx, ask, kind, row, plain=plain) for row in rows[:limit]]
             return shown, rows[limit - 1].id if len(rows) > limit > 0 else None
@@ -80,7 +84,7 @@ class Resources:
         kind, plain = kind or self._kind(ask), kind is None
 
         def read(tx: Tx) -> tuple[ResourceRow, dict[str, Any]]:
-            row = self._row(tx, ask, kind)
+            row = self._row(tx, ask, kind, deleted=ask.boolean("deleted"))
             return row, self._shown(tx, ask, kind, row, plain=plain)
 
         row, shown = self._service.bridge.read(read)
@@ -92,7 +96,7 @@ class Resources:
     async def revisions(self, ask: Ask) -> Answer:
         kind = self._kind(ask)
         limit = ask.integer("limit", state.LIMIT, most=state.LIMIT_MAX)
-        before = ask.integer("marker", 0) or None
+        before = ask.integer("marker", 0, most=_REVISION_MAX) or None
 
         def read(tx: Tx) -> list[dict[str, Any]]:
             row = self._row(tx, ask, kind, deleted=True)
@@ -118,14 +122,17 @@ class Resources:
 
         project, name, value = self._service.bridge.read(read)
         pairs = [*ask.pairs, (name, value), ("resource_type", kind.name)]
-        return await self._tasks.page(ask, pairs, ask.url, project=project)
+        answer = await self._tasks.page(ask, pairs, ask.url, project=project)
+        return answer._replace(headers=[("Task-tag", ident)]) if name == "tag" else answer
 
     async def task(self, kind: Kind, ask: Ask) -> Answer:
         def read(tx: Tx) -> tuple[TaskRow, dict[str, Any]]:
             at = view.find(tx, ask, ask.path["task"])
-            row = self._known(tx, ask, kind, ask.path["id"])
-            if row is None or (at.resource_type, at.resource_id) != (kind.name, row.id):
-                raise TaskNotFound(f"{kind.name} {ask.path['id'][:80]} has no task {at.uuid}", task=at.uuid)
+            ident = ask.path["id"]
+            row = self._known(tx, ask, kind, ident)
+            known = at.resource_id == row.id if row is not None else at.tag == ident
+            if not known or at.resource_type != kind.name:
+                raise TaskNotFound(f"{kind.name} {ident[:80]} has no task {at.uuid}", task=at.uuid)
             return at, view.task(tx, ask, at)
 
         at, shown = self._service.bridge.read(read)
@@ -141,12 +148,7 @@ class Resources:
 
     async def put(self, ask: Ask) -> Answer:
         """Say what is desired; of one that is not there yet, too."""
-        kind, ident = self._kind(ask), ask.path["id"]
-        known = self._service.bridge.read(lambda tx: state.find(tx, kind.name, ident))
-        name = CREATE if known is None and CREATE in kind.operations else UPDATE
-        if name == CREATE and "if-match" in ask.headers:
-            raise ResourceNotFound(f"there is no {kind.name} {ident[:80]}", kind=kind.name, id=ident[:80])
-        return await self._operate(ask, kind, name, ident, desired=ask.data)
+        return await self._operate(ask, self._kind(ask), None, ask.path["id"], desired=ask.data)
 
     async def delete(self, kind: Kind | None, ask: Ask) -> Answer:
         return await self._operate(ask, kind or self._kind(ask), DELETE, ask.path["id"])
@@ -166,7 +168,7 @@ class Resources:
 
     async def new_task(self, kind: Kind, ask: Ask) -> Answer:
         asked: NewAction = ask.data
-        name = asked.action.lower()
+        name = asked.action.lower() if asked.action.isupper() else asked.action
         return await self._by_name(ask, kind, compat.operation(kind, name), asked.params)
 
     async def _by_name(self, ask: Ask, kind: Kind, name: str, params: dict[str, Any]) -> Answer:
@@ -178,34 +180,57 @@ class Resources:
         return await self._operate(ask, kind, name, ask.path["id"], params=params)
 
     async def _operate(
-        self, ask: Ask, kind: Kind, name: str, ident: str | None, *, params: Mapping[str, Any] | None = None,
+        self, ask: Ask, kind: Kind, name: str | None, ident: str | None, *, params: Mapping[str, Any] | None = None,
         desired: Mapping[str, Any] | None = None,
     ) -> Answer:  # fmt: skip
-        asked: Asked = self._tasks.admission.asked(ask)._replace(
-            kind=kind.name, operation=kind.get(name).name, resource_id=ident, params=params or {}, desired=desired
-        )
-        self._tasks.admission.check_agent(ask, kind.name, name)
+        """`name` None: create or update it, as it needs."""
+        admission = self._tasks.admission
+        common = admission.asked(ask)._replace(kind=kind.name, resource_id=ident, params=params or {}, desired=desired)
         hold, uuid = self._hold, self._hold.clock.uuid7()
         plain = ask.route.path.startswith("/v3/resources/")
 
         def write(tx: Tx, now: float) -> tuple[TaskRow, bool, dict[str, Any], dict[str, Any] | None]:
+            word = name or self._put_as(tx, ask, kind, ident or "")
+            admission.check_agent(ask, kind.name, word)
             # An administrator acts in the project of the resource, whoever he is.
-            above = None if ident is None or name == CREATE else self._known(tx, ask, kind, ident)
-            mine = asked if above is None else asked._replace(project_id=above.project_id)
-            found = operate(tx, hold.kinds, mine, now, uuid)
+            above = None if ident is None or word == CREATE else self._known(tx, ask, kind, ident)
+            asked = common._replace(operation=kind.get(word).name)
+            found = operate(
+                tx, hold.kinds, asked if above is None else asked._replace(project_id=above.project_id), now, uuid
+            )
+            if word == UPDATE and not found.replayed and ask.headers.get("if-none-match", "").strip() == "*":
+                raise PreconditionFailed(f"there is a {kind.name} {(ident or '')[:80]} already")
             beside = None
             if desired is not None and found.resource is not None:  # who desires something sees it at once
                 beside = self._shown(tx, ask, kind, found.resource, plain=plain)
-            return found.task, found.replayed, view.task(tx, ask, found.task), beside
+            shown = view.task if found.replayed else view.fresh
+            return found.task, found.replayed, shown(tx, ask, found.task), beside
 
         at, replayed, shown, beside = await self._service.bridge.write(write)
         place = f"/v3/{kind.plural}/{at.resource_id}"
         location = view.location(at) if plain or ident is None else f"{place}/tasks/{at.uuid}"
         what = {} if beside is None else {"resource" if plain else kind.name: beside}
-        return await view.accepted(
+        answer = await view.accepted(
             ask, at, shown, replayed=replayed, location=location, beside=what,
             more=[("Link", f'<{place}>; rel="related"')],
         )  # fmt: skip
+        if what and answer.status == 200:  # the task has ended meanwhile
+            answer.body.update(self._service.bridge.read(lambda tx: self._anew(tx, ask, kind, at, plain=plain)))
+        return answer
+
+    def _put_as(self, tx: Tx, ask: Ask, kind: Kind, ident: str) -> str:
+        """Whether a PUT creates or updates. Raises: PreconditionFailed."""
+        if CREATE not in kind.operations or state.find(tx, kind.name, ident) is not None:
+            return UPDATE
+        if "if-match" in ask.headers:
+            raise PreconditionFailed(f"there is no {kind.name} {ident[:80]}")
+        return CREATE
+
+    def _anew(self, tx: Tx, ask: Ask, kind: Kind, at: TaskRow, *, plain: bool) -> dict[str, Any]:
+        """What is shown beside a task, as it is now."""
+        row = state.find(tx, kind.name, at.resource_id or "")
+        assert row is not None
+        return {"resource" if plain else kind.name: self._shown(tx, ask, kind, row, plain=plain)}
 
     # --- parts ----------------------------------------------------------------------------------------------------
 
@@ -260,12 +285,12 @@ def routes(service: Service) -> list[Route]:
 
 def _generic(of: Resources) -> list[Route]:
     many, one = "/v3/resources/{type}", "/v3/resources/{type}/{id}"
-    limit = (Param("limit", "how many at most", INTEGER), Param("marker", "the revision that the page before ended at"))
+    limit = (Param("limit", "how many at most", COUNT), Param("marker", "the revision of the page's end before", COUNT))
     return [
         Route("GET", many, partial(of.listed, None), "resources:read", "Resources of a kind, by id", query=_PARAMS,
               answers={200: "ResourceList", 404: "Problem"}),
         Route("GET", one, partial(of.show, None), "resources:read", "What is desired of it, what it is, and whether "
-              "both agree", answers={200: "ResourceOne", 304: None, 404: "Problem"}),
+              "both agree", query=_GONE, answers={200: "ResourceOne", 304: None, 404: "Problem"}),
         Route("PUT", one, of.put, "resources:write", "Say what is desired of it", body=dict[str, Any], tagged=True,
               answers=_ACCEPTED),
         Route("DELETE", one, partial(of.delete, None), "resources:write", "Ask for its end", tagged=True,
@@ -287,16 +312,18 @@ def _own(of: Resources, kind: Kind) -> list[Route]:
     found = [
         Route("GET", many, partial(of.listed, kind), "resources:read", f"{kind.title}s, by id", query=_PARAMS,
               answers={200: {"type": "object"}}),
-        Route("GET", one, partial(of.show, kind), "resources:read", f"One {name}",
-              answers={200: {"type": "object"}, 304: None, 404: "Problem"}),
+        Route("GET", one, partial(of.show, kind), "resources:read", f"One {name}", query=_GONE,
+              answers={200: _closed(name, {"type": "object"}), 304: None, 404: "Problem"}),
         Route("GET", f"{one}/tasks", partial(of.tasks, kind), "tasks:read",
               f"The tasks of a {name}, or the one with that tag", query=_OWN_PARAMS,
               answers={200: "TaskList", 404: "Problem", 410: "Problem"}),
         Route("GET", f"{one}/tasks/{{task}}", partial(of.task, kind), "tasks:read", f"One task of a {name}",
               answers={200: "TaskOne", 404: "Problem"}),
         Route("POST", f"{one}/tasks", partial(of.new_task, kind), "resources:write", f"Operate on a {name}",
-              body=NewAction, tagged=True, answers=_ACCEPTED),
+              body=NewAction, body_schema=_new_action(kind), tagged=True, answers=_ACCEPTED),
     ]  # fmt: skip
+    if kind.name in compat.DETAILED:
+        found.insert(0, found[0]._replace(path=f"{many}/detail"))
     found += [
         Route("POST", f"{one}/{word}", partial(of.action, kind), "resources:write", f"Ask for an operation on a {name}",
               body=dict[str, Any], body_schema=_actions(kind), tagged=True, answers=_ACCEPTED)
@@ -320,14 +347,35 @@ def _closed(name: str, schema: Any) -> dict[str, Any]:
     return {"type": "object", "properties": {name: schema}, "required": [name], "additionalProperties": False}
 
 
-def _actions(kind: Kind) -> dict[str, Any]:
-    """One key, the operation, with its parameters."""
-    found = []
+def _operations(kind: Kind) -> list[tuple[str, Any, bool]]:
+    """What may be asked of one that is there: each word, what it takes, and whether it can do without."""
+    found: list[tuple[str, Any, bool]] = []
     for name, operation in kind.operations.items():
         if operation.creates:
             continue
-        whole = operation.desires and operation.params is None
-        params = kind.fields if whole else operation.params
-        nothing = {"anyOf": [{"type": "null"}, {"type": "object", "maxProperties": 0}]}
-        found.append(_closed(name, nothing if params is None else params))
+        takes = kind.fields if operation.desires and operation.params is None else operation.params
+        if takes is None:
+            found.append((name, {"type": "object", "maxProperties": 0}, True))
+        else:
+            found.append((name, takes, not any(field.required for field in msgspec.structs.fields(takes))))
+    words = [(word, name) for word, name in compat.words(kind).items() if name in kind.operations]
+    return found + [(word, takes, free) for word, name in words for same, takes, free in found if same == name]
+
+
+def _actions(kind: Kind) -> dict[str, Any]:
+    """One key, the operation, with its parameters."""
+    return {
+        "anyOf": [
+            _closed(word, {"anyOf": [{"type": "null"}, takes]} if free else takes)
+            for word, takes, free in _operations(kind)
+        ]
+    }
+
+
+def _new_action(kind: Kind) -> dict[str, Any]:
+    found = []
+    for word, takes, free in _operations(kind):
+        one = _closed("action", {"enum": [word, word.upper()]})
+        one["properties"]["params"] = takes
+        found.append(one if free else one | {"required": ["action", "params"]})
     return {"anyOf": found}

@@ -71,4 +71,5 @@ class Route(NamedTuple):
 
 
 INTEGER: Final[Schema] = {"type": "integer"}
+COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
 BOOLEAN: Final[Schema] = {"type": "boolean"}

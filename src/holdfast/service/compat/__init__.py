@@ -23,6 +23,10 @@ SHAPES: Final[Mapping[str, Shape]] = {"server": nova.server}
 WORDS: Final[Mapping[str, Mapping[str, str]]] = {"server": nova.WORDS}
 
 
+#: Kinds whose lists have another address where clients look for the whole of each.
+DETAILED: Final = frozenset(("server",))
+
+
 def shape(tx: Tx, ask: Ask, kind: Kind, row: ResourceRow, found: dict[str, Any]) -> dict[str, Any]:
     """The resource as clients know that kind; `found` is the document of /v3/resources."""
     made = SHAPES.get(kind.name)
@@ -36,4 +40,10 @@ def plain(found: dict[str, Any]) -> dict[str, Any]:
 
 def operation(kind: Kind, word: str) -> str:
     """Our name of the operation that a client calls so."""
-    return WORDS.get(kind.name, {}).get(word, word)
+    return words(kind).get(word, word)
+
+
+def words(kind: Kind) -> dict[str, str]:
+    """What clients call operations of the kind -> our names; what it has itself goes before."""
+    known = WORDS.get(kind.name, {})
+    return {word: name for word, name in known.items() if word not in kind.operations}

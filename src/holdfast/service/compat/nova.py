@@ -1,17 +1,15 @@
 """Servers as Nova's clients know them: the server's own shape, its fault, and its instance actions.
 
 Faults and instance actions have no tables: they are views over tasks. A fault is the last failed task with an effect,
-shown while the server is in ERROR (or no more). An instance action is one request on a server, that is one root task;
-its events are the task's children, or its steps where it has none. Both are deprecated: the tasks themselves say more
-(RFC 9745, RFC 8594).
+or that should have made the server, shown while the server is in ERROR (or no more). An instance action is one request
+on a server, that is one root task; its events are the task's children, or its steps where it has none. Both are
+deprecated: the tasks themselves say more (RFC 9745, RFC 8594).
 
 The shapes are those of the Compute API reference, microversion 2.84; keys that somebody may not see are left out.
 """
 
 from __future__ import annotations
 
-import json
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, select
@@ -19,13 +17,15 @@ from sqlalchemy import bindparam, select
 from holdfast.core import states
 from holdfast.errors import TaskNotFound
 from holdfast.resources import state
+from holdfast.resources.kind import CREATE
 from holdfast.resources.state import ResourceRow
-from holdfast.service import view
 from holdfast.service.problems import RequestInvalid
-from holdfast.service.routes import INTEGER, Answer, Param, Route
+from holdfast.service.routes import COUNT, Answer, Param, Route
+from holdfast.service.tasks import next_link
 from holdfast.store.base import StepRow, Tx
 from holdfast.store.schema import tasks
-from holdfast.tasks import query, row, show
+from holdfast.tasks import params, query, row, show
+from holdfast.tasks.finish import STEP_ABORTED
 from holdfast.tasks.row import TaskRow
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ _of_server = (
 )
 _FAULT: Final = (
     select(tasks)
-    .where(_of_server, tasks.c.state == states.FAILED, tasks.c.effect != "none")
+    .where(_of_server, tasks.c.state == states.FAILED, (tasks.c.effect != "none") | (tasks.c.operation == CREATE))
     .order_by(tasks.c.id.desc())
     .limit(1)
 )
@@ -124,7 +124,7 @@ class Actions:
         limit = ask.integer("limit", LIMIT, most=LIMIT)
         since, before = _time(ask, "changes-since"), _time(ask, "changes-before")
         if since is not None and before is not None and before < since:
-            raise RequestInvalid("changes-before is not before changes-since", parameter="changes-before")
+            raise RequestInvalid("changes-before is a time before changes-since", parameter="changes-before")
 
         def read(tx: Tx) -> tuple[str, list[TaskRow]]:
             at = self._server(tx, ask)
@@ -145,17 +145,15 @@ class Actions:
         ident, found = await self._service.bridge.read_long(read)
         body: dict[str, Any] = {"instanceActions": [_action(each) for each in found[:limit]]}
         if len(found) > limit > 0:
-            href = f"{ask.url}?limit={limit}&marker={found[limit - 1].request_id}"
-            body["links"] = [{"rel": "next", "href": href}]
+            body["links"] = next_link(ask, ask.url, found[limit - 1].request_id)
         return Answer(body=body, headers=_deprecated(ident))
 
     async def show(self, ask: Ask) -> Answer:
         def read(tx: Tx) -> tuple[str, dict[str, Any]]:
-            at = self._server(tx, ask)
-            where = {"_id": at.id, "_project": at.project_id, "_request": ask.path["action"]}
-            found = tx.execute(_ACTION, where).first()
+            at, request = self._server(tx, ask), ask.path["action"]
+            found = tx.execute(_ACTION, {"_id": at.id, "_project": at.project_id, "_request": request}).first()
             if found is None:
-                raise TaskNotFound(f"server {at.id} has no action of the request {ask.path['request'][:80]}")
+                raise TaskNotFound(f"server {at.id} has no action of the request {request[:80]}")
             root = row.of(found)
             return at.id, _action(root) | {"events": _events(tx, ask, root)}
 
@@ -171,13 +169,7 @@ class Actions:
 
 def _time(ask: Ask, name: str) -> float | None:
     text = ask.text(name)
-    if not text:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise RequestInvalid(f"{name} is a time as 2026-01-31T12:00:00Z, not {text[:40]!r}", parameter=name) from None
-    return (at if at.tzinfo else at.astimezone()).timestamp()
+    return params.moment(text, parameter=name) if text else None
 
 
 def _action(at: TaskRow) -> dict[str, Any]:
@@ -194,38 +186,44 @@ def _action(at: TaskRow) -> dict[str, Any]:
 
 
 def _events(tx: Tx, ask: Ask, root: TaskRow) -> list[dict[str, Any]]:
+    """A traceback and the name of a host are there for those who may see them, and nowhere else."""
+    may, caller = ask.service.policy.allows, ask.caller
+    traces, hosts = may(caller, "tasks:traceback"), may(caller, "tasks:host")
     children = [row.of(each) for each in tx.execute(_CHILDREN, {"_parent": root.id}).all()]
-    seen = view.task(tx, ask, root)
-    host = {name: seen[name] for name in ("host", "hostId") if name in seen}
-    traces = ask.service.policy.allows(ask.caller, "tasks:traceback")
     if children:
-        found = [_child_event(each, traces) for each in children]
-    else:
-        found = [_step_event(each, traces) for each in query.steps_of(tx, root.id)]
-    return [each | host for each in found]
+        return [_child_event(each, traces) | _host(each, hosts) for each in children]
+    return [_step_event(each, traces) | _host(root, hosts) for each in query.steps_of(tx, root.id)]
 
 
 def _child_event(at: TaskRow, traces: bool) -> dict[str, Any]:
-    failed = at.state in (states.FAILED, states.ABORTED)
-    told = show.error(at, traceback=traces) or {}
-    return _event(
-        f"{at.resource_type}_{at.operation or at.flow}", at.created_at, at.finished_at, failed, told.get("traceback")
-    )
+    name, told = f"{at.resource_type or 'task'}_{at.operation or at.flow}", show.error(at, traceback=traces)
+    failed = at.finished_at is not None and at.state != states.SUCCEEDED
+    return _event(name, at.created_at, at.finished_at, failed, told)
 
 
 def _step_event(at: StepRow, traces: bool) -> dict[str, Any]:
-    trace = None if at.error is None or not traces else json.loads(at.error).get("traceback")
-    return _event(at.node, at.started_at, at.ended_at, at.error is not None, trace)
+    told = show.step(at, traceback=traces)["error"]
+    return _event(at.node, at.started_at, at.ended_at, told is not None or at.state == STEP_ABORTED, told)
 
 
-def _event(name: str, began: float, ended: float | None, failed: bool, trace: str | None) -> dict[str, Any]:
+def _event(
+    name: str, began: float, ended: float | None, failed: bool, told: dict[str, Any] | None
+) -> dict[str, Any]:  # fmt: skip
+    told = told or {}
     shown: dict[str, Any] = {
         "event": name,
         "start_time": show.moment(began),
         "finish_time": show.moment(ended),
         "result": None if ended is None else "Error" if failed else "Success",
+        "details": told.get("detail"),
     }
-    return shown | {"traceback": trace} if trace else shown
+    return shown | {"traceback": told["traceback"]} if told.get("traceback") else shown
+
+
+def _host(at: TaskRow, named: bool) -> dict[str, Any]:
+    """Where the task runs, or ran last."""
+    shown: dict[str, Any] = {"hostId": show.host_id(at.project_id, at.host or "")}
+    return shown | {"host": at.host} if named else shown
 
 
 def _deprecated(ident: str) -> list[tuple[str, str]]:
@@ -240,7 +238,7 @@ def routes(service: Service) -> list[Route]:
         return []
     actions, place = Actions(service), "/v3/servers/{id}/os-instance-actions"
     query_of_list = (
-        Param("limit", "how many at most", INTEGER),
+        Param("limit", "how many at most", COUNT),
         Param("marker", "the request_id that the page before ended at"),
         Param("changes-since", "changed at this time or later"),
         Param("changes-before", "changed at this time or before"),
