@@ -81,6 +81,12 @@ def test_a_private_place_is_refused_before_anything_is_sent(url: str) -> None:
         post.post(url, {}, b"", timeout_s=1, allowed=())
 
 
+@pytest.mark.parametrize("url", ["http://a..b/", "http://" + "x" * 70 + ".com/"])
+def test_what_is_no_host_name(url: str) -> None:
+    with pytest.raises(WebhookRefused, match="is no host name"):
+        post.post(url, {}, b"", timeout_s=1, allowed=())
+
+
 @contextmanager
 def answering(said: bytes) -> Iterator[tuple[str, list[bytes]]]:
     """A server that says this to whoever comes first."""

@@ -78,7 +78,11 @@ def place(url: str) -> Place:
 
 def addresses(at: Place, allowed: Sequence[Network]) -> list[str]:
     """Where the place is, as far as events may be sent there. Raises: WebhookRefused; OSError: no such name."""
-    found = list(dict.fromkeys(each[4][0] for each in socket.getaddrinfo(at.host, at.port, type=socket.SOCK_STREAM)))
+    try:
+        infos = socket.getaddrinfo(at.host, at.port, type=socket.SOCK_STREAM)
+    except UnicodeError:  # a part of it is empty, or too long
+        raise WebhookRefused(f"{at.host[:80]} is no host name") from None
+    found = list(dict.fromkeys(each[4][0] for each in infos))
     good = [str(each) for each in found if may_reach(ipaddress.ip_address(str(each).partition("%")[0]), allowed)]
     if not good:
         raise WebhookRefused(
