@@ -110,6 +110,18 @@ def test_a_rebuild_that_fails_costs_the_server_nothing(tmp_path: Path, where: st
         assert cloud.console(at).count("boot") == 2
 
 
+def test_a_resize_never_says_that_an_image_came_true_which_did_not(cloud: Cloud) -> None:
+    at = cloud.create()
+    cloud.do(at, "rebuild", {"image": "panics"})
+    first = pid_of(cloud, at)
+    assert cloud.do(at, "resize", {"memory_mib": 256}).state == "FAILED"
+    assert (at.lifecycle, at.sync_status, pid_of(cloud, at)) == ("ACTIVE", "OUT_OF_SYNC", first)
+    assert cloud.slot(at).limits()["memory_mib"] is None
+
+    assert cloud.do(at, "rebuild", {"image": "guest-2"}).state == "SUCCEEDED"  # and the limit that is still desired
+    assert (at.sync_status, cloud.slot(at).limits()["memory_mib"]) == ("IN_SYNC", 256)
+
+
 def _beat(cloud: Cloud, at: At) -> int:
     seen = cloud.slot(at).heartbeat()
     return seen.beat if seen else 0

@@ -108,14 +108,20 @@ class Operations:
         return self._flow("rebuild", *self._renewal("rebuild"))
 
     def resize(self) -> Flow:
-        return self._flow("resize", _trip(s.set_limits, "resize before block after"))
+        """As `update`: something else that is desired may not have come true yet, and a success says that all has."""
+        return self._converge("resize")
 
     def update(self) -> Flow:
+        return self._converge("update")
+
+    def _converge(self, operation: str) -> Flow:
         """Whatever differs: the image with all that it takes, or the rest, which a guest takes over as it runs."""
         first = self._first()
-        renew = linear("renew", *self._renewal("update", r.power_as_before))
-        adjust = linear("adjust", s.set_limits, _trip(s.configure, "update before block after"))
-        made = graph("update", first, renew, adjust, s.look, on_revert_failure="fail")
+        renew = linear("renew", *self._renewal(operation, r.power_as_before))
+        adjust = linear(
+            "adjust", _trip(s.set_limits, f"{operation} before block"), _trip(s.configure, f"{operation} after")
+        )
+        made = graph(operation, first, renew, adjust, s.look, on_revert_failure="fail")
         made.link(first, renew, when=has_another_image)
         made.link(first, adjust, when=has_the_same_image)
         return made.link(renew, s.look).link(adjust, s.look)
