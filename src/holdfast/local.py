@@ -215,7 +215,8 @@ class Holdfast:
 
     def watch_drift(self, *, rounds: int = 0) -> list[Task]:
         """Have somebody look from time to time (`sync_interval_s`) whether resources are still as applied: a task for
-        each kind that has a probe; the same ones if asked again. rounds: end after so many; 0: never."""
+        each kind that has a probe; the same ones if asked again. They are done by workers that know the kinds, and one
+        that works until it is idle never is. rounds: end after so many; 0: never."""
         from holdfast.resources import sync
 
         made = self.write(lambda tx, now: sync.begin(tx, self.kinds, now, self.clock.uuid7, rounds=rounds))

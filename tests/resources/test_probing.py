@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import holdfast as hf
 from holdfast.resources import probing
 from holdfast.resources.kind import Seen
 from tests.resources.conftest import Shop
@@ -151,3 +152,17 @@ def test_a_verification_asks_again_while_the_world_does_not_answer(shop: Shop) -
         assert port.sync_status == "UNKNOWN"
         shop.backend.turn_off("unreachable")
         shop.until(lambda: port.sync_status == "OUT_OF_SYNC")
+
+
+def test_the_watch_is_begun_again_unless_somebody_has_cancelled_it(shop: Shop) -> None:
+    (task,) = shop.hold.watch_drift()
+    with hf.open(shop.url) as ignorant:  # a worker that does not know the kind
+        ignorant.work(until_idle=True)
+        assert ignorant.task(task.id).reason == "definition_changed"
+    assert [again.id for again in shop.hold.watch_drift()] == [task.id]
+    assert task.state in ("PENDING", "RUNNING")
+    task.force_fail("an accident")
+    (second,) = shop.hold.watch_drift()
+    assert second.id != task.id
+    second.cancel()
+    assert [again.id for again in shop.hold.watch_drift()] == [second.id]

@@ -10,14 +10,20 @@ The look itself: probing.py.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy import bindparam, literal, null, select
+
 from holdfast.core.retry import Retry
+from holdfast.core.states import CANCELLED
 from holdfast.flow.step import Again, FunctionStep, step
 from holdfast.resources import probing, state
 from holdfast.resources.kind import Kind
 from holdfast.resources.registry import Kinds
+from holdfast.store.schema import tasks
+from holdfast.tasks import control, row
 from holdfast.tasks.row import TaskRow
 from holdfast.tasks.submit import Request, submit
 
@@ -30,6 +36,19 @@ PAGE: Final = 100
 #: One that fails begins its round anew: nobody would notice that it had ended.
 RETRY: Final = Retry(attempts=1 << 30, backoff_s=1.0, backoff_max_s=60.0)
 PROJECT: Final = ""  # of no project: only administrators see it
+OPERATION: Final = "sync"
+ORIGIN: Final = "schedule"
+_LAST: Final = (
+    select(tasks)
+    .where(
+        tasks.c.project_id == literal(PROJECT),
+        tasks.c.resource_type == bindparam("_kind"),
+        tasks.c.operation == literal(OPERATION),
+        tasks.c.tag.is_not(null()),
+    )
+    .order_by(tasks.c.id.desc())
+    .limit(1)
+)
 
 
 def sync_step(kind: Kind, world: World) -> FunctionStep[Any, Any]:
@@ -52,9 +71,9 @@ def one_round(kind: Kind, world: World, ctx: Context) -> dict[str, int]:
     marker: str | None = None
     while True:
         page = hold.store.read(partial(state.page, kind=kind.name, limit=PAGE, marker=marker))
-        for row in page:
+        for each in page:
             ctx.raise_if_stopping()
-            tally[_look(kind, world, ctx, row.id)] += 1
+            tally[_look(kind, world, ctx, each.id)] += 1
         if len(page) < PAGE:
             return tally
         marker = page[-1].id
@@ -76,29 +95,39 @@ def _look(kind: Kind, world: World, ctx: Context, id: str) -> str:
     return "drifted" if after.doubt == state.DRIFT else "seen"
 
 
-def begin(tx: Tx, kinds: Kinds, now: float, uuids: Any, *, rounds: int = 0) -> list[TaskRow]:
-    """The periodic task of each kind that has a probe, made unless there is one. `uuids` makes UUIDv7s. One that an
-    administrator has cancelled stays so."""
-    made = []
-    for kind in kinds:
-        if kind.prober is None:
-            continue
-        flow = kinds.prepared(kind.name, "sync")
-        request = Request(
-            flow=flow.name,
-            version=flow.version,
-            reference=flow.reference,
-            inputs=json.dumps({"rounds": rounds}),
-            operation="sync",
-            resource_type=kind.name,
-            tag=f"sync.{kind.name}" if not rounds else None,
-            digest=flow.digest,
-            outline=flow.outline,
-            steps=flow.steps,
-            weight=flow.weight,
-            pool=flow.pool or "default",
-            project_id=PROJECT,
-            origin="schedule",
-        )
-        made.append(submit(tx, request, now, uuids()).task)
-    return made
+def begin(tx: Tx, kinds: Kinds, now: float, uuids: Callable[[], str], *, rounds: int = 0) -> list[TaskRow]:
+    """The periodic task of each kind that has a probe: the one there is, else a new one. `uuids` makes UUIDv7s. One
+    that an administrator has cancelled is not made again; one that rests because its kind was not known goes on."""
+    return [
+        _begin(tx, kinds, kind, now, uuids(), rounds=rounds)
+        for kind in kinds
+        if kind.prober is not None
+    ]  # fmt: skip
+
+
+def _begin(tx: Tx, kinds: Kinds, kind: Kind, now: float, uuid: str, *, rounds: int) -> TaskRow:
+    found = None if rounds else tx.execute(_LAST, {"_kind": kind.name}).first()
+    last = None if found is None else row.of(found)
+    if last is not None and (last.finished_at is None or last.state == CANCELLED):
+        if last.reason == "definition_changed":
+            control.resume(tx, last.id, now, actor=ORIGIN)
+        return row.read(tx, last.id)
+    flow = kinds.prepared(kind.name, OPERATION)
+    request = Request(
+        flow=flow.name,
+        version=flow.version,
+        reference=flow.reference,
+        inputs=json.dumps({"rounds": rounds}),
+        operation=OPERATION,
+        resource_type=kind.name,
+        # The next of two that begin at once finds this one.
+        tag=None if rounds else f"{OPERATION}.{kind.name}" + ("" if last is None else f".{last.uuid}"),
+        digest=flow.digest,
+        outline=flow.outline,
+        steps=flow.steps,
+        weight=flow.weight,
+        pool=flow.pool or "default",
+        project_id=PROJECT,
+        origin=ORIGIN,
+    )
+    return submit(tx, request, now, uuid).task
