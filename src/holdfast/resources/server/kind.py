@@ -40,8 +40,7 @@ class Guest(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
 
 
 class ServerFields(Struct, forbid_unknown_fields=True, kw_only=True):
-    """What is desired of a server. A limit that is null is none. `metadata` is the user's own, but for the key
-    `faults`: what is to go wrong on purpose (server_faults)."""
+    """What is desired of a server. A limit that is null is none; the key `faults` of `metadata` asks for faults."""
 
     name: Name
     image: Image = "guest-1"
