@@ -15,7 +15,7 @@ from holdfast.feed.log import Filter
 from holdfast.service import view
 from holdfast.service.app import Service
 from holdfast.service.requests import Ask
-from holdfast.service.routes import BOOLEAN, INTEGER, JSON, STREAM, Answer, Param, Route, Schema
+from holdfast.service.routes import BOOLEAN, JSON, STREAM, Answer, Param, Route, Schema
 from holdfast.store.base import Tx
 from holdfast.tasks.row import TaskRow
 from holdfast.tasks.tell import TYPES
@@ -52,7 +52,11 @@ PAGE: Final[Schema] = {
 AFTER: Final = Param(
     "after", "the id of the last event seen; 0: as far back as events are kept", {"type": "integer", "minimum": 0}
 )
-LIMIT: Final = Param("limit", f"how many at once; not for streams; more than {log.LIMIT_MAX} is that", INTEGER)
+LIMIT: Final = Param(
+    "limit",
+    f"how many at once; not for streams; more than {log.LIMIT_MAX} is that",
+    {"type": "integer", "minimum": 1},
+)
 TYPE: Final = Param("type", f"only these, with commas between: {', '.join(TYPES)}")
 
 
@@ -151,8 +155,8 @@ def routes(service: Service) -> list[Route]:
     media = (JSON, STREAM)
     return [
         Route("GET", "/v3/events", feed.events, "events:read", "What happened, as a page or as a stream",
-              query=what, answers={200: PAGE}, media=media),
+              query=what, answers={200: PAGE, 404: "Problem", 410: "Problem"}, media=media),
         Route("GET", "/v3/tasks/{task}/events", feed.events_of_task, "events:read",
               "What happened to one task, until its end", query=(AFTER, LIMIT, TYPE),
-              answers={200: PAGE, 204: None}, media=media),
+              answers={200: PAGE, 204: None, 404: "Problem", 410: "Problem"}, media=media),
     ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -16,16 +16,22 @@ from holdfast.service.requests import Ask
 from holdfast.service.routes import Answer, Route, Schema
 from holdfast.store.base import Tx
 
+Url = Annotated[
+    str,
+    msgspec.Meta(min_length=1, max_length=post.URL_CHARS_MAX, extra_json_schema={"pattern": "^https?://[!-~]+$"}),
+]
+Id = Annotated[str, msgspec.Meta(pattern=f"^[0-9]{{1,{log.ID_DIGITS_MAX}}}$")]
+
 
 class NewWebhook(msgspec.Struct, forbid_unknown_fields=True):
     """`types`: [] is all. `after`: the id of the last event that is not wanted; from now on if it is not given.
     `secret`: as Standard Webhooks has them, whsec_ and base64; one is made if it is not given."""
 
-    url: str
+    url: Url
     types: list[str] = []
     resource_id: str | None = None
     task: str | None = None
-    after: str | None = None
+    after: Id | None = None
     secret: str | None = None
 
 
@@ -122,9 +128,9 @@ def routes(service: Service) -> list[Route]:
     return [
         Route("GET", "/v3/webhooks", handlers.listed, "webhooks:read", "The project's webhooks", answers={200: LIST}),
         Route("POST", "/v3/webhooks", handlers.create, "webhooks:write", "Have events sent to a URL", body=NewWebhook,
-              answers={201: MADE}),
-        Route("GET", one, handlers.show, "webhooks:read", "One webhook, and how it goes", answers={200: ONE}),
-        Route("DELETE", one, handlers.delete, "webhooks:write", "Have nothing more sent", answers={204: None}),
+              answers={201: MADE, 404: "Problem", 410: "Problem"}),
+        Route("GET", one, handlers.show, "webhooks:read", "One webhook, and how it goes", answers={200: ONE, 404: "Problem"}),
+        Route("DELETE", one, handlers.delete, "webhooks:write", "Have nothing more sent", answers={204: None, 404: "Problem"}),
     ]  # fmt: skip
 
 
