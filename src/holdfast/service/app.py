@@ -302,8 +302,8 @@ def _handler(service: Service, route: Route) -> HTTPRouteHandler:
         return await service.answer(route, scope, request.receive)
 
     path = route.path
-    for name in route.places:
-        path = path.replace(f"{{{name}}}", f"{{{name}:str}}")
+    for name, place in route.places.items():
+        path = path.replace(f"{{{name}}}", f"{{part{place}:str}}")  # some names mean something to Litestar
     method: Any = route.method
     made = HTTPRouteHandler(path, http_method=[method], status_code=200, request_max_body_size=None)
     return made(handle)

@@ -69,7 +69,6 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self._in_head = self._receives = True
         self._since = self.loop.time()
-        self._received = 0
         if self._timer is None:
             self._arm(self.limits.request_timeout_s)
 
@@ -87,6 +86,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._receives = False
+        self._received = 0
         if not self.transport.is_closing():
             super().on_message_complete()
 

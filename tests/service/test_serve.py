@@ -1,0 +1,277 @@
+"""`holdfast serve` as a process, and what its sockets bear: kills, signals, slow and many connections, a busy store."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sqlite3
+import threading
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from holdfast.service.serve import listen, raise_file_limit, url_of
+from tests.service.conftest import MakeServed, MakeService, Served, Service
+from tests.service.test_requests import problem
+
+
+def address(url: str) -> tuple[str, int]:
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    return host, int(port)
+
+
+def dial(url: str) -> socket.socket:
+    return socket.create_connection(address(url), timeout=20)
+
+
+def heard(connection: socket.socket) -> bytes:
+    """Everything until the other end closes."""
+    parts = []
+    try:
+        while part := connection.recv(65_536):
+            parts.append(part)
+    except ConnectionResetError:
+        pass
+    connection.close()
+    return b"".join(parts)
+
+
+def told(raw: bytes) -> dict[str, Any]:
+    head, _, body = raw.partition(b"\r\n\r\n")
+    assert b"application/problem+json" in head.lower()
+    found: dict[str, Any] = json.loads(body)
+    return found
+
+
+@pytest.mark.requirement("NOVA-6", "TAG-8", "P5", "G1")
+def test_killed_between_commit_and_answer(served: Served) -> None:
+    tag, body = {"Task-tag": "order-17", "Prefer": "wait=30"}, {"task": "waiting", "resource": {"thing": "t-1"}}
+    lost: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            served.client().post("/v3/tasks", json=body, headers=tag)
+        except httpx.TransportError as error:
+            lost.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    database = sqlite3.connect(served.database)
+    while not database.execute("SELECT 1 FROM tasks WHERE tag = 'order-17'").fetchone():  # committed, not answered
+        asking.join(0.01)
+        assert asking.is_alive()
+    database.close()
+    served.kill()
+    asking.join(20)
+    assert len(lost) == 1
+    served.start()
+    client = served.client()
+    (found,) = client.get("/v3/tasks", params={"tag": "order-17"}).json()["tasks"]
+    assert found["resource"] == {"thing": "t-1"}
+    again = client.post("/v3/tasks", json=body, headers={"Task-tag": "order-17"})
+    assert (again.status_code, again.headers["task-tag-replayed"]) == (202, "true")
+    assert again.json()["task"]["uuid"] == found["uuid"]
+    assert len(client.get("/v3/tasks").json()["tasks"]) == 1
+    client.post(f"/v3/tasks/{found['uuid']}/events/go")
+    served.until(found["uuid"], "SUCCEEDED")
+    assert served.witnessed() == ["mark"]
+
+
+def test_it_stops_in_time_whatever_is_open(served: Served) -> None:
+    client = served.client()
+    waiting, hanging = served.submit("waiting")["uuid"], served.submit("hanging")["uuid"]
+    served.until(hanging, "RUNNING")
+    served.until(waiting, "WAITING")
+    polls = [dial(served.url) for _ in range(5)]
+    for poll in polls:
+        lines = (f"GET /v3/tasks/{waiting}?wait=60 HTTP/1.1", "Host: x", "X-Roles: member", "", "")
+        poll.sendall("\r\n".join(lines).encode())
+    silent = [dial(served.url) for _ in range(5)]
+    half = dial(served.url)
+    half.sendall(b"POST /v3/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    for _ in range(3):  # what was sent before has been read by then
+        assert client.get("/healthz").status_code == 200
+    assert served.terminate() < 5
+    assert served.process.returncode == 0
+    for poll in polls:
+        assert heard(poll).startswith(b"HTTP/1.1 200 ")
+    for connection in (*silent, half):
+        connection.close()
+    served.start()
+    assert served.until(hanging, "RUNNING")["state"] == "RUNNING"
+
+
+def test_it_says_where_it_listens_and_serves_without_a_worker(make_served: MakeServed) -> None:
+    alone = make_served("--no-worker")
+    uuid = alone.submit("quick")["uuid"]
+    assert alone.client().get(f"/v3/tasks/{uuid}").json()["task"]["state"] == "PENDING"
+    assert alone.client().get(f"/v3/tasks/{uuid}?wait=0.2").json()["task"]["state"] == "PENDING"
+
+
+def test_a_file_limit_that_is_too_low_is_said() -> None:
+    assert raise_file_limit(1) is None
+    assert "ulimit" in str(raise_file_limit(1 << 40))
+
+
+def test_addresses() -> None:
+    with listen("127.0.0.1", 0) as four:
+        assert url_of(four).startswith("http://127.0.0.1:")
+        assert four.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    try:
+        six = listen("::1", 0)
+    except OSError:
+        return  # a machine without IPv6
+    with six:
+        assert url_of(six).startswith("http://[::1]:")
+
+
+# --- what comes slowly, too large, or not at all -------------------------------------------------------------------
+
+
+@pytest.fixture
+def strict(make_service: MakeService) -> Service:
+    return make_service(worker=False, request_timeout_s=0.3, header_bytes_max=2048, connections_max=20)
+
+
+def test_who_sends_too_slowly_is_told_and_let_go(strict: Service) -> None:
+    silent = dial(strict.url)
+    head = dial(strict.url)
+    head.sendall(b"GET /v3 HTTP/1.1\r\nHost:")
+    body = dial(strict.url)
+    body.sendall(b"POST /v3/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    began = time.monotonic()
+    assert heard(silent) == b""
+    for slow in (head, body):
+        raw = heard(slow)
+        assert raw.startswith(b"HTTP/1.1 408 ")
+        assert told(raw)["code"] == "request.timeout"
+    assert time.monotonic() - began < 5
+    assert strict.client().get("/v3/tasks").json()["tasks"] == []
+
+
+def test_a_head_has_a_size(strict: Service) -> None:
+    for request in (
+        b"GET /v3?" + b"x" * 4096 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /v3 HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 4096 + b"\r\n\r\n",
+        b"GET /v3 HTTP/1.1\r\nHost: x\r\nX-Endless: " + b"x" * 4096,
+        b"GET /v3 HTTP/1.1\r\nHost: x\r\n" + b"X-Many: x\r\n" * 1000 + b"\r\n",
+    ):
+        connection = dial(strict.url)
+        connection.sendall(request)
+        raw = heard(connection)
+        assert raw.startswith(b"HTTP/1.1 431 "), raw[:100]
+        assert told(raw)["code"] == "headers.too_large"
+    large = b"POST /v3/tasks HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 8192\r\n\r\n" + b" " * 8192
+    connection = dial(strict.url)
+    connection.sendall(large)
+    assert heard(connection).startswith(b"HTTP/1.1 400 ")  # the size of a head is not that of a body
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET /v3 HTTP/9.9\r\n\r\n",
+        b"POST /v3/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST /v3/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\nx",
+        b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+)
+def test_what_is_no_http_is_told_so(strict: Service, request_: bytes) -> None:
+    connection = dial(strict.url)
+    connection.sendall(request_)
+    raw = heard(connection)
+    assert raw.startswith(b"HTTP/1.1 400 "), raw[:200]
+    assert told(raw)["code"] == "request.invalid"
+
+
+def test_connections_are_counted(strict: Service) -> None:
+    kept = [dial(strict.url) for _ in range(20)]
+    over = dial(strict.url)
+    raw = heard(over)
+    assert raw.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After:" in raw
+    assert told(raw)["code"] == "busy"
+    for connection in kept:
+        connection.close()
+    end = time.monotonic() + 10
+    while True:
+        try:
+            if strict.client().get("/healthz").status_code == 200:
+                break
+        except httpx.TransportError:
+            pass
+        assert time.monotonic() < end
+
+
+def test_half_open_connections_stop_nobody(make_service: MakeService) -> None:
+    service = make_service(worker=False)
+    half = [dial(service.url) for _ in range(300)]
+    for connection in half:
+        connection.sendall(b"GET /v3 HTTP/1.1\r\nHost: x\r\nX-")
+    began = time.monotonic()
+    client = service.client()
+    for _ in range(20):
+        assert client.get("/v3").status_code == 200
+    assert time.monotonic() - began < 5
+    for connection in half:
+        connection.close()
+
+
+def test_requests_in_a_row_on_one_connection(strict: Service) -> None:
+    connection = dial(strict.url)
+    connection.sendall(b"GET /v3 HTTP/1.1\r\nHost: x\r\n\r\n" * 3 + b"GET /v3 HTTP/1.1\r\nConnection: close\r\n\r\n")
+    assert heard(connection).count(b"HTTP/1.1 200 ") == 4
+
+
+# --- the store -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("P5")
+def test_a_store_that_is_busy_says_when_to_come_again(make_service: MakeService) -> None:
+    service = make_service(worker=False, busy_timeout_s=0.2)
+    client = service.client()
+    task = service.submit("quick", client=client)
+    other = sqlite3.connect(service.hold.url.removeprefix("sqlite:///"), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    answer = client.post("/v3/tasks", json={"task": "quick"}, headers={"Task-tag": "t"})
+    problem(answer, 503, "store.busy")
+    assert int(answer.headers["retry-after"]) >= 1
+    assert client.get(f"/v3/tasks/{task['uuid']}").status_code == 200
+    other.execute("ROLLBACK")
+    other.close()
+    answer = client.post("/v3/tasks", json={"task": "quick"}, headers={"Task-tag": "t"})
+    assert (answer.status_code, answer.headers.get("task-tag-replayed")) == (202, None)
+
+
+def test_one_that_fails_hurts_nobody_in_its_commit(make_service: MakeService) -> None:
+    service = make_service(worker=False)
+    statuses: list[int] = []
+
+    def ask(place: int) -> None:
+        body: dict[str, Any] = {"task": "quick"}
+        if place % 2:
+            body["priority"] = place  # another request under the same tag
+        headers = {"Task-tag": "one" if place % 2 else f"own {place}".replace(" ", "-")}
+        statuses.append(service.client().post("/v3/tasks", json=body, headers=headers).status_code)
+
+    threads = [threading.Thread(target=ask, args=(place,)) for place in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(statuses) == [202] * 11 + [422] * 9
+    assert len(service.client().get("/v3/tasks").json()["tasks"]) == 11
+
+
+def test_ready_is_not_stopping(make_service: MakeService) -> None:
+    service = make_service(worker=False)
+    client = service.bare()
+    assert client.get("/readyz").json() == {"status": "ok"}
+    service.core.stopping = True
+    problem(client.get("/readyz"), 503, "not_ready")
+    assert client.get("/healthz").status_code == 200
+    service.core.stopping = False
