@@ -129,8 +129,10 @@ def routes(service: Service) -> list[Route]:
         Route("GET", "/v3/webhooks", handlers.listed, "webhooks:read", "The project's webhooks", answers={200: LIST}),
         Route("POST", "/v3/webhooks", handlers.create, "webhooks:write", "Have events sent to a URL", body=NewWebhook,
               answers={201: MADE, 404: "Problem", 410: "Problem"}),
-        Route("GET", one, handlers.show, "webhooks:read", "One webhook, and how it goes", answers={200: ONE, 404: "Problem"}),
-        Route("DELETE", one, handlers.delete, "webhooks:write", "Have nothing more sent", answers={204: None, 404: "Problem"}),
+        Route("GET", one, handlers.show, "webhooks:read", "One webhook, and how it goes",
+              answers={200: ONE, 404: "Problem"}),
+        Route("DELETE", one, handlers.delete, "webhooks:write", "Have nothing more sent",
+              answers={204: None, 404: "Problem"}),
     ]  # fmt: skip
 
 
