@@ -19,8 +19,11 @@ import typer
 
 import holdfast as hf
 from holdfast import errors, settings
+from holdfast.cli import nouns
 from holdfast.cli.main import app
 from holdfast.core import states
+from holdfast.resources.registry import Kinds
+from holdfast.resources.server.kind import server
 from tests.pages import blocks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,7 +94,13 @@ def command_tree(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tu
         yield from command_tree(each, (*words, word))
 
 
+# The nouns are made of kinds: those that come with Holdfast are on the page too.
+NOUNS = {
+    name: typer.main.get_command(nouns.noun(name, kind)) for name, kind in nouns.described(Kinds([server])).items()
+}
 COMMANDS = dict(command_tree(typer.main.get_command(app)))
+for noun, command in NOUNS.items():
+    COMMANDS |= command_tree(command, (noun,))
 
 
 def shown_commands() -> Iterator[tuple[str, str]]:
@@ -105,7 +114,9 @@ def shown_commands() -> Iterator[tuple[str, str]]:
 def fault_of(line: str) -> str | None:
     """What is wrong with a command line that a page shows."""
     words = shlex.split(line.replace("|", " | ").split(" | ")[0])[1:]
-    known = next((words[:count] for count in (2, 1) if tuple(words[:count]) in COMMANDS), None)
+    if words[0] in NOUNS and words[1:2] == ["action"]:
+        del words[2:3]  # the id, which stands before the operation
+    known = next((words[:count] for count in (3, 2, 1) if tuple(words[:count]) in COMMANDS), None)
     if known is None:
         # A whole noun, as in `holdfast task`; or a place holder, as in `holdfast task suspend|resume`.
         return None if any(path[:1] == tuple(words[:1]) for path in COMMANDS) else "there is no such command"

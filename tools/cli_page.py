@@ -9,7 +9,9 @@ from typing import Any
 import typer
 
 from holdfast import errors
-from holdfast.cli import exits
+from holdfast.cli import exits, main, nouns
+from holdfast.resources.registry import Kinds
+from holdfast.resources.server.kind import server
 from tools import pages
 
 WIDTH = 100
@@ -17,6 +19,10 @@ HEAD = """
 What `--help` says, of every command. `-o json` prints for programs; `--traceback` anywhere in the line shows where an
 error came from.
 """
+NOUNS = """
+Each kind of resource is a noun, made of its declaration: its operations are commands, their parameters options. Those
+of the kinds that come with Holdfast follow; `holdfast resource kinds` lists all that there are.
+""".strip()
 CODES = {
     "OK": "All is well; the task SUCCEEDED.",
     "FAILED": "The task FAILED.",
@@ -41,7 +47,17 @@ def cli(module: ModuleType) -> str:
     parts += [
         f"## {name}\n\n```text\n{text}\n```" for name, text in helps(typer.main.get_command(module.app), "holdfast")
     ]
+    parts.append(NOUNS)
+    parts += [f"## {name}\n\n```text\n{text}\n```" for noun in nouns_of_this_house() for name, text in noun]
     return "\n\n".join(parts)
+
+
+def nouns_of_this_house() -> Iterator[Iterator[tuple[str, str]]]:
+    """The helps of the nouns that are made of the kinds which come with Holdfast."""
+    root = typer.main.get_command(main.app)
+    for name, kind in nouns.described(Kinds([server])).items():
+        context = root.context_class(root, info_name="holdfast", terminal_width=WIDTH, max_content_width=WIDTH)
+        yield helps(typer.main.get_command(nouns.noun(name, kind)), f"holdfast {name}", context)
 
 
 def called(kind: type[BaseException]) -> str:

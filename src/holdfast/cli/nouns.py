@@ -9,14 +9,14 @@ from __future__ import annotations
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 import typer.core
 
 from holdfast.cli import exits, options, place, resource, show
-from holdfast.cli.options import OutputOption, Stay, TagOption, Where, flat
+from holdfast.cli.options import LimitOption, OutputOption, Stay, TagOption, Where, flat
 from holdfast.errors import UsageError
 
 COMPLETING: Final = "_HOLDFAST_COMPLETE"  # typer's variable: a shell asks what could follow
@@ -70,9 +70,14 @@ def _kinds(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _installed() -> dict[str, Any]:
+    return described(options.installed_kinds())
+
+
+def described(kinds: Iterable[Any]) -> dict[str, Any]:
+    """The kinds as data."""
     from holdfast.resources.describe import describe
 
-    return describe(options.installed_kinds())
+    return describe(kinds)
 
 
 # --- one noun ----------------------------------------------------------------------------------------------------
@@ -85,7 +90,7 @@ def noun(name: str, kind: Mapping[str, Any]) -> typer.Typer:
         no_args_is_help=True, rich_markup_mode=None,
     )  # fmt: skip
 
-    def list_(where: Where, limit: int = 50, output: OutputOption = "table") -> int:
+    def list_(where: Where, limit: LimitOption = 50, output: OutputOption = "table") -> int:
         with place.at(where, kinds=True) as here:
             resource.print_list(here.resources(name, limit=limit, filters={}), output)
         return exits.OK
@@ -95,7 +100,7 @@ def noun(name: str, kind: Mapping[str, Any]) -> typer.Typer:
             resource.print_one(here.resource(name, id), output)
         return exits.OK
 
-    def tasks(id: IdArgument, where: Where, limit: int = 50, output: OutputOption = "table") -> int:
+    def tasks(id: IdArgument, where: Where, limit: LimitOption = 50, output: OutputOption = "table") -> int:
         with place.at(where) as here:
             found = here.tasks(limit=limit, state="", tag="", flow="", resource=f"{name}/{id}")
         show.print_tasks(found, output)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from holdfast.cli import exits, options, place, show
-from holdfast.cli.options import OutputOption, Stay, TagOption, Where, flat
+from holdfast.cli.options import LimitOption, OutputOption, Stay, TagOption, Where, flat
 from holdfast.cli.task import stayed
 from holdfast.errors import NotFound, PreconditionFailed, UsageError
 
@@ -67,7 +67,7 @@ def list_(
     sync_status: Annotated[
         str, typer.Option("--sync-status", metavar="WORD", help="in_sync, syncing, out_of_sync or unknown.")
     ] = "",
-    limit: Annotated[int, typer.Option("--limit", metavar="N", help="So many at most.")] = 50,
+    limit: LimitOption = 50,
     output: OutputOption = "table",
 ) -> int:
     """List the resources of a kind.

@@ -15,6 +15,7 @@ from holdfast.cli import exits, options, place, show
 from holdfast.cli.options import (
     ClaimOption,
     FlowsOption,
+    LimitOption,
     OutputOption,
     PriorityOption,
     RuntimeOption,
@@ -63,7 +64,7 @@ def list_(
     tag: Annotated[str, typer.Option("--tag", metavar="TAG", help="With that tag.")] = "",
     flow: Annotated[str, typer.Option("--flow", metavar="NAME", help="Of that flow.")] = "",
     resource: Annotated[str, typer.Option("--resource", metavar="KIND/ID", help="On that resource.")] = "",
-    limit: Annotated[int, typer.Option("--limit", metavar="N", help="So many at most.")] = 50,
+    limit: LimitOption = 50,
     output: OutputOption = "table",
 ) -> int:
     """List tasks, the newest first.
