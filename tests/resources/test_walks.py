@@ -12,7 +12,7 @@ import pytest
 
 from holdfast.core.states import FINAL
 from holdfast.errors import HoldfastError, ResourceImmutable
-from holdfast.resources import state
+from holdfast.resources import examine, state
 from tests.resources.conftest import Shop
 from tests.resources.ports import plain
 
@@ -87,6 +87,7 @@ class Walk:
         self.shop.work()
         for port in self.ports:
             self.check(port)
+        assert self.shop.hold.store.read(lambda tx: list(examine.faults(tx))) == []
 
     def check(self, port: Any) -> None:
         row = self.shop.hold.store.read(lambda tx: state.read(tx, "port", port.id, deleted=True))
@@ -128,6 +129,7 @@ def test_a_random_history_stays_true(tmp_path: Path, seed: int) -> None:
     walk = Walk(shop, seed)
     for _ in range(ROUNDS):
         walk.step()
+        assert shop.hold.store.read(lambda tx: list(examine.faults(tx))) == []
     walk.settle()
     assert len(walk.seen) == len(walk.ports) > 0
     shop.hold.close()

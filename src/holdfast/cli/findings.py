@@ -46,6 +46,7 @@ def examine(database: str | None, flows: Sequence[str]) -> Iterator[Finding]:
             yield from _store(hold)
             yield from _workers(hold)
             yield from _tasks(hold)
+            yield from _resources(hold)
             yield from _flows(hold)
     except HoldfastError as error:
         yield Finding(False, str(error))
@@ -164,6 +165,17 @@ def _tasks(hold: Holdfast) -> Iterator[Finding]:
                 f" and `holdfast task resume {at.uuid}`, or see what `holdfast task adopt {at.uuid} --dry-run` would"
                 " run and adopt it",
             )
+
+
+def _resources(hold: Holdfast) -> Iterator[Finding]:
+    from holdfast.resources import examine
+
+    counted, wrong = hold.store.read(lambda tx: (examine.counts(tx), list(examine.faults(tx))))
+    for said in wrong:
+        yield Finding(False, f"resource {said}: report it, with the output of `holdfast resource show`")
+    if counted:
+        numbers = ", ".join(f"{number} {word}" for word, number in counted.items())
+        yield Finding(True, f"resources: {numbers}" + ("" if wrong else "; each is as it may be"))
 
 
 def _unfinished(tx: Tx) -> list[TaskRow]:
