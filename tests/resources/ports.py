@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -206,6 +207,9 @@ def make_kind(directory: Path | str) -> Kind:
     def look(driver: Backend, resource_id: str, desired: dict[str, Any], before: str) -> Seen:
         driver.say("look", resource_id)
         there = driver.there(resource_id)
+        pause = threading.Event()
+        while driver.knob("slow"):
+            pause.wait(0.01)
         if driver.knob("unreachable"):
             raise ConnectionError("the switch does not answer")
         observed = {"status": "UNPLUGGED"} if driver.knob("unplugged") else {}

@@ -166,3 +166,21 @@ def test_the_watch_is_begun_again_unless_somebody_has_cancelled_it(shop: Shop) -
     assert second.id != task.id
     second.cancel()
     assert [again.id for again in shop.hold.watch_drift()] == [second.id]
+
+
+def test_a_slow_look_holds_up_nobody_and_what_it_saw_is_dropped(shop: Shop) -> None:
+    port = shop.port(mtu=0)
+    shop.backend.put(port.id, {"mtu": "somebody was here"})
+    shop.backend.turn("slow")
+    (watch,) = shop.hold.watch_drift(rounds=1)
+    with shop.hold.working():
+        shop.until_said("look", port.id)
+        tasks = [shop.ask("update", port.id, desired={"mtu": mtu}) for mtu in range(1, 21)]
+        for task in tasks:
+            task.wait(30)
+        assert ({task.state for task in tasks}, watch.state) == ({"SUCCEEDED"}, "RUNNING")
+        shop.backend.turn_off("slow")
+        watch.wait(30)
+    assert watch.results["looked"]["busy"] == 1
+    assert [line[2] for line in shop.backend.said("written", port.id)] == list(range(1, 22))
+    assert (port.sync_status, port.applied_revision) == ("IN_SYNC", 21)
