@@ -17,6 +17,7 @@ from holdfast.core.states import (
     S_INTERRUPTED,
     S_PENDING,
     S_REVERTED,
+    S_REVERTING,
     S_SKIPPED,
     S_WAITING,
     STEP_STATES,
@@ -179,6 +180,8 @@ class Once(Checker):
             at = state.st[event.row]
             if type(event) is e.RevertStarted:
                 wrong = at in (S_REVERTED, S_SKIPPED)
+            elif at == S_REVERTING:
+                wrong = event.row not in state.parked
             else:
                 wrong = at not in (S_PENDING, S_WAITING, S_INTERRUPTED)
             if wrong:

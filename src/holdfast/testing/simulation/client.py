@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.core import events as e
 from holdfast.core.state import State
-from holdfast.core.states import FINAL, REASONS, S_WAITING, SUSPENDED_PENDING, api_state
+from holdfast.core.states import FINAL, REASONS, S_REVERTING, S_WAITING, SUSPENDED_PENDING, api_state
 from holdfast.core.values import Stored, encode
 from holdfast.errors import HoldfastError, WorldError
 from holdfast.flow.compile import compile, digest, outline
@@ -229,5 +229,9 @@ class Client:
 
 def _awaited(state: State) -> list[str]:
     """The events that some step waits for and has not been handed yet."""
-    waiting = (row for row in state.parked if state.st[row] == S_WAITING and row not in state.delivered)
+    waiting = (
+        row
+        for row in state.parked
+        if state.st[row] in (S_WAITING, S_REVERTING) and row not in state.running and row not in state.delivered
+    )
     return [name for row in waiting if (name := state.parked[row].event) is not None]

@@ -145,7 +145,7 @@ class Code(Runtimes):
         if call.what == "probe":
             return "returned", chance.choice((NotDone(), Done(world.number()), Unknown("?")))
         if draw < good:
-            if call.what == "execute" and not world.calm and chance.random() < 0.12:
+            if call.what != "probe" and not world.calm and chance.random() < 0.12:
                 return "returned", self._later(call)
             return "returned", None if call.what == "revert" else world.number()
         if draw < good + (1 - good) * 0.8 or call.isolation == "thread":
