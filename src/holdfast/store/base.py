@@ -150,6 +150,12 @@ class Store(Protocol):
         """What `fn` returns, once it is durable; what it raises, once it is undone. It may share its commit with
         others and must not call the store itself. Raises as `append` does."""
 
+    def write_all(self, fns: Sequence[Callable[[Tx], T]]) -> list[T | Exception]:
+        """As `write` for each of them, all in one commit, from one thread; what each returned or raised.
+
+        Raises: as `append` does.
+        """
+
     def read(self, fn: Callable[[Tx], T]) -> T:
         """What `fn` returns, from one snapshot."""
 
