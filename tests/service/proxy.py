@@ -1,4 +1,4 @@
-"""A real TCP proxy on loopback between a client and a service, which loses answers after the service gave them."""
+"""A real TCP proxy on loopback between a client and services, which loses answers after a service gave them."""
 
 from __future__ import annotations
 
@@ -6,24 +6,27 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import cycle
 from urllib.parse import urlsplit
 
 PIECE = 65536
 PATIENCE_S = 10.0
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class Proxy:
     """`lose`: so many answers are kept from the client: the service has given each when its connection is cut.
-    `cut`: so many connections are cut after the first bytes of the answer. `lost`: how many it were."""
+    `busy`: so many are replaced by a 503. `cut`: so many connections are cut after the first bytes of the answer.
+    `lost`: how many it were. Connections go to the services in turn."""
 
-    def __init__(self, upstream: str) -> None:
-        parts = urlsplit(upstream)
-        self._upstream = (parts.hostname or "", parts.port or 80)
+    def __init__(self, *upstreams: str) -> None:
+        self._upstreams = cycle([(parts.hostname or "", parts.port or 80) for parts in map(urlsplit, upstreams)])
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._mutex = threading.Lock()
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self.lose = 0
+        self.busy = 0
         self.cut = 0
         self.lost = 0
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -40,7 +43,7 @@ class Proxy:
                 near, _ = self._listener.accept()
             except OSError:
                 return
-            far = socket.create_connection(self._upstream)
+            far = socket.create_connection(next(self._upstreams))
             with self._mutex:
                 self._open |= {near, far}
             self._threads += [self._run(self._pump, near, far, False), self._run(self._pump, far, near, True)]
@@ -49,6 +52,9 @@ class Proxy:
         try:
             while data := source.recv(PIECE):
                 if answers and self._takes("lose"):
+                    break
+                if answers and self._takes("busy"):
+                    target.sendall(BUSY)
                     break
                 target.sendall(data)
                 if answers and self._takes("cut"):
@@ -87,8 +93,8 @@ class Proxy:
 
 
 @contextmanager
-def between(upstream: str) -> Iterator[Proxy]:
-    proxy = Proxy(upstream)
+def between(*upstreams: str) -> Iterator[Proxy]:
+    proxy = Proxy(*upstreams)
     try:
         yield proxy
     finally:

@@ -263,3 +263,30 @@ def test_a_watcher_survives_the_death_of_the_service(make_served: MakeServed, sh
     assert shell("task", "deliver", "t", "go", *url).code == 0
     done = watch.end()
     assert (done.code, "task SUCCEEDED" in done.out) == (0, True)
+
+
+def test_doctor_looks_at_the_service_that_commands_go_to(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "ok     commands go to the service http://127.0.0.1:" in typed("doctor").out
+    monkeypatch.setenv("HOLDFAST_URL", "http://127.0.0.1:1")
+    done = typed("doctor")
+    assert (done.code, "http://127.0.0.1:1 gave no answer" in done.out) == (1, True)
+
+
+def test_serve_does_not_listen_to_others_without_knowing_who_they_are(shell: Shell) -> None:
+    done = shell("serve", "--host", "0.0.0.0", "--port", "0")
+    assert (done.code, "identity is none" in done.sentence()) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [("holdfast res", "resource"), ("holdfast ser", "server"), ("holdfast server act", "action"),
+     ("holdfast task re", "retry"), ("holdfast task cancel --no-", "--no-revert"),
+     ("holdfast server action web-1 reb", "reboot"), ("holdfast server action web-1 reboot --so", "--soft")],
+)  # fmt: skip
+def test_a_shell_completes_commands_options_and_nouns(words: str, found: str, shell: Shell) -> None:
+    done = shell(
+        _HOLDFAST_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(words.count(" ")),
+        HOLDFAST_URL="http://127.0.0.1:1",
+    )  # fmt: skip
+    assert found in done.out.split()
+    assert done.err == ""

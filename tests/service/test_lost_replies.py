@@ -63,6 +63,24 @@ def test_whoever_got_no_answer_at_all_finds_the_task_by_its_tag(make_service: Ma
         assert len(list(client.resources.list("server"))) == 1
 
 
+@pytest.mark.requirement("TAG-13", "TAG-14")
+def test_ten_answers_lost_by_three_servers_in_turn_are_one_task_and_one_resource(
+    make_service: MakeService, tmp_path: Path
+) -> None:
+    """garm#79, CAPO#2181: a 503 or a reset after the commit made another server with each retry."""
+    database = f"sqlite:///{tmp_path}/shared.db"
+    made = [
+        make_service(database=database, kinds=Kinds.load(), server_dir=str(tmp_path), worker=False) for _ in range(3)
+    ]
+    with between(*(service.url for service in made)) as proxy, _client(proxy.url) as client:
+        client.ways.plurals["server"] = "servers"
+        proxy.lose, proxy.busy = 5, 5
+        accepted = client.resources.create("server", {"name": "web"})
+        assert (proxy.lost, accepted.replayed) == (10, True)
+        assert [task["uuid"] for task in client.tasks.list()] == [accepted.task["uuid"]]
+        assert len(list(client.resources.list("server"))) == 1
+
+
 def test_a_request_without_its_tag_is_another_request(service: Service) -> None:
     with between(service.url) as proxy, _client(proxy.url) as client:
         made = {client.tasks.submit("quick").task["uuid"] for _ in range(3)}

@@ -39,6 +39,8 @@ def examine(database: str | None, flows: Sequence[str]) -> Iterator[Finding]:
         yield Finding(False, str(error))
         return
     yield _secret_key(settings)
+    if settings.url is not None:
+        yield _service(settings)
     url = database or settings.database
     try:
         with options.opened(database, flows=flows, kinds=True) as hold:
@@ -67,6 +69,22 @@ def _secret_key(settings: Settings) -> Finding:
     except ImportError:
         return Finding(False, "a secret key is set, but not what uses it: pip install 'holdfast[secrets]'")
     return Finding(True, "the secret key can be used")
+
+
+def _service(settings: Settings) -> Finding:
+    """Whether the service that commands are given to answers, and knows who asks."""
+    from holdfast.client import connect
+    from holdfast.client.patience import Patience
+
+    assert settings.url is not None
+    try:
+        patience = Patience(deadline_s=2, answer_s=2, connect_s=2)
+        with connect(settings.url, token=settings.token, project=settings.project, patience=patience) as client:
+            version = client.version()
+            list(client.tasks.list(limit=1))
+    except HoldfastError as error:
+        return Finding(False, f"commands go to the service {settings.url} (HOLDFAST_URL), and {error}")
+    return Finding(True, f"commands go to the service {settings.url} (HOLDFAST_URL), Holdfast {version['holdfast']}")
 
 
 def _store(hold: Holdfast) -> Iterator[Finding]:
