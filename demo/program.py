@@ -39,9 +39,17 @@ def tell(scenes: Sequence[story.Scene], show: Show, service: Service) -> int:
     told = story.Story(service)
     try:
         told.begin()
-        return sum(_differs(number, scene, told, show) is not False for number, scene in enumerate(scenes, 1))
+        different = 0
+        for number, scene in enumerate(scenes, 1):
+            wrong = _differs(number, scene, told, show)
+            if wrong is None:
+                show.output(service.process.new_lines()[-20:])
+            different += wrong is not False
+        return different
     except Exception as problem:  # of `begin`: without a service there is nothing to tell
         show.problem(f"{type(problem).__name__}: {problem}")
+        for scene in scenes:
+            show.remember(_title(scene), good=False)
         return len(scenes)
     finally:
         told.close()
@@ -67,14 +75,21 @@ def play(scenes: Sequence[Scene], show: Show, directory: Path, children: Childre
 
 def _differs(number: int, scene: Callable[[T], list[Check]], on: T, show: Show) -> bool | None:
     """Play a scene; whether its evidence differs. None: it broke, so it proves nothing; the others are still played."""
-    show.heading(number, (scene.__doc__ or scene.__name__).strip())
+    title = _title(scene)
+    show.heading(number, title)
     try:
         checks = scene(on)
     except Exception as problem:
         show.problem(f"{type(problem).__name__}: {problem}")
+        show.remember(title, good=False)
         return None
     show.proof(checks)
+    show.remember(title, good=all(check.holds for check in checks))
     return not all(check.holds for check in checks)
+
+
+def _title(scene: Callable[..., list[Check]]) -> str:
+    return (scene.__doc__ or scene.__name__).strip()
 
 
 def main(
@@ -99,6 +114,7 @@ def main(
             service.end_servers()
             left = sorted({*children.left(), *service.witness.processes()})
             shutil.rmtree(directory, ignore_errors=True)
+    show.remembered()
     took = f"{time.monotonic() - started:.0f} s"
     if different is None:
         show.verdict(f"Interrupted. {_ended(left)}", good=False)

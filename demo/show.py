@@ -20,6 +20,7 @@ from demo.evidence import Check
 class Show:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False, soft_wrap=True)
+        self._played: list[tuple[str, bool]] = []
 
     def _print(self, text: str = "", style: str | None = None) -> None:
         self._console.print(escape(text), style=style)
@@ -82,6 +83,16 @@ class Show:
                 self._print(f"   ✗ {check.claim}", "bold red")
                 self._print(f"       expected: {_words(check.expected)}", "red")
                 self._print(f"       found:    {_words(check.found)}", "red")
+
+    def remember(self, title: str, *, good: bool) -> None:
+        """A scene was played: it comes again in the list at the end."""
+        self._played.append((title, good))
+
+    def remembered(self) -> None:
+        if self._played:
+            self.part("What was proved")
+        for number, (title, good) in enumerate(self._played, 1):
+            self._print(f" {'✓' if good else '✗'} {number:>2}  {title}", "green" if good else "bold red")
 
     def problem(self, text: str) -> None:
         self._print(f"   ✗ {text}", "bold red")
