@@ -136,9 +136,9 @@ class Actions:
                     raise RequestInvalid(f"the marker {marker[:80]!r} is no request on this server", parameter="marker")
                 statement = statement.where(tasks.c.id < behind.id)
             if since is not None:
-                statement = statement.where(tasks.c.updated_at >= since)
+                statement = statement.where(tasks.c.updated_at >= since - params.HALF)
             if before is not None:
-                statement = statement.where(tasks.c.updated_at <= before)
+                statement = statement.where(tasks.c.updated_at <= before + params.HALF)
             found = tx.execute(statement.order_by(tasks.c.id.desc()).limit(limit + 1), where).all()
             return at.id, [row.of(each) for each in found]
 
