@@ -149,3 +149,12 @@ def test_importing_holdfast_loads_no_client_and_the_client_loads_no_store() -> N
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[0] == "[] ['httpx']"
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_what_is_on_this_machine(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    with serving(Answer(200, {"version": {"id": "v3.0"}})) as peer:
+        assert ask(peer.url, "", "version") == {"id": "v3.0"}

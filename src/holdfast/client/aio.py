@@ -21,7 +21,7 @@ class AsyncClient(Root[Awaiting]):
 
     def __init__(self, options: shell.Options) -> None:
         self.ways = shell.ways_of(options)
-        self._http = httpx.AsyncClient(**shell.kwargs_of(options, httpx.AsyncHTTPTransport))
+        self._http = httpx.AsyncClient(**shell.kwargs_of(options))
         super().__init__(self)
 
     async def run(self, call: Call[T]) -> T:

@@ -21,7 +21,7 @@ class Client(Root[Blocking]):
 
     def __init__(self, options: shell.Options) -> None:
         self.ways = shell.ways_of(options)
-        self._http = httpx.Client(**shell.kwargs_of(options, httpx.HTTPTransport))
+        self._http = httpx.Client(**shell.kwargs_of(options))
         self._closed = threading.Event()
         super().__init__(self)
 
