@@ -175,6 +175,71 @@ def test_a_child_that_takes_too_long_is_stopped(house: House) -> None:
     assert house.said() == ["route", "unroute"]
 
 
+@pytest.mark.requirement("NOVA-8")
+def test_a_deadline_of_the_parent_stops_its_child(house: House) -> None:
+    house.turn("route_waits")
+    hold = house.open()
+    task = hold.submit(flows.late, {"at": house.at})
+    hold.work(until_idle=True)
+    assert task.state == "FAILED"
+    assert [child.state for child in children(hold, task)] == ["CANCELLED"]
+    assert house.said() == ["route", "unroute"]
+
+
+def test_a_child_that_rests_is_named_by_its_parent_and_goes_on_by_itself(house: House) -> None:
+    hold = house.open(flows=[held, holding])
+    house.turn("route_fails")
+    task = hold.submit(holding, {"at": house.at})
+    hold.work(until_idle=True)
+    (child,) = children(hold, task)
+    assert (task.state, child.state, child.reason) == ("WAITING", "SUSPENDED", "on_failure")
+    assert child.id in task.view()["progress"]["message"]
+    house.turn_off("route_fails")
+    child.resume()
+    hold.work(until_idle=True)
+    assert task.state == "SUCCEEDED"
+
+
+holding = hf.linear("holding", hf.child("held", held))
+
+
+def test_a_map_has_a_child_for_each_element(house: House) -> None:
+    hold = house.open()
+    task = hold.submit(flows.mapped, {"at": house.at, "nets": ["red", "blue", "green"]})
+    hold.work(until_idle=True)
+    assert task.state == "SUCCEEDED"
+    assert {line.extra for line in house.lines() if line.what == "port"} == {"red", "blue", "green"}
+    undo = task.rollback()
+    hold.work(until_idle=True)
+    assert undo.state == "SUCCEEDED"
+    assert len(children(hold, undo)) == 3
+    assert house.said().count("unport") == 3
+
+
+def test_each_try_of_a_flow_makes_a_child_of_its_own(house: House) -> None:
+    house.turn("route_fails")
+    hold = house.open()
+    task = hold.submit(flows.tried, {"at": house.at})
+    hold.work(until_idle=True)
+    assert task.state == "FAILED"
+    assert [child.state for child in children(hold, task)] == ["FAILED", "FAILED"]
+    assert house.said() == ["first", "route", "unroute", "route", "unroute", "unfirst"]
+
+
+@pytest.mark.requirement("NOVA-8")
+def test_progress_counts_what_a_child_is_made_of(house: House) -> None:
+    hold = house.open()
+    house.turn("route_waits")
+    with hold.working():
+        task = hold.submit(flows.staged, {"at": house.at})
+        house.until_said("route")
+        until(lambda: task.state == "WAITING", lambda: task.trace)
+        assert task.view()["progress"]["percent"] == 75  # first 1, l2 2, l3 1
+        house.turn_off("route_waits")
+        task.wait(60)
+    assert task.view()["progress"]["percent"] == 100
+
+
 # --- verbs -------------------------------------------------------------------------------------------------------
 
 

@@ -173,7 +173,8 @@ def child(
     provides: one name for all that the child's steps provided, as a dict; or some of their names, as a set or a tuple.
     claims: what the child needs beyond what its root holds; granted at once or refused, so let the root claim it.
     A function that returns claims is bound by name.
-    priority, pool: the parent's unless said. A task with children needs a database: `hf.run` refuses it.
+    priority, pool: the parent's unless said. weight: that of the child's steps unless said.
+    A task with children needs a database: `hf.run` refuses it.
     """
     runnable = as_flow(flow)
     plan = compile(runnable)
@@ -183,6 +184,7 @@ def child(
         more = signature(claims, f"child {name!r}: claims").wants
         asked = tuple(parameter for parameter, _ in more)
         wants += tuple(want for want in more if want[0] not in plan.inputs)
+    options.setdefault("weight", sum(plan.weight) or 1)
     made = ChildStep(
         name,
         _asking(runnable, claims, asked, priority, pool),

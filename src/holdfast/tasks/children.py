@@ -16,7 +16,7 @@ from sqlalchemy import bindparam, exists, literal, null, select, update
 
 from holdfast.core import states
 from holdfast.core.events import Delivered
-from holdfast.errors import PastPivot, VerbRefused
+from holdfast.errors import PastPivot, TaskNotFound, VerbRefused
 from holdfast.store.base import Tx
 from holdfast.store.journal import encode
 from holdfast.store.schema import tasks
@@ -109,7 +109,10 @@ def refuse_alone(tx: Tx, at: TaskRow, verb: str) -> None:
     """A child is retried and rolled back by its parent, as long as that lives. Raises: VerbRefused."""
     if at.parent_id is None:
         return
-    parent = row.read(tx, at.parent_id)
+    try:
+        parent = row.read(tx, at.parent_id)
+    except TaskNotFound:  # it has been purged, and its children will be next
+        return
     if parent.finished_at is None:
         raise VerbRefused(
             f"Cannot '{verb}' task {at.uuid} by itself: it is a child of task {parent.uuid}, which is {parent.state}:"
