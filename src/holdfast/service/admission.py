@@ -79,6 +79,24 @@ class Admission:
             "additionalProperties": False,
         }
 
+    def schema(self) -> dict[str, Any]:
+        """What a request for a task may be, as a JSON schema in which Structs stand: one alternative for everything
+        that may be asked for."""
+        kinds = list(self._hold.kinds)
+        other = {"pattern": "^[a-z]{1,20}$", "not": {"enum": [kind.name for kind in kinds]}}
+        any_one = {"type": "object", "propertyNames": other, "maxProperties": 1, "additionalProperties": _ID}
+        found = [_alternative(name, self.parameters(name), any_one, needed=False) for name in self.names]
+        for kind in kinds:
+            for name, operation in kind.operations.items():
+                ident: Any = {"anyOf": [_ID, {"type": "null"}]} if operation.creates else _ID
+                resource = {"type": "object", "properties": {kind.name: ident}, "required": [kind.name],
+                            "additionalProperties": False}  # fmt: skip
+                params: Any = operation.params or (kind.fields if operation.desires else None)
+                found.append(
+                    _alternative(name, params or {"type": "object", "maxProperties": 0}, resource, needed=True)
+                )
+        return {"oneOf": found}
+
     def of(self, ask: Ask) -> Submit:
         """What the request is for, checked as far as it can be before the transaction.
 
@@ -177,6 +195,41 @@ _SHARED: Final = (
 )  # fmt: skip
 
 
+_ID: Final = {"type": "string", "pattern": "^[!-~]{1,200}$"}
+_CLAIM: Final = {
+    "type": "object",
+    "properties": {
+        "type": {"type": "string", "pattern": "^[a-z]{1,20}$"},
+        "id": _ID,
+        "mode": {"enum": ["exclusive", "shared"]},
+    },
+    "required": ["type", "id"],
+    "additionalProperties": False,
+}
+
+
+def _alternative(name: str, params: Any, resource: dict[str, Any], *, needed: bool) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {
+            "task": {"const": name},
+            "resource": resource,
+            "params": params,
+            "start_after": {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]},
+            "priority": {"type": "integer", "minimum": -PRIORITY_MAX, "maximum": PRIORITY_MAX},
+            "claims": {"type": "array", "items": _CLAIM, "maxItems": 50},
+        },
+        "required": ["task", *(["resource"] if needed else []), *(["params"] if _needs(params) else [])],
+        "additionalProperties": False,
+    }
+
+
+def _needs(params: Any) -> bool:
+    if isinstance(params, dict):
+        return bool(params.get("required"))
+    return any(field.required for field in msgspec.structs.fields(params))
+
+
 def _offers(service: Service) -> dict[str, Offer]:
     """By `name@version`, and by name where only one version has it. The flows of kinds are not among them: they are
     asked for as operations."""
@@ -209,6 +262,9 @@ def _is_name(text: str) -> bool:
 
 
 def _claims(given: list[ClaimAsked]) -> list[str | tuple[str, str]]:
+    for each in given:
+        if not each.id:
+            raise RequestInvalid('a claim needs the id of what is claimed: {"type": "port", "id": "…"}')
     return [(f"{each.type}/{each.id}" if each.type else each.id, each.mode) for each in given]
 
 

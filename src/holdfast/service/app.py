@@ -185,7 +185,8 @@ class Front:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.app = _litestar(service)
+        self._allowed = _Allowed(service.routes)
+        self.app = _litestar(service, self._allowed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         ours: Any = dict(scope)  # the server's own must stay as it is
@@ -201,6 +202,9 @@ class Front:
                 ours[HEAD] = True
             reply.version = version_of(marks.headers)
             _make_routable(ours)
+            if ours["method"] == "OPTIONS" and (methods := self._allowed.methods(ours["path"])) != ["OPTIONS"]:
+                await ASGIResponse(headers=[("Allow", ", ".join(methods))], status_code=204)(ours, receive, reply)
+                return
             await self.app(ours, receive, reply)
         except Exception as error:
             if reply.status:
@@ -249,7 +253,7 @@ def _make_routable(scope: Any) -> None:
         scope["path"] = "/".join(part.replace("/", "%2F").replace("\0", "%00") for part in segments(scope))
 
 
-def _litestar(service: Service) -> Litestar:
+def _litestar(service: Service, allowed: _Allowed) -> Litestar:
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         await service.start()
@@ -257,8 +261,6 @@ def _litestar(service: Service) -> Litestar:
             yield
         finally:
             await service.close()
-
-    allowed = _Allowed(service.routes)
 
     def refuse(request: Request[Any, Any, Any], error: Exception) -> Any:
         """What the router could not do, and what went wrong in it."""
@@ -313,16 +315,19 @@ class _Allowed:
     """Which methods an address takes, for those who used another."""
 
     def __init__(self, routes: list[Route]) -> None:
-        self._known = [(route.path.strip("/").split("/"), route.method) for route in routes]
+        self._methods: dict[tuple[str, ...], set[str]] = {}
+        for route in routes:
+            pattern = tuple("" if part.startswith("{") else part for part in route.path.strip("/").split("/"))
+            self._methods.setdefault(pattern, {"OPTIONS"}).add(route.method)
 
     def methods(self, path: str) -> list[str]:
         parts = path.strip("/").split("/")
-        found: set[str] = {"OPTIONS"}
-        for pattern, method in self._known:
-            if len(pattern) == len(parts) and all(
-                want.startswith("{") or want == part for want, part in zip(pattern, parts, strict=True)
-            ):
-                found.add(method)
-        if "GET" in found:
-            found.add("HEAD")
-        return sorted(found)
+        fitting = [
+            pattern
+            for pattern in self._methods
+            if len(pattern) == len(parts) and all(want in ("", part) for want, part in zip(pattern, parts, strict=True))
+        ]
+        # As the router does: a word that is meant goes before one that may be any.
+        best = min(fitting, key=lambda pattern: [not part for part in pattern], default=None)
+        found = {"OPTIONS"} if best is None else set(self._methods[best])
+        return sorted(found | {"HEAD"} if "GET" in found else found)

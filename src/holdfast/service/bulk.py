@@ -13,13 +13,16 @@ from holdfast.service.app import Service
 from holdfast.service.problems import RequestInvalid
 from holdfast.service.requests import Ask
 from holdfast.service.routes import Answer, Route
-from holdfast.service.tasks import project_of
+from holdfast.service.tasks import LIST_PARAMS, STATE, project_of
 from holdfast.service.verbs import BODIES, Verbs, converted, status_of
 from holdfast.store.base import Tx
 from holdfast.tasks import listing, params
 from holdfast.tasks.row import TaskRow
 
 TASKS_MAX: Final = 1000
+_CHOOSING: Final = (
+    "task", "tag", "resource_id", "resource_type", "user_id", "request_id", "origin", "parent_id", "root_id",
+)  # fmt: skip
 _NOT_HERE: Final = ("marker", "sort", "fields")
 
 
@@ -83,9 +86,27 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _schema() -> dict[str, Any]:
+    """A filter names something by which to choose."""
+    chosen = {name: {"type": "string", "pattern": "^[!-~]{1,255}$"} for name in _CHOOSING} | {"state": STATE}
+    beside = {param.name: param.schema for param in LIST_PARAMS if param.name not in (*_NOT_HERE, *chosen)}
+    filtering = {
+        "type": "object", "properties": {**beside, **chosen}, "additionalProperties": False,
+        "anyOf": [{"required": [name]} for name in chosen],
+    }  # fmt: skip
+    return {
+        "oneOf": [
+            {"type": "object", "properties": {"verb": {"const": verb}, "filter": filtering, "options": body},
+             "required": ["verb", "filter"], "additionalProperties": False}
+            for verb, body in BODIES.items()
+        ]
+    }  # fmt: skip
+
+
 def routes(service: Service) -> list[Route]:
     bulk = Bulk(service)
     return [
         Route("POST", "/v3/tasks/verbs", bulk.verbs, "tasks:control", "Give a verb to every task that matches",
-              body=VerbForMany, answers={200: "VerbsDone"})
+              body=VerbForMany,
+              body_schema=_schema(), answers={200: "VerbsDone"})
     ]  # fmt: skip

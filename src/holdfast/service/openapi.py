@@ -115,17 +115,18 @@ def _name(route: Route) -> str:
 
 def _parameters(route: Route) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in route.places
+        {"name": name, "in": "path", "required": True, "schema": dict(route.path_schemas.get(name, {"type": "string"}))}
+        for name in route.places
     ]
     found += [
         {"name": param.name, "in": "query", "required": False, "description": param.help, "schema": dict(param.schema)}
         for param in route.query
     ]
     if route.tagged:
-        found += [
-            {"name": name, "in": "header", "required": False, "schema": _TAG}
-            for name in ("Task-tag", "Idempotency-Key")
-        ]
+        said = (
+            "Names this request: sent again, it is answered with the same task. Idempotency-Key is another name for it"
+        )
+        found.append({"name": "Task-tag", "in": "header", "required": False, "description": said, "schema": _TAG})
     return found
 
 

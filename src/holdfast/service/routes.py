@@ -42,11 +42,12 @@ class Param(NamedTuple):
 
 
 class Route(NamedTuple):
-    """`path` names its parameters as {task}. `rule` of policy.py: who may ask; None: anybody. `body`: the Struct of
-    msgspec that it takes; `dict`: any JSON object, of which `body_schema` says more (Structs may stand in it); None:
-    none. `answers`: status -> schema of the body (a Struct, a JSON schema, a name of documents.py, or None: no body);
-    errors that every route may answer with are not listed. `tagged`: it makes a task, so it takes a Task-tag. `media`:
-    what it can answer in, besides problems. `limited`: it counts for the project's rate."""
+    """`path` names its parameters as {task}; `path_schemas` says of which only some texts are meant. `rule` of
+    policy.py: who may ask; None: anybody. `body`: the Struct of msgspec that it takes; `dict`: any JSON object, of
+    which `body_schema` says more (Structs may stand in it); None: none. `answers`: status -> schema of the body (a
+    Struct, a JSON schema, a name of documents.py, or None: no body); errors that every route may answer with are not
+    listed. `tagged`: it makes a task, so it takes a Task-tag. `media`: what it can answer in, besides problems.
+    `limited`: it counts for the project's rate."""
 
     method: str
     path: str
@@ -57,6 +58,7 @@ class Route(NamedTuple):
     body: Any = None
     body_needed: bool = True
     body_schema: Schema | None = None
+    path_schemas: Mapping[str, Schema] = {}
     answers: Mapping[int, Any] = {}
     tagged: bool = False
     media: Sequence[str] = (JSON,)

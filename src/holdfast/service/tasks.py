@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from holdfast.core import states
 from holdfast.service import graph, view
 from holdfast.service.admission import Admission, NewTask
 from holdfast.service.app import Service
 from holdfast.service.documents import TASK_FIELDS
-from holdfast.service.problems import RequestInvalid
 from holdfast.service.requests import Ask
-from holdfast.service.routes import BOOLEAN, INTEGER, Answer, Param, Route
+from holdfast.service.routes import BOOLEAN, Answer, Param, Route
 from holdfast.store.base import Tx
 from holdfast.tasks import listing, params, query, show
 from holdfast.tasks.row import TaskRow
@@ -23,32 +23,48 @@ INLINE_MAX: Final = 100  # a longer page is read on another thread
 LOG_MAX: Final = 1000
 _COUNT: Final = {"type": "integer", "minimum": 0}
 WAIT: Final = Param("wait", "seconds to wait for a change", {"type": "number", "minimum": 0})
-_TIME: Final = {"type": "string", "description": "a time, or gt:, gte:, lt:, lte: and a time"}
+_DATE: Final = "20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])"
+_MOMENT: Final = f"{_DATE}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{{1,6}})?Z"
+AT: Final = {"type": "string", "pattern": f"^({_MOMENT})?$", "description": "a time, ISO 8601"}
+_TIME: Final = {
+    "type": "string", "pattern": f"^(((gt|gte|lt|lte|eq):)?{_MOMENT})?$",
+    "description": "a time, or gt:, gte:, lt:, lte: and a time; may be given more than once",
+}  # fmt: skip
+_WORD: Final = {"type": "string", "pattern": "^[ -~]*$", "maxLength": 255}
+_ANY_STATE: Final = f"({'|'.join(states.API_STATES)})"
+STATE: Final = {"type": "string", "pattern": f"^(in:)?{_ANY_STATE}(,{_ANY_STATE})*$"}
+_STATE: Final = {"anyOf": [STATE, {"const": ""}]}
+_FIELDS: Final = {"type": "string", "pattern": f"^(({'|'.join(TASK_FIELDS)})(,({'|'.join(TASK_FIELDS)}))*)?$"}
+_ONE_SORT: Final = f"({'|'.join(listing.SORTS)})(:(asc|desc))?"
 
 LIST_PARAMS: Final = (
-    Param("state", "states, with commas, in any case"),
-    Param("task_state", "the same as state"),
-    Param("task", "the name of the operation or flow"),
-    Param("tag", "the tag it was asked for with"),
-    Param("resource_id", "what it is for"),
-    Param("resource_type", "the kind of what it is for"),
-    Param("user_id", "who asked for it"),
-    Param("request_id", "the request that made it"),
-    Param("origin", "api, agent:<name>, schedule or system"),
-    Param("parent_id", "the children of this task"),
-    Param("root_id", "all that is below this task"),
+    Param("state", "states, with commas, in any case", _STATE),
+    Param("task_state", "the same as state", _STATE),
+    Param("task", "the name of the operation or flow", _WORD),
+    Param("tag", "the tag it was asked for with", _WORD),
+    Param("resource_id", "what it is for", _WORD),
+    Param("resource_type", "the kind of what it is for", _WORD),
+    Param("user_id", "who asked for it", _WORD),
+    Param("request_id", "the request that made it", _WORD),
+    Param("origin", "api, agent:<name>, schedule or system", _WORD),
+    Param("parent_id", "the children of this task", _WORD),
+    Param("root_id", "all that is below this task", _WORD),
     Param("depth", "all: children too", {"type": "string", "enum": ["", "roots", "all"]}),
     Param("created_at", "when it was asked for", _TIME, repeats=True),
     Param("start_time", "the same as created_at", _TIME, repeats=True),
     Param("last_updated", "when it last changed", _TIME, repeats=True),
     Param("updated_at", "the same as last_updated", _TIME, repeats=True),
-    Param("changes-since", "changed at this time or later"),
-    Param("changes-before", "changed at this time or before"),
+    Param("changes-since", "changed at this time or later", AT),
+    Param("changes-before", "changed at this time or before", AT),
     Param("limit", "how many at most", _COUNT),
     Param("marker", "the uuid of the last task of the page before"),
-    Param("sort", "created_at, last_updated or uuid, with :asc or :desc"),
-    Param("fields", "which fields to show, with commas"),
-    Param("project_id", "of another project (administrators)"),
+    Param(
+        "sort",
+        "created_at, last_updated or uuid, with :asc or :desc",
+        {"type": "string", "pattern": f"^({_ONE_SORT})?$"},
+    ),
+    Param("fields", "which fields to show, with commas", _FIELDS),
+    Param("project_id", "of another project (administrators)", _WORD),
     Param("all_projects", "of all projects (administrators)", BOOLEAN),
 )
 _CHILD_PARAMS: Final = tuple(each for each in LIST_PARAMS if each.name not in ("parent_id", "root_id", "depth"))
@@ -167,8 +183,6 @@ def _shown(tx: Tx, ask: Ask, uuid: str) -> tuple[TaskRow, dict[str, Any]]:
 def project_of(ask: Ask, asked: params.Asked) -> str | None:
     """Whose tasks a list is of; None: everybody's. Raises: PolicyForbidden."""
     policy, caller = ask.service.policy, ask.caller
-    if asked.project_id and asked.all_projects:
-        raise RequestInvalid("ask for one project_id or for all_projects, not for both", parameter="all_projects")
     if asked.all_projects or asked.project_id not in ("", caller.project_id):
         policy.check(caller, "tasks:all_projects")
         return asked.project_id or None
@@ -191,7 +205,8 @@ def routes(service: Service) -> list[Route]:
         found += [
             Route("GET", path, tasks.listed, "tasks:read", "List tasks, the newest first", query=LIST_PARAMS,
                   answers={200: "TaskList"}),
-            Route("POST", path, tasks.create, "tasks:create", "Ask for a task", body=NewTask, tagged=True,
+            Route("POST", path, tasks.create, "tasks:create", "Ask for a task", body=NewTask,
+                  body_schema=tasks.admission.schema(), tagged=True,
                   answers={202: "TaskAccepted", 200: "TaskAccepted", 404: "Problem", 409: "Problem", 410: "Problem",
                            412: "Problem"}),
         ]  # fmt: skip
@@ -206,7 +221,7 @@ def routes(service: Service) -> list[Route]:
         Route("GET", f"{one}/graph", tasks.graph, "tasks:read", "Its flow as a graph, and how far each step is",
               answers={200: "GraphOne", 404: "Problem"}),
         Route("GET", f"{one}/log", tasks.log, "tasks:log", "Its journal, for administrators",
-              query=(Param("after", "the seq of the last entry", _COUNT), Param("limit", "how many at most", INTEGER)),
+              query=(Param("after", "the seq of the last entry", _COUNT), Param("limit", "how many at most", _COUNT)),
               answers={200: "LogList", 404: "Problem"}),
     ]  # fmt: skip
     return found

@@ -250,6 +250,16 @@ def status_of(at: TaskRow, verb: str, answer: control.Answer) -> int:
     return 202
 
 
+def _action() -> dict[str, Any]:
+    """The verbs as keys, of which one is given."""
+    found = [
+        {"type": "object", "properties": {verb: {"anyOf": [body, {"type": "null"}]}}, "required": [verb],
+         "additionalProperties": False}
+        for verb, body in BODIES.items()
+    ]  # fmt: skip
+    return {"oneOf": found}
+
+
 def routes(service: Service) -> list[Route]:
     verbs = Verbs(service)
     one = "/v3/tasks/{task}"
@@ -262,13 +272,14 @@ def routes(service: Service) -> list[Route]:
     found += [
         Route("DELETE", one, verbs.delete, "tasks:control", "Cancel it; an ended one only expires", answers=both),
         Route("POST", f"{one}/action", verbs.action, "tasks:control", "Give it the verb that is the key",
-              body=dict[str, Any], answers=both, tagged=True),
+              body=dict[str, Any], body_schema=_action(), answers=both, tagged=True),
         Route("POST", f"{one}/force-fail", verbs.force_fail, "tasks:force", "End it as FAILED, whatever it does",
               body=ForceFail, answers=both),
         Route("POST", f"{one}/adopt", verbs.adopt, "tasks:force", "Let it go on with its flow as it is now",
               query=(Param("dry_run", "only say what that would mean", BOOLEAN),), body=Adopt, body_needed=False,
               answers={200: "Adopted", 202: "Adopted", 404: "Problem", 409: "Problem", 412: "Problem"}),
         Route("POST", f"{one}/events/{{name}}", verbs.deliver, "tasks:deliver", "Deliver an event that it waits for",
-              body=Delivery, body_needed=False, answers={200: "TaskOne", 202: "TaskOne", 404: "Problem", 409: "Problem"}),
+              path_schemas={"name": {"type": "string", "pattern": "^[!-~]{1,255}$"}}, body=Delivery,
+              body_needed=False, answers={200: "TaskOne", 202: "TaskOne", 404: "Problem", 409: "Problem"}),
     ]  # fmt: skip
     return found

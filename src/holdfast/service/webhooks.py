@@ -15,6 +15,7 @@ from holdfast.service.app import Service
 from holdfast.service.requests import Ask
 from holdfast.service.routes import Answer, Route, Schema
 from holdfast.store.base import Tx
+from holdfast.tasks.tell import TYPES
 
 Url = Annotated[
     str,
@@ -23,16 +24,21 @@ Url = Annotated[
 Id = Annotated[str, msgspec.Meta(pattern=f"^[0-9]{{1,{log.ID_DIGITS_MAX}}}$")]
 
 
+#: What these are is checked below; here it is only said.
+Secret = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": "^whsec_([A-Za-z0-9+/]{4}){8,21}$"})]
+Type = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(TYPES)})]
+
+
 class NewWebhook(msgspec.Struct, forbid_unknown_fields=True):
     """`types`: [] is all. `after`: the id of the last event that is not wanted; from now on if it is not given.
     `secret`: as Standard Webhooks has them, whsec_ and base64; one is made if it is not given."""
 
     url: Url
-    types: list[str] = []
+    types: list[Type] = []
     resource_id: str | None = None
     task: str | None = None
     after: Id | None = None
-    secret: str | None = None
+    secret: Secret | None = None
 
 
 class Webhooks:

@@ -1,0 +1,83 @@
+"""The API's own document: schemathesis finds nothing in it that is not so."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+
+from tests.service.conftest import Service
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import schemathesis
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi.checks import (
+        content_type_conformance,
+        negative_data_rejection,
+        response_headers_conformance,
+        response_schema_conformance,
+        status_code_conformance,
+    )
+
+#: Refused for what is so in the database or for what two parts of a request mean together, which no schema can say.
+MEANT = ("tag.reused", "tag.not_supported", "gone", "precondition.failed", "webhook.refused", "secret.key_missing")
+MEANT_PARAMETERS = ("marker", "task_state", "state", "start_time", "updated_at", "changes-before", "changes-since")
+EXAMPLES = 6
+CHECKS = [
+    not_a_server_error, status_code_conformance, content_type_conformance, response_headers_conformance,
+    response_schema_conformance,
+]  # fmt: skip
+
+
+def operations(service: Service) -> list[Any]:
+    schema: Any = schemathesis.openapi.from_url(f"{service.url}/openapi.json")
+    found = [each.ok() for each in schema.get_all_operations()]
+    return [each for each in found if "/events" not in each.path]  # streams: tests of their own
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", ["positive", "negative"])
+def test_schemathesis_finds_nothing(shared: Service, mode: str) -> None:
+    headers = {"X-Project-Id": shared.project}
+    modes = {"positive": schemathesis.GenerationMode.POSITIVE, "negative": schemathesis.GenerationMode.NEGATIVE}
+    tried = 0
+    for operation in operations(shared):
+        strategy = operation.as_strategy(generation_mode=modes[mode])
+
+        @settings(
+            max_examples=EXAMPLES, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        @given(case=strategy)
+        def one(case: Any) -> None:
+            answer = case.call(headers=headers)
+            case.validate_response(answer, checks=CHECKS + ([negative_data_rejection] if mode == "negative" else []))
+            if mode == "positive" and answer.status_code in (400, 413, 415, 422):
+                told = json.loads(answer.content)
+                assert told["code"] in MEANT or told.get("parameter") in MEANT_PARAMETERS, (
+                    case.as_curl_command(),
+                    told,
+                )
+
+        try:
+            one()
+            tried += 1
+        except Unsatisfiable:
+            assert mode == "negative"  # nothing can be wrong with a request that takes nothing
+    assert tried > 20
+
+
+def test_every_route_is_in_the_document(shared: Service) -> None:
+    paths = shared.bare().get("/openapi.json").json()["paths"]
+    for route in shared.core.routes:
+        if not route.hidden:
+            described = paths[route.path][route.method.lower()]
+            assert described["summary"]
+            assert all(str(status) in described["responses"] for status in route.answers)
+            assert "500" in described["responses"]
+            assert ("401" in described["responses"]) == (route.rule is not None)
