@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from holdfast.errors import SettingInvalid
 from holdfast.service.serve import listen, raise_file_limit, url_of
 from tests.service.conftest import MakeServed, MakeService, Served, Service
 from tests.service.test_requests import problem
@@ -275,3 +276,17 @@ def test_ready_is_not_stopping(make_service: MakeService) -> None:
     problem(client.get("/readyz"), 503, "not_ready")
     assert client.get("/healthz").status_code == 200
     service.core.stopping = False
+
+
+def test_a_line_for_each_request(make_service: MakeService, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "holdfast.access")
+    quiet = make_service(worker=False)
+    quiet.client().get("/v3/tasks")
+    assert caplog.records == []
+    service = make_service(worker=False, access_log="on")
+    answer = service.client("p1").get("/v3/tasks?state=failed&secret=x")
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "holdfast.access"]
+    assert f"p1 {answer.headers['x-openstack-request-id']} GET /v3/tasks 400 " in line
+    assert "secret" not in line
+    with pytest.raises(SettingInvalid, match="access_log"):
+        make_service(access_log="loud")

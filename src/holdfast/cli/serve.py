@@ -44,6 +44,8 @@ def serve(
     SIGTERM or Ctrl-C: answer what is asked, end streams, ask running steps to stop at a safe point, hand the tasks
     over, leave; all within HOLDFAST_STOP_S. A second one leaves at once, and nothing that was accepted is lost.
     """
+    import logging
+
     from holdfast.service.serve import Serving, raise_file_limit
 
     asked: list[int] = []
@@ -57,6 +59,8 @@ def serve(
     given = {"host": host, "port": port, "pool": pool, "identity": identity, "tokens_file": tokens_file}
     known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     with options.opened(database, create=True, flows=flows, kinds=True, **known) as hold:
+        if hold.settings.access_log == "on":
+            logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
         said = raise_file_limit(hold.settings.connections_max)
         if said:
             print(f"holdfast: {said}", file=sys.stderr)

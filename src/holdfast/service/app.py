@@ -23,7 +23,7 @@ from litestar.response.base import ASGIResponse
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from holdfast.errors import AuthRequired
+from holdfast.errors import AuthRequired, SettingInvalid
 from holdfast.feed.hub import Hub
 from holdfast.local import Holdfast
 from holdfast.service import identity, problems
@@ -46,6 +46,7 @@ MODULES: Final = (
 MARKS: Final = "holdfast"  # what is known before it is routed: requests.Marks
 ROUTE: Final = "holdfast.route"
 HEAD: Final = "holdfast.head"
+CALLER: Final = "holdfast.caller"
 access: Final = logging.getLogger("holdfast.access")
 
 
@@ -67,6 +68,10 @@ class Service:
         self.hub = Hub(hold.store)
         self.stopping = False
         self.seen: list[Callable[[Route | None, Any, int, float], None]] = []
+        if self.settings.access_log not in ("off", "on"):
+            raise SettingInvalid(f"access_log is {self.settings.access_log!r}, but has to be off or on")
+        if self.settings.access_log == "on":
+            self.seen.append(log_access)
         self._at_start: list[Callable[[], Any]] = []
         self._at_stop: list[Callable[[], Any]] = []
         self.routes: list[Route] = []
@@ -118,7 +123,7 @@ class Service:
         marks: Marks = scope[MARKS]
         caller = NOBODY
         if route.rule is not None:
-            caller = await self._caller(marks)
+            caller = scope[CALLER] = await self._caller(marks)
             self.policy.check(caller, route.rule)
             if route.limited:
                 self.rates.count(caller.project_id)
@@ -136,6 +141,15 @@ class Service:
 
 
 NOBODY: Final = identity.Caller("", "", frozenset())
+
+
+def log_access(route: Route | None, scope: Any, status: int, seconds: float) -> None:
+    """A line for each request to the logger holdfast.access."""
+    caller: identity.Caller = scope.get(CALLER, NOBODY)
+    access.info(
+        "%s %s %s %s %s %d %.1f ms", scope[MARKS].peer or "-", caller.project_id or "-", scope[MARKS].request_id,
+        scope["method"], scope["path"], status, seconds * 1000,
+    )  # fmt: skip
 
 
 async def _maybe(found: Any) -> None:

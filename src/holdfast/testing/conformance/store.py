@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import pytest
@@ -242,6 +242,19 @@ class StoreConformance(StoreBase):
             store.write(lambda tx: [add_task(tx, uuid="one") for _ in range(2)])
         assert store.read(lambda tx: tx.execute(select(tasks.c.id)).all()) == []
 
+    def test_many_writes_in_one_commit_each_with_its_own_answer(self, store: Store) -> None:
+        heard: list[frozenset[int]] = []
+        end = store.subscribe(heard.append)
+        asked: list[Callable[[Tx], object]] = [add_task, _touch_and_fail, _add_one, _add_one, add_task]
+        answers = store.write_all(asked)
+        end()
+        assert [type(answer) for answer in answers] == [int, _Failed, int, Conflict, int]
+        assert heard == [frozenset()]  # one commit, and what failed has touched nothing
+        (alone,) = store.write_all([_touch_and_fail])
+        assert isinstance(alone, _Failed)
+        assert store.write_all([]) == []
+        assert len(store.read(lambda tx: tx.execute(select(tasks.c.id)).all())) == 3
+
     def test_a_verb_draws_the_next_number(self, store: Store, task: int) -> None:
         assert store.write(lambda tx: tx.record(task, rows("suspend_asked"), {"due_at": 5.0})) == 1
         assert store.write(lambda tx: tx.record(task, rows("resume_asked", "cancel_asked"))) == 3
@@ -367,6 +380,10 @@ class StoreConformance(StoreBase):
                 assert not answer.accepted
         else:
             assert kinds(store, task) == ["succeeded"]
+
+
+def _add_one(tx: Tx) -> int:
+    return add_task(tx, uuid="one")
 
 
 def _touch_and_fail(tx: Tx) -> None:
