@@ -16,6 +16,15 @@ def canonical(data: Any) -> str:
     return "".join(parts)
 
 
+def whole(data: Any) -> Any:
+    """The same data, with whole numbers as such: 1.0 is one in JSON."""
+    if isinstance(data, float) and data.is_integer():
+        return int(data)
+    if isinstance(data, dict):
+        return {key: whole(value) for key, value in data.items()}
+    return [whole(value) for value in data] if isinstance(data, list) else data
+
+
 def _write(data: Any, parts: list[str]) -> None:
     if data is None or isinstance(data, bool):
         parts.append("null" if data is None else "true" if data else "false")

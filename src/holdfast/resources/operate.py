@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, select
 
+from holdfast.core.canonical import whole
 from holdfast.core.values import encode
 from holdfast.errors import DocumentInvalid, KindError, PreconditionFailed, ResourceBusy, ResourceImmutable
 from holdfast.resources import state
@@ -166,8 +167,13 @@ def _checked(struct: type[Any] | None, given: Mapping[str, Any], what: str) -> d
         return {}
     import msgspec
 
+    plain = dict(given)
     try:
-        made: dict[str, Any] = msgspec.to_builtins(msgspec.convert(dict(given), struct))
+        try:
+            struct_made = msgspec.convert(plain, struct)
+        except msgspec.ValidationError:
+            struct_made = msgspec.convert(whole(plain), struct)
+        made: dict[str, Any] = msgspec.to_builtins(struct_made)
     except msgspec.ValidationError as error:
         said, _, path = str(error).partition(" - at `")
         where = path.rstrip("`").removeprefix("$.")

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import msgspec
 
-from holdfast.core.canonical import canonical
+from holdfast.core.canonical import canonical, whole
 from holdfast.errors import PreconditionFailed, QueryUnknown, TagInvalid, TagNotSupported
 from holdfast.service.problems import (
     MediaUnsupported,
@@ -274,22 +274,13 @@ def decode(raw: bytes, kind: Any) -> Any:
         if "got `float`" not in str(error):
             raise explained(error, kind) from None
         try:  # 1.0 is a whole number in JSON (RFC 8259 §6, JSON Schema §4.2.3)
-            return msgspec.convert(_whole(msgspec.json.decode(raw)), kind)
+            return msgspec.convert(whole(msgspec.json.decode(raw)), kind)
         except msgspec.ValidationError as again:
             raise explained(again, kind) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RequestInvalid(f"the body is no JSON: {error}") from None
     except RecursionError:
         raise RequestInvalid("the body is nested too deeply") from None
-
-
-def _whole(data: Any) -> Any:
-    """The same, with whole numbers as such."""
-    if isinstance(data, float) and data.is_integer():
-        return int(data)
-    if isinstance(data, dict):
-        return {key: _whole(value) for key, value in data.items()}
-    return [_whole(value) for value in data] if isinstance(data, list) else data
 
 
 def explained(error: msgspec.ValidationError, kind: Any) -> RequestInvalid:

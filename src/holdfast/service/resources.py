@@ -27,6 +27,9 @@ from holdfast.store.base import Tx
 from holdfast.tasks import query, show
 from holdfast.tasks.row import TaskRow
 
+_ANY_OPERATION: Final = {
+    "type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": {"type": ["object", "null"]}
+}  # fmt: skip
 _PARAMS: Final = (
     Param("name", "of that name"),
     Param("status", "whether it is up"),
@@ -296,7 +299,7 @@ def _generic(of: Resources) -> list[Route]:
         Route("DELETE", one, partial(of.delete, None), "resources:write", "Ask for its end", tagged=True,
               answers=_ACCEPTED),
         Route("POST", f"{one}/action", partial(of.action, None), "resources:write", "Ask for an operation",
-              body=dict[str, Any], tagged=True, answers=_ACCEPTED),
+              body=dict[str, Any], body_schema=_ANY_OPERATION, tagged=True, answers=_ACCEPTED),
         Route("POST", f"{one}/reconcile", of.reconcile, "resources:reconcile", "Make it what is desired, where it is "
               "not", body=dict[str, Any], body_needed=False, tagged=True, answers=_ACCEPTED),
         Route("GET", f"{one}/revisions", of.revisions, "resources:read", "What was ever desired of it, and by which "

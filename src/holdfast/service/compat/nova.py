@@ -21,7 +21,7 @@ from holdfast.resources.kind import CREATE
 from holdfast.resources.state import ResourceRow
 from holdfast.service.problems import RequestInvalid
 from holdfast.service.routes import COUNT, Answer, Param, Route
-from holdfast.service.tasks import next_link
+from holdfast.service.tasks import AT, next_link
 from holdfast.store.base import StepRow, Tx
 from holdfast.store.schema import tasks
 from holdfast.tasks import params, query, row, show
@@ -240,8 +240,8 @@ def routes(service: Service) -> list[Route]:
     query_of_list = (
         Param("limit", "how many at most", COUNT),
         Param("marker", "the request_id that the page before ended at"),
-        Param("changes-since", "changed at this time or later"),
-        Param("changes-before", "changed at this time or before"),
+        Param("changes-since", "changed at this time or later", AT),
+        Param("changes-before", "changed at this time or before", AT),
     )
     return [
         Route("GET", place, actions.listed, "tasks:read", "Nova's instance actions: the tasks of a server",

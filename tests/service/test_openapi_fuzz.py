@@ -1,0 +1,70 @@
+"""The API's own document where there are kinds of resources: schemathesis finds nothing in it that is not so."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+
+from tests.service.servers import Cloud, _still, still
+from tests.service.test_openapi import CHECKS, MEANT, MEANT_PARAMETERS
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import schemathesis
+    from schemathesis.specs.openapi.checks import negative_data_rejection
+
+__all__ = ["_still", "still"]
+
+EXAMPLES = 12
+#: What kind a resource has is said by its path, so no schema can say what that kind takes.
+OF_ANY_KIND = ("PUT /v3/resources/{type}/{id}", "POST /v3/resources/{type}/{id}/action")
+BY_KIND = ("document.invalid", "operation.unknown", "request.invalid")
+
+
+def operations(cloud: Cloud) -> list[Any]:
+    schema: Any = schemathesis.openapi.from_url(f"{cloud.url}/openapi.json")
+    found = [each.ok() for each in schema.get_all_operations()]
+    return [each for each in found if each.path.startswith(("/v3/servers", "/v3/resources"))]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", ["positive", "negative"])
+def test_schemathesis_finds_nothing(still: Cloud, mode: str) -> None:
+    headers = {"X-Project-Id": still.project, "X-Roles": "member"}
+    modes = {"positive": schemathesis.GenerationMode.POSITIVE, "negative": schemathesis.GenerationMode.NEGATIVE}
+    real = {"id": still.make(), "task": still.tasks()[0]["uuid"], "type": "server"}
+    real["action"] = still.tasks()[0]["request_id"]
+    tried, seen = 0, set()
+    for operation in operations(still):
+        strategy = operation.as_strategy(generation_mode=modes[mode])
+
+        @settings(
+            max_examples=EXAMPLES, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        @given(case=strategy)
+        def one(case: Any) -> None:
+            for name, value in real.items():  # mostly what there is: what there is not is soon refused
+                if name in case.path_parameters and len(str(case.path_parameters[name])) % 4:
+                    case.path_parameters[name] = value
+            answer = case.call(headers=headers)
+            seen.add(answer.status_code)
+            case.validate_response(answer, checks=CHECKS + ([negative_data_rejection] if mode == "negative" else []))
+            if mode == "positive" and answer.status_code in (400, 413, 415, 422):
+                told = json.loads(answer.content)
+                meant = told["code"] in MEANT or told.get("parameter") in MEANT_PARAMETERS
+                meant = meant or (case.operation.label in OF_ANY_KIND and told["code"] in BY_KIND)
+                assert meant, (case.as_curl_command(), told)
+
+        try:
+            one()
+            tried += 1
+        except Unsatisfiable:
+            assert mode == "negative"  # nothing can be wrong with a request that takes nothing
+    assert tried > 10
+    assert seen >= ({200, 202, 404, 409} if mode == "positive" else {400, 404}), seen
