@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from tests.cli.conftest import Say, Shell, Started
@@ -62,3 +64,11 @@ def test_nobody_to_drain(say: Say) -> None:
     assert say("drain").out == "0 workers are drained: nothing of theirs runs\n"
     done = say("drain", "--worker", "beef")
     assert (done.code, "no living workers" in done.sentence()) == (5, True)
+
+
+def test_a_worker_that_dies_meanwhile_has_nothing_left(shell: Shell) -> None:
+    worker = _napping(shell)
+    drain = shell.start("drain")
+    drain.until("1 tasks still run")
+    worker.signal(signal.SIGKILL)
+    assert drain.end().code == 0

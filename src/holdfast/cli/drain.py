@@ -51,20 +51,11 @@ def drain(
     """
     with options.opened(database) as hold:
         chosen = _chosen(hold, worker, pool)
-        now = hold.clock.time()
-
-        def mark(tx: Tx) -> None:
-            from holdfast.tasks import lease
-
-            for each in chosen:
-                if not each.pool.startswith(OWN_POOL):
-                    lease.drain(tx, each.id, None if off else now)
-
-        hold.store.write(mark)
+        beats = _mark(hold, chosen, None if off else hold.clock.time())
         if off:
             _say(output, f"{len(chosen)} workers take tasks again")
             return exits.OK
-        left = _wait(hold, [each.id for each in chosen], timeout, output)
+        left = _wait(hold, beats, timeout, output)
     _print(left, len(chosen), output)
     return exits.TIMED_OUT if left else exits.OK
 
@@ -87,18 +78,40 @@ def _chosen(hold: Holdfast, worker: str | None, pool: str | None) -> list[Worker
     return found
 
 
-def _wait(hold: Holdfast, workers: list[str], timeout_s: float | None, output: str) -> list[dict[str, Any]]:
-    """What is left of theirs when nothing is, or the time is over."""
+def _mark(hold: Holdfast, workers: list[WorkerRow], at: float | None) -> dict[str, float]:
+    """Tell them. The last heartbeat of each before that."""
+    from holdfast.tasks import lease
+
+    def mark(tx: Tx) -> dict[str, float]:
+        for each in workers:
+            if not each.pool.startswith(OWN_POOL):
+                lease.drain(tx, each.id, at)
+        known = {each.id: each.heartbeat_at for each in lease.alive(tx)}
+        return {each.id: known[each.id] for each in workers if each.id in known}
+
+    return hold.store.write(mark)
+
+
+def _wait(hold: Holdfast, beats: dict[str, float], timeout_s: float | None, output: str) -> list[dict[str, Any]]:
+    """What is left of theirs when nothing is, or the time is over. What still runs is said once each worker has heard
+    of it: until then it may begin another step."""
     end = None if timeout_s is None else hold.clock.monotonic() + timeout_s
     pause, told = threading.Event(), None
     while True:
-        left = _left(hold, workers)
+        left = _left(hold, list(beats))
         if not left or (end is not None and hold.clock.monotonic() >= end):
             return left
-        if (names := [each["task"] for each in left]) != told:
+        if _have_heard(hold, beats) and (names := [each["task"] for each in left]) != told:
             told = names
             _say(output, f"{len(left)} tasks still run: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}")
         hold.clock.wait(pause, LOOK_S)
+
+
+def _have_heard(hold: Holdfast, beats: dict[str, float]) -> bool:
+    """Whether each worker that lives has sent a heartbeat since."""
+    from holdfast.tasks import lease
+
+    return all(beats.get(each.id) != each.heartbeat_at for each in hold.store.read(lease.alive))
 
 
 def _left(hold: Holdfast, workers: list[str]) -> list[dict[str, Any]]:
@@ -109,10 +122,11 @@ def _left(hold: Holdfast, workers: list[str]) -> list[dict[str, Any]]:
     def read(tx: Tx) -> list[dict[str, Any]]:
         from sqlalchemy import select
 
+        from holdfast.cli.findings import is_dead
         from holdfast.store.schema import tasks
         from holdfast.tasks import lease, query, row
 
-        living = {each.id: each for each in lease.alive(tx)}
+        living = {each.id: each for each in lease.alive(tx) if not is_dead(each, now)}
         found = tx.execute(select(tasks).where(tasks.c.worker_id.in_(workers)).order_by(tasks.c.id)).all()
         return [
             _entry(at, living[at.worker_id], query.latest_steps(tx, at.id, 50), now)
