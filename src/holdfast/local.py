@@ -84,7 +84,7 @@ class Holdfast:
         self.url = url
         self.settings = settings
         self.actor = "library"
-        self.kinds = _opened(kinds)
+        self.kinds = _opened(kinds, settings)
         self.flows: tuple[Flow, ...] = (*(flows() if callable(flows) else flows), *self.kinds.flows)
         self.clock = clock
         self.sealer = Sealer(settings.read_keys)
@@ -370,11 +370,11 @@ def _run_and_close(worker: Worker) -> None:
         worker.close()
 
 
-def _opened(kinds: Kinds | Iterable[Kind]) -> Kinds:
+def _opened(kinds: Kinds | Iterable[Kind], settings: Settings) -> Kinds:
     """The kinds with their flows, for one database."""
     from holdfast.resources.registry import Kinds, World
 
-    return (kinds if isinstance(kinds, Kinds) else Kinds(kinds)).open(World())
+    return (kinds if isinstance(kinds, Kinds) else Kinds(kinds)).open(World(settings))
 
 
 def _pool_of(plan: Plan, given: str | None, default: str) -> str:

@@ -93,7 +93,9 @@ TABLE: Final = (
         "identity", str, "none", "word",
         "how the service knows who asks: none (loopback only), tokens, keystone-proxy or oidc",
     ),
-    Setting("tokens_file", str, None, "path", "identity tokens: JSON, the sha256 of each token -> user, project, roles"),
+    Setting(
+        "tokens_file", str, None, "path", "identity tokens: JSON, the sha256 of each token -> user, project, roles"
+    ),
     Setting(
         "trusted_proxies", str, "127.0.0.1,::1", "addresses",
         "identity keystone-proxy: the peers, as addresses or networks, whose X-… headers are believed",
@@ -139,7 +141,8 @@ TABLE: Final = (
     Setting("server_boot_s", float, 30.0, "seconds", "how long a server may take to come up", 0.1, 86_400),
     Setting("server_stop_s", float, 60.0, "seconds", "how long a server may take to shut down when asked", 0.1, 86_400),
     Setting(
-        "server_faults", int, 0, "0 or 1", "1: a server's metadata may ask for faults, for tests and demonstrations", 0, 1
+        "server_faults", int, 0, "0 or 1", "1: a server's metadata may ask for faults, for tests and demonstrations",
+        0, 1,
     ),
     Setting("access_log", str, "off", "word", "off, or on: a line for each request to the logger holdfast.access"),
 )  # fmt: skip

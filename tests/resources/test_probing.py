@@ -20,7 +20,7 @@ def test_after_an_abort_nobody_knows_until_somebody_has_looked(shop: Shop) -> No
         task.abort().wait(30)
         assert task.state == "ABORTED"
         shop.until(lambda: port.sync_status != "UNKNOWN")
-    verify = shop.hold.tasks(task="verify")[0]
+        verify = shop.hold.tasks(task="verify")[0].wait(30)  # the answer is written by the task, so before its end
     view = verify.view()
     assert (view["state"], view["origin"], view["claims"], view["resource_id"]) == ("SUCCEEDED", "system", [], port.id)
     assert shop.backend.said("look", port.id) == [["look", port.id]]

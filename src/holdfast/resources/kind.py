@@ -25,6 +25,7 @@ from holdfast.flow.options import check_name
 if TYPE_CHECKING:
     from holdfast.flow.patterns import Child
     from holdfast.resources.state import ResourceRow
+    from holdfast.settings import Settings
     from holdfast.store.base import Tx
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -219,6 +220,11 @@ class Kind:
         made.driver = driver
         made.operations = dict(self.operations)
         return made
+
+    def with_settings(self, settings: Settings | None) -> Kind:
+        """The kind as it is on a database with these settings: its driver is asked for one of that name."""
+        fitting = getattr(self.driver, "with_settings", None)
+        return self if settings is None or fitting is None else self.using(fitting(settings))
 
     # --- asking ---------------------------------------------------------------------------------------------------
 

@@ -41,9 +41,10 @@ class Opened(Protocol):
 
 
 class World:
-    """The database that the steps of kinds are to find, once it is open."""
+    """The database that the steps of kinds are to find, once it is open. Its settings are known before."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings
         self._hold: Opened | None = None
 
     def open(self, hold: Opened) -> None:
@@ -128,7 +129,7 @@ class Kinds:
 
     def open(self, world: World) -> Kinds:
         """The same kinds with their flows, whose steps find the database through `world`."""
-        made = Kinds(self)
+        made = Kinds(kind.with_settings(world.settings) for kind in self)
         made.world, made._opened = world, True
         for kind in made:
             for operation in kind.operations.values():

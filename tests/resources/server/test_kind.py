@@ -11,6 +11,7 @@ import pytest
 import holdfast as hf
 from holdfast.errors import DocumentInvalid, ResourceImmutable
 from holdfast.resources.handle import Resource
+from holdfast.resources.registry import Kinds
 from holdfast.resources.server.process import RUNNING, SHUTDOWN, SUSPENDED, Server
 from tests.resources.server.conftest import Cloud, until
 
@@ -263,3 +264,11 @@ def test_a_guest_that_was_killed_by_another_is_found_to_be_off(cloud: Cloud) -> 
     assert (at.lifecycle, at.view()["observed"]["power_state"]) == ("SHUTOFF", SHUTDOWN)
     assert cloud.do(at, "start").state == "SUCCEEDED"
     assert cloud.console(at).count("boot") == 2
+
+
+def test_the_settings_of_the_database_are_the_servers(tmp_path: Path, where: str) -> None:
+    with hf.open(f"sqlite:///{tmp_path / 'tasks.db'}", kinds=Kinds.load(), server_dir=where) as hold:
+        task = hold.operate("server", "create", desired={"name": "s"})
+        hold.work(until_idle=True)
+        assert task.state == "SUCCEEDED", task.failure
+        assert Server(where, str(task.view()["resource_id"])).slot.power() == RUNNING

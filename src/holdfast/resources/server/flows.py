@@ -22,10 +22,14 @@ from holdfast.settings import Settings
 
 
 class Operations:
-    """Makes the flows. `settings`: read when a task begins, where they are None."""
+    """Makes the flows. `settings` None: those of the database once it is known, and of the environment until then."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         self._settings = settings
+
+    def with_settings(self, settings: Settings) -> Operations:
+        """Those on a database with these settings; settings that were given before stay."""
+        return self if self._settings is not None else Operations(settings)
 
     @property
     def settings(self) -> Settings:
