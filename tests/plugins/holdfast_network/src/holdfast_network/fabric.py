@@ -1,7 +1,8 @@
 """The backend: switches and routers that are files in one directory, with a log of what was done to them.
 
-A file `fail.<what>` makes that part fail, `hang.<what>` makes it wait until the file is gone, `half.<what>` makes it
-fail after its work is done. What is applied may be changed behind Holdfast's back: `drift`.
+A file `slow.<what>` makes that part take its time, `hang.<what>` makes it wait until the file is gone, `fail.<what>`
+makes it fail, `half.<what>` makes it fail after its work is done, `stuck.<what>` keeps it from being undone. What is
+applied may be changed behind Holdfast's back: `drift`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import holdfast as hf
 
 LOOK_S = 0.01
+SLOW_S = 0.4
 
 
 class Fabric:
@@ -27,6 +29,8 @@ class Fabric:
         self.say("begin", what, id, document.get("name"))
         while ctx is not None and self._has("hang", what):
             ctx.sleep(LOOK_S)
+        if ctx is not None and self._has("slow", what):
+            ctx.sleep(SLOW_S)
         if self._has("fail", what):
             raise ConnectionError(f"{what} does not answer")
         place = self._place(what, id)
