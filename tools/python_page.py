@@ -12,7 +12,8 @@ from tools import pages
 
 HEAD = """
 What `import holdfast as hf` gives. What the docstrings say, in one place; the [how-to pages](../index.md) say when to
-use what. Anything that is not here, in `holdfast.errors` or in `holdfast.testing` may change without notice.
+use what. Anything that is not here, in [`holdfast.client`](client.md), `holdfast.errors` or `holdfast.testing` may
+change without notice.
 """
 WIDTH: Final = 100
 #: Holdfast makes them; nobody else does.

@@ -1,10 +1,9 @@
-"""Writes docs/reference/{api,cli,errors,python,settings,states}.md from the code.
+"""Writes docs/reference/{api,cli,client,errors,python,settings,states}.md from the code.
 
 `--check` only compares, and exits 1 where a page is out of date.
 
 Each page has one function, named after it, which gets the module that the page is made from: errors and settings
-below, api in api_page.py, cli in cli_page.py, python in python_page.py, states in states_page.py. How pages are
-written is in pages.py.
+below, each other in a file of its own, as cli in cli_page.py. How pages are written is in pages.py.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from typing import Any
 from tools import pages
 from tools.api_page import api
 from tools.cli_page import cli
+from tools.client_page import client
 from tools.python_page import python
 from tools.states_page import states
 
@@ -93,6 +93,7 @@ def bounds(setting: Any) -> str:
 PAGES = {
     "api": ("holdfast.service.app", api),
     "cli": ("holdfast.cli.main", cli),
+    "client": ("holdfast.client", client),
     "errors": ("holdfast.errors", errors),
     "python": ("holdfast", python),
     "settings": ("holdfast.settings", settings),

@@ -26,7 +26,7 @@ def connect(
     patience: Patience | None = None,
     verify: Any = True,
 ) -> Client:
-    """A client of the service at that address, as http://127.0.0.1:8080. Nothing is asked of it yet.
+    """A client of the service at that address, as http://127.0.0.1:8760. Nothing is asked of it yet.
 
     token: who asks. project, user, roles: for a service that takes them from headers, as one without identity does.
     patience: how long a request is tried. verify: as httpx takes it, for https. Raises: UsageError.

@@ -43,7 +43,7 @@ def ways_of(options: Options) -> Ways:
     """Raises: UsageError: the address is none."""
     parts = urlsplit(options.url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"{options.url!r} is no address of a service: it looks like http://127.0.0.1:8080")
+        raise UsageError(f"{options.url!r} is no address of a service: it looks like http://127.0.0.1:8760")
     if parts.username is not None or parts.query or parts.fragment:
         raise UsageError("the address of a service has no user, query or fragment: give the token apart")
     headers = {

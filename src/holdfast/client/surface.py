@@ -78,6 +78,7 @@ class Many(Generic[P, T]):
 
     def __init__(self, call: Callable[Concatenate[Ways, P], Call[None]], of: type[T]) -> None:
         self.call = call
+        self.of = of
         self.__doc__ = call.__doc__
 
     @overload

@@ -89,14 +89,14 @@ def _moment(at: str | float | None) -> str | None:
 
 
 def show(ways: Ways, /, task: str) -> Call[Document]:
-    """The task of that id, as it is now. Raises: TaskNotFound, TaskGone."""
+    """The task of that id, as it is now. Raises: NotFound, Gone."""
     found = yield from ask_json(ways, path_of("tasks", task))
     return _task(found)
 
 
 def find(ways: Ways, /, ref: str) -> Call[Document]:
-    """The task of that id or that tag; or whose id alone begins so (4 letters at least). Raises: TaskNotFound,
-    TaskGone, UsageError: several begin so."""
+    """The task of that id or that tag; or whose id alone begins so (4 letters at least). Raises: NotFound,
+    Gone, UsageError: several begin so."""
     tagged = yield from ask_json(ways, path_of("tasks"), {"tag": ref, "limit": 1})
     if member(tagged, "tasks"):
         return (yield from show(ways, tagged["tasks"][0]["uuid"]))
