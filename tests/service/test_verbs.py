@@ -169,10 +169,9 @@ def test_a_verb_for_every_task_that_matches(shared: Service) -> None:
 
 
 @pytest.mark.requirement("P6")
-def test_if_match_is_the_task_as_it_was_seen(shared: Service) -> None:
-    client = shared.client()
-    uuid = shared.submit("waiting", client=client)["uuid"]
-    shared.until(uuid, "WAITING", client=client)
+def test_if_match_is_the_task_as_it_was_seen(resting_service: Service) -> None:
+    client = resting_service.client()
+    uuid = resting_service.submit("waiting", client=client)["uuid"]
     seen = client.get(f"/v3/tasks/{uuid}").headers["etag"]
     assert client.post(f"/v3/tasks/{uuid}/suspend", headers={"If-Match": seen}).status_code == 202
     told = problem(client.post(f"/v3/tasks/{uuid}/abort", headers={"If-Match": seen}), 412, "precondition.failed")

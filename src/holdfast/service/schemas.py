@@ -12,9 +12,10 @@ import msgspec
 from holdfast.core import states
 from holdfast.core.table import ANEW, IGNORE, REFUSE, Machine
 from holdfast.service.app import Service
-from holdfast.service.documents import Task, components
+from holdfast.service.documents import components
 from holdfast.service.requests import Ask
 from holdfast.service.routes import Answer, Route
+from holdfast.service.task_documents import Task
 
 
 def task_schema() -> dict[str, Any]:

@@ -12,9 +12,9 @@ from holdfast.core import states
 from holdfast.service import graph, view
 from holdfast.service.admission import Admission, NewTask
 from holdfast.service.app import Service
-from holdfast.service.documents import TASK_FIELDS
 from holdfast.service.requests import Ask
 from holdfast.service.routes import BOOLEAN, Answer, Param, Route
+from holdfast.service.task_documents import TASK_FIELDS
 from holdfast.store.base import Tx
 from holdfast.tasks import listing, params, query, show
 from holdfast.tasks.row import TaskRow
