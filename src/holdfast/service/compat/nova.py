@@ -72,6 +72,7 @@ def server(tx: Tx, ask: Ask, at: ResourceRow, found: dict[str, Any]) -> dict[str
         "created": found["created_at"],
         "updated": found["updated_at"],
         "metadata": desired.get("metadata", {}),
+        "addresses": {},
         "image": {"id": observed.get("image", desired.get("image"))},
         "flavor": {"ram": desired.get("memory_mib"), "cpu_s": desired.get("cpu_s"), "files": desired.get("files")},
         "power_state": power,
