@@ -7,7 +7,9 @@ the conftest.py of its folder.
 from __future__ import annotations
 
 import os
+import threading
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,3 +46,19 @@ def do(request: pytest.FixtureRequest, tmp_path: Path) -> Doing:
 @pytest.fixture
 def told() -> Told:
     return Told()
+
+
+@pytest.fixture(autouse=True)
+def no_guest_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The servers of a test outlive the process that made them, as they should; they don't outlive the test."""
+    if "tmp_path" not in request.fixturenames:
+        yield
+        return
+    place: Path = request.getfixturevalue("tmp_path")
+    yield
+    made = [*place.glob("*/current"), *place.glob("*/*/current")]
+    if made:
+        from holdfast.resources.server.process import Server
+
+        for path in made:
+            Server(str(path.parent.parent), path.parent.name).remove(threading.Event().wait)
