@@ -35,8 +35,7 @@ def test_interfaces_survive_the_death_of_their_workers(net: Net) -> None:
     chance = random.Random(seed)
     router = net.made("router", name="r")
     tasks = []
-    for _ in range(7):
-        port = net.made("port", name="p")
+    for port in [net.made("port", name="p") for _ in range(5)]:
         given = {"port_id": port.id, "subnet": "10.0.0.0/24"}
         tasks.append((port, net.hold.operate("router", "add_interface", router.id, given)))
     net.fabric.turn("slow.l2")

@@ -34,8 +34,9 @@ class Fabric:
         if self._has("fail", what):
             raise ConnectionError(f"{what} does not answer")
         place = self._place(what, id)
-        place.with_suffix(".new").write_text(json.dumps(document, sort_keys=True))
-        place.with_suffix(".new").rename(place)
+        fresh = place.with_name(f"{place.name}.new")
+        fresh.write_text(json.dumps(document, sort_keys=True))
+        fresh.rename(place)
         self.say("end", what, id, document.get("name"))
         if self._has("half", what):
             raise ConnectionError(f"{what} went away")
