@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from holdfast.service.requests import Ask
 
 RETRY_AFTER_S = 1
-_FRESH = tuple(name for name in show.COSTLY if name != "queue_position")
+_FRESH = tuple(name for name in show.COSTLY if name not in ("queue_position", "blocked_by"))
 REPLAYED_MESSAGE = "That request is already accepted"
 
 
@@ -43,8 +43,8 @@ def task(tx: Tx, ask: Ask, at: TaskRow) -> dict[str, Any]:
 
 
 def fresh(tx: Tx, ask: Ask, at: TaskRow) -> dict[str, Any]:
-    """The representation in the transaction that accepts the task: without its place in the queue, because counting
-    those before it would make a long queue slow to join."""
+    """The representation in the transaction that accepts the task: without its place in the queue and who is before
+    it, because looking for those would make a long queue slow to join."""
     (shown,) = listed(tx, ask, [at], _FRESH, whole=True)
     shown["links"] = links(at, shown["supported_verbs"])
     return shown
