@@ -1,0 +1,65 @@
+"""Errors of access, and of the world outside: disks, networks, services."""
+
+from __future__ import annotations
+
+from holdfast.errors.tree import AccessError, WorldError
+
+
+class AuthRequired(AccessError):
+    """The service wants to know who asks: give it a token (HOLDFAST_TOKEN)."""
+
+    code = "auth.required"
+    status = 401
+
+
+class PolicyForbidden(AccessError):
+    """The policy does not let you do that."""
+
+    code = "policy.forbidden"
+
+
+class StoreBusy(WorldError):
+    """The database is locked by another program: try again, or see `holdfast doctor`."""
+
+    code = "store.busy"
+
+
+class StoreUnwritable(WorldError):
+    """The database can't be written."""
+
+    code = "store.unwritable"
+    retryable = False
+
+
+class StoreFull(WorldError):
+    """The disk is full: make room and go on; nothing acknowledged was lost."""
+
+    code = "store.full"
+
+
+class StoreCorrupt(WorldError):
+    """The file is not a sound database: restore it from a copy."""
+
+    code = "store.corrupt"
+    retryable = False
+
+
+class ServiceUnreachable(WorldError):
+    """The service can't be reached, or gives no answer."""
+
+    code = "service.unreachable"
+
+
+class AnswerUnreadable(WorldError):
+    """What answers is not the service, or not one that this client understands."""
+
+    code = "service.answer"
+    status = 502
+    retryable = False
+
+
+class RateLimited(WorldError):
+    """Too many requests in too short a time: wait, then ask again."""
+
+    code = "rate"
+    status = 429
