@@ -106,7 +106,8 @@ def _told(error: BaseException, traceback: bool) -> int:
         _say("interrupted")
         return exits.INTERRUPTED
     if isinstance(error, HoldfastError):
-        _say(str(error))
+        asked = error.details.get("request_id")
+        _say(f"{error} (request {asked})" if asked and error.status >= 500 else str(error))  # its operator can find it
     else:
         hint = "" if traceback else " (--traceback shows where)"
         _say(f"a fault in Holdfast or in what it loaded: {type(error).__name__}: {error}{hint}")

@@ -26,7 +26,7 @@ from holdfast.worker.desk import Desk
 from holdfast.worker.lease import Lease
 from holdfast.worker.leave import close_beside, save_all
 from holdfast.worker.load import DefinitionChanged, load, rest_aside
-from holdfast.worker.taken import Taken, give_back, note_heard
+from holdfast.worker.taken import Taken, note_heard
 
 if TYPE_CHECKING:
     from holdfast.clock import Clock
@@ -365,7 +365,7 @@ class Worker:
         """Tasks that only wait, and long: others may take them when their time has come."""
         for taken in list(self.taken.values()):
             if taken.task.id not in self._dirty and taken.may_leave(now, LINGER_S, draining=self.draining):
-                self._store.write(partial(give_back, taken, taken.due_at(now), now))
+                taken.leave(now)
                 self._forget(taken)
                 self._poked = True
 

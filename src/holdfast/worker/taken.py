@@ -238,6 +238,14 @@ class Taken:
             self._store.write(partial(_report, partial(report.write, self.task.id, self.token, done, said, now), tells))
         told()
 
+    def leave(self, now: float) -> None:
+        """Give the task back; what is untold of it is told first, because nobody else knows."""
+        tells = None
+        if self.telling.untold:
+            said = [report.of(self.recorder, row, *told) for row, told in list(self.drive.progress_of.items())]
+            tells, _ = self.telling.apart(self.token, self.recorder.done(), said, now)
+        self._store.write(partial(_report, partial(_give_back, self, self.due_at(now), now), tells))
+
     def set_aside(self, error: Exception, now: float) -> None:
         """This task can't be driven: it rests for a person."""
         self.drive.drop()
@@ -250,9 +258,9 @@ class Taken:
 
 
 def _report(writes: Callable[[Tx], None], tells: Callable[[Tx], None] | None, tx: Tx) -> None:
-    writes(tx)
     if tells is not None:
         tells(tx)
+    writes(tx)
 
 
 def _rested(task: int, token: str, now: float, tx: Tx) -> None:
@@ -270,5 +278,5 @@ def note_heard(heard: Sequence[Taken], tx: Tx) -> None:
         take.heard(tx, taken.task.id, taken.token, taken.seen)
 
 
-def give_back(taken: Taken, due_at: float | None, now: float, tx: Tx) -> None:
+def _give_back(taken: Taken, due_at: float | None, now: float, tx: Tx) -> None:
     take.release(tx, taken.task.id, taken.token, due_at=due_at, now=now, seen=taken.seen)
