@@ -239,6 +239,19 @@ def test_progress_counts_what_a_child_is_made_of(house: House) -> None:
         task.wait(60)
     assert task.view()["progress"]["percent"] == 100
 
+@pytest.mark.requirement("NOVA-8")
+def test_the_list_of_tasks_leaves_children_out(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    from holdfast.cli.main import main
+
+    hold = house.open()
+    task = hold.submit(flows.attach, {"at": house.at, "net": "red"})
+    hold.work(until_idle=True)
+    (child,) = children(hold, task)
+    main(["task", "list", "--database", house.url, "-o", "json"])
+    listed = capsys.readouterr().out
+    assert task.id in listed
+    assert child.id not in listed
+
 
 # --- verbs -------------------------------------------------------------------------------------------------------
 

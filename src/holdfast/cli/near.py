@@ -65,7 +65,7 @@ class Near:
         return self.hold.submit(found[0], inputs, tag=tag, claims=claims, start_after=at, priority=priority)
 
     def tasks(self, *, limit: int, state: str, tag: str, flow: str, resource: str) -> list[dict[str, Any]]:
-        found = self.hold.tasks(limit=limit, state=state, tag=tag, flow=flow, resource=resource)
+        found = self.hold.tasks(limit=limit, state=state, tag=tag, flow=flow, resource=resource, roots=True)
         return [task.view() for task in found]
 
     def document(self, task: Task) -> dict[str, Any]:
