@@ -284,10 +284,13 @@ class Holdfast:
         return worker
 
     @contextmanager
-    def working(self, runtime: str | Executor = "threads") -> Iterator[None]:
-        """A worker in a thread of its own, for as long as the `with` lasts."""
+    def working(
+        self, runtime: str | Executor = "threads", *, failed: Callable[[BaseException], None] | None = None
+    ) -> Iterator[None]:
+        """A worker in a thread of its own, for as long as the `with` lasts. failed: told what it died of before that,
+        on its thread; without it, it is raised there."""
         worker = self.worker(runtime)
-        thread = threading.Thread(target=_run_and_close, args=(worker,), name="holdfast-worker", daemon=True)
+        thread = threading.Thread(target=_run_and_close, args=(worker, failed), name="holdfast-worker", daemon=True)
         self._threads.append(thread)
         thread.start()
         try:
@@ -363,9 +366,13 @@ class Holdfast:
             worker.poke()
 
 
-def _run_and_close(worker: Worker) -> None:
+def _run_and_close(worker: Worker, failed: Callable[[BaseException], None] | None) -> None:
     try:
         worker.run()
+    except BaseException as error:
+        if failed is None:
+            raise
+        failed(error)
     finally:
         worker.close()
 

@@ -142,8 +142,15 @@ def stumble(ctx: hf.Context) -> None:
     raise RuntimeError("a stone")
 
 
+@hf.step
+def hoard(ctx: hf.Context) -> Any:
+    """Has a large result, once it is told to go on."""
+    return hf.WaitFor("go") if ctx.event is None else "x" * 600_000
+
+
 RACED = hf.linear("raced", first, last)
 STANDING = hf.linear("standing", stand)
 MARCH = hf.linear("march", *(_stride(number) for number in range(1, 4)))
 RETREAT = hf.linear("retreat", *(_stride(number) for number in range(1, 4)), stumble)
-FLOWS = [RACED, STANDING, MARCH, RETREAT]
+HOARD = hf.linear("hoard", hoard)
+FLOWS = [RACED, STANDING, MARCH, RETREAT, HOARD]

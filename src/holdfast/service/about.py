@@ -77,7 +77,7 @@ async def readiness(ask: Ask) -> Answer:
         ask.service.hold.store.changes()
         ask.service.bridge.read(lambda tx: listing.counts(tx, listing.Filter(project_id="", state="pending")))
     except HoldfastError as error:
-        raise NotReady(f"the database can't be read: {error}") from error
+        raise NotReady(f"the database can't be read ({error.code})") from error
     return Answer(body={"status": "ok"}, headers=[("Cache-Control", "no-store")])
 
 

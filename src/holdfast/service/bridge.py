@@ -37,6 +37,8 @@ class Bridge:
         self._queue: deque[_Write] = deque()
         self._asked = threading.Event()
         self._closed = False
+        #: Told, on another thread, why nothing can be written any more.
+        self.broken: Callable[[BaseException], None] | None = None
         self._thread = threading.Thread(target=self._write_all, name="holdfast-writes", daemon=True)
 
     def start(self) -> None:
@@ -91,6 +93,8 @@ class Bridge:
             answers = self._hold.write_all([each.fn for each in batch])
         except Exception as error:
             answers = [error] * len(batch)
+            if self.broken is not None and self._hold.store.broken:
+                self.broken(error)
         assert self._loop is not None
         try:
             self._loop.call_soon_threadsafe(_answer, batch, answers)

@@ -115,6 +115,9 @@ def known(error: Exception) -> HoldfastError:
 def of(error: HoldfastError, *, request_id: str, instance: str) -> dict[str, Any]:
     """The body."""
     status, code, title, detail = error.status, error.code, title_of(type(error)), str(error)
+    if code.startswith("store."):  # where the database is, is for those who run the service
+        log.error("%s: %s", request_id, error)
+        detail = title
     href = f"/errors/{code}"
     body: dict[str, Any] = {
         "type": href, "title": title, "status": status, "detail": detail, "instance": instance, "code": code,

@@ -97,7 +97,8 @@ def raise_file_limit(connections_max: int) -> str | None:
 
 
 class Serving:
-    """A service in a thread of its own, and its worker in another."""
+    """A service in a thread of its own, and its worker in another. One does not outlive the other: a service whose
+    worker has died would take tasks that nobody does, and one whose database can't be written any more takes none."""
 
     def __init__(
         self, hold: Holdfast, settings: Settings | None = None, listener: socket.socket | None = None, *,
@@ -112,7 +113,10 @@ class Serving:
         self._server = Server(self.front, self.settings)
         self._error: list[BaseException] = []
         self._thread = threading.Thread(target=self._run, name="holdfast-service", daemon=True)
-        self._working: AbstractContextManager[None] = hold.working(runtime) if worker else nullcontext()
+        self._working: AbstractContextManager[None] = (
+            hold.working(runtime, failed=self._fail) if worker else nullcontext()
+        )
+        self.service.bridge.broken = self._fail
 
     def start(self) -> None:
         """Returns when requests are answered."""
@@ -141,6 +145,10 @@ class Serving:
         """What ended the service, if it did not end as asked."""
         if self._error:
             raise self._error[0]
+
+    def _fail(self, error: BaseException) -> None:
+        self._error.append(error)
+        self._server.stop()
 
     def _run(self) -> None:
         try:

@@ -140,6 +140,10 @@ class Tx(Protocol):
 class Store(Protocol):
     generation: str  # changes when the database is restored or promoted; part of every token
 
+    @property
+    def broken(self) -> bool:
+        """Whether this object writes nothing any more, because nobody knows what became of a commit: open another."""
+
     def append(self, batch: Sequence[Append]) -> list[Appended | LeaseLost | Exception]:
         """All in one transaction, one sync; an answer for each. One bad append hurts no other.
 

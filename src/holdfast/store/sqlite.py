@@ -220,6 +220,10 @@ class SqliteStore:
 
     # --- writing --------------------------------------------------------------------------------------------------
 
+    @property
+    def broken(self) -> bool:
+        return self._writer.broken
+
     def append(self, batch: Sequence[Append]) -> list[Appended | LeaseLost | Exception]:
         if len(batch) != 1:
             return self._writer.run(AppendMany(batch)) if batch else []

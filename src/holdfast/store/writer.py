@@ -183,6 +183,10 @@ class Writer:
             raise entry.error
         return entry.result
 
+    @property
+    def broken(self) -> bool:
+        return self._poison is not None
+
     def refuse_inside(self, what: str) -> None:
         """Raises UsageError on a thread that is inside a write, HoldfastClosed after the end."""
         if self._leader == threading.get_ident():
