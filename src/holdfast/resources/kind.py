@@ -162,7 +162,7 @@ class Kind:
 
         The flow's steps ask by name for `resource_id`, `desired`, `revision`, `applied` (the document applied last, or
         None), `before` (the lifecycle state) and the parameters; what it provides as `observed` is merged into what is
-        known of the resource.
+        known of the resource, and shown as the task's result.
         starts: the states it may start from (None: every one that is not final; for `create` there is none).
         ends: where success leaves the resource (None: where it was). params: a msgspec Struct.
         claims: what it needs besides the resource itself, which it claims in this `mode`.

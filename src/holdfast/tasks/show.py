@@ -20,6 +20,7 @@ from holdfast.tasks.lease import WorkerRow
 from holdfast.tasks.row import TaskRow
 
 HIDDEN: Final = "***"
+_OUTCOMES: Final = ("observed", "answer")
 #: What is not told by a task's row alone, or may be large.
 COSTLY: Final = ("claims", "queue_position", "blocked_by", "params", "result")
 
@@ -155,7 +156,7 @@ def _costly(tx: Tx, at: TaskRow, costly: Collection[str], blocked_by: list[str])
         shown = {"params": _params(at, value(asked)), "claims": [claim(*each) for each in claims.from_text(claimed)]}
     if "queue_position" in costly:
         shown["queue_position"] = claims.queue_position(tx, at.id) if _waits(at) else None
-    shown |= {"blocked_by": blocked_by, "result": value(at.result)}
+    shown |= {"blocked_by": blocked_by, "result": _result(at, value(at.result))}
     return {field: shown[field] for field in costly}
 
 
@@ -164,6 +165,14 @@ def _params(at: TaskRow, inputs: Any) -> Any:
     if at.resource_type is not None and isinstance(inputs, dict) and isinstance(inputs.get("params"), dict):
         return inputs["params"]
     return inputs
+
+
+def _result(at: TaskRow, provided: Any) -> Any:
+    """What it has made: of an operation on a resource what it has found of that, or answers. What else its steps
+    provided is between them and the driver: where it keeps things, what there was before."""
+    if at.flow == f"{at.resource_type}.{at.operation}" and isinstance(provided, dict):
+        return {name: provided[name] for name in _OUTCOMES if name in provided}
+    return provided
 
 
 def step(at: StepRow, *, traceback: bool = False) -> dict[str, Any]:
