@@ -61,7 +61,7 @@ def test_each_revision_names_its_task_and_nothing_else_may_write(shop: Shop) -> 
         state.change(tx, None, state.read(tx, "port", port.id), 0.0, status="FINE")
 
     def make(tx: Any) -> None:
-        state.create(tx, None, "port", "x", project_id="default", lifecycle="BUILD", now=0.0)
+        state.new(None, "port", "x", project_id="default", lifecycle="BUILD", now=0.0)
 
     for wrong in (write, make):
         with pytest.raises(NoTask):

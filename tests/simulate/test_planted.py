@@ -8,7 +8,7 @@ from heapq import heappush
 from typing import Any
 
 import pytest
-from sqlalchemy import Text, bindparam, update
+from sqlalchemy import Text, bindparam, false, update
 
 from holdfast.core import events as e
 from holdfast.core import undo
@@ -88,17 +88,17 @@ def no_conflicts(patch: Patch) -> None:
 
 def out_of_turn(patch: Patch) -> None:
     """Who waits is not looked at, only who holds."""
-    patch.setattr(claims, "_AHEAD", {False: claims._HELD, True: claims._HELD})
+    patch.setattr(claims, "_BLOCKED", {key: claims._blocked(key[0], false()) for key in claims._BLOCKED})
 
 
 def dropped_ticket(patch: Patch) -> None:
     """The last of several claims gets no ticket."""
-    draw = claims.draw
+    occupy = claims.occupy
 
-    def short(tx: Any, task: int, wanted: Any, **how: Any) -> None:
-        draw(tx, task, wanted[:-1] or wanted, **how)
+    def short(tx: Any, task: int, places: Any, **how: Any) -> None:
+        occupy(tx, task, places[:-1] or places, **how)
 
-    patch.setattr(claims, "draw", short)
+    patch.setattr(claims, "occupy", short)
 
 
 def no_wake(patch: Patch) -> None:

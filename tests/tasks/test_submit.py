@@ -175,3 +175,10 @@ def test_the_order_of_keys_and_blanks_make_no_difference(data: Any) -> None:
 def test_what_was_written_canonically_is_the_same_request(data: Any) -> None:
     asked = tags.fingerprint("f", json.dumps(data), ())
     assert tags.fingerprint("f", canonical(data), ()) == asked == tags.hashed(["f", data, []])
+
+
+def test_the_row_that_submit_tells_is_the_one_it_wrote(desk: Desk) -> None:
+    for claimed in ((), ("r",), ("r", "s")):  # nothing to wait for, free, behind another
+        made = desk.ask(*claimed, tag=f"t{len(claimed)}", steps=3, weight=1.5).task
+        assert made == desk.row(made.id)
+        assert made.ready == (len(claimed) < 2)

@@ -90,7 +90,12 @@ def _retry(tx: Tx, mine: Any, rules: Rules, found: ResourceRow, new: TaskRow, no
     if rules.creates and not found.applied_revision:
         starts += [each for each in (rules.fault, rules.gone) if each is not None and each not in starts]
         if found.deleted_at is not None:  # it is to be made after all
-            back = {"lifecycle": starts[0], "planned": starts[0], "status": starts[0], "deleted_at": None}
+            back: dict[str, Any] = {
+                "lifecycle": starts[0],
+                "planned": starts[0],
+                "status": starts[0],
+                "deleted_at": None,
+            }
             found = state.change(tx, new, found, now, **back)
     if found.planned not in starts:
         raise ResourceImmutable(

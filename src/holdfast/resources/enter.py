@@ -36,8 +36,10 @@ def enter(
     now: float,
     *,
     desired: dict[str, Any] | None = None,
+    is_new: bool = False,
 ) -> ResourceRow:
-    """Put a task that exists into the resource's queue; with it comes what is desired from now on."""
+    """Put a task that exists into the resource's queue; with it comes what is desired from now on. `is_new`: the
+    resource is not written yet."""
     columns: dict[str, Any] = {"waiting": current.waiting + 1, "last_task": task.uuid}
     if entering.applies:
         columns["applying"] = current.applying + 1
@@ -45,7 +47,7 @@ def enter(
         columns["planned"] = entering.ends
     if desired is not None:
         columns["desired"] = state.text(desired)
-    after = state.change(tx, task, current, now, **columns)
+    after = state.change(tx, task, current, now, is_new=is_new, **columns)
     tx.execute(
         _OPERATION,
         {

@@ -31,7 +31,7 @@ from holdfast.tasks import row, tags
 from holdfast.tasks.claims import EXCLUSIVE, claims_of
 from holdfast.tasks.quota import Limits
 from holdfast.tasks.row import TaskRow
-from holdfast.tasks.submit import Request, submit
+from holdfast.tasks.submit import Request, Submitted, submit
 
 
 class Asked(NamedTuple):
@@ -64,11 +64,13 @@ class Asked(NamedTuple):
 
 
 class Accepted(NamedTuple):
-    """`replayed`: the same request had made the task before; `resource` is as it is now. None: it is no more."""
+    """`replayed`: the same request had made the task before; `resource` is as it is now. None: it is no more.
+    `request`: what made the task now."""
 
     task: TaskRow
     resource: ResourceRow | None
     replayed: bool
+    request: Request | None = None
 
 
 _FIRST: Final = (
@@ -101,13 +103,13 @@ def operate(tx: Tx, kinds: Kinds, asked: Asked, now: float, uuid: str) -> Accept
     change = Change(kind, operation.name, resource_id, params, desired or _document(current), current, tx)
     for check in kind.checks:
         check(change)
-    task = _submit(tx, kinds, kind, operation, asked, change, now, uuid)
+    made = _submit(tx, kinds, kind, operation, asked, change, now, uuid)
+    task, is_new = made.task, current is None
     if current is None:
-        current = state.create(
-            tx, task, kind.name, resource_id, project_id=asked.project_id, lifecycle=kind.start, now=now
-        )
-    after = enter(tx, task, current, operation_of(kinds, kind, operation), now, desired=desired)
-    return Accepted(task, after, replayed=False)
+        current = state.new(task, kind.name, resource_id, project_id=asked.project_id, lifecycle=kind.start, now=now)
+    entering = operation_of(kinds, kind, operation)
+    after = enter(tx, task, current, entering, now, desired=desired, is_new=is_new)
+    return Accepted(task, after, replayed=False, request=made.request)
 
 
 def operation_of(kinds: Kinds, kind: Kind, operation: Operation) -> Entering:
@@ -248,7 +250,7 @@ def _document(current: ResourceRow | None) -> dict[str, Any]:
 
 def _submit(
     tx: Tx, kinds: Kinds, kind: Kind, operation: Operation, asked: Asked, change: Change, now: float, uuid: str
-) -> TaskRow:
+) -> Submitted:
     flow = kinds.prepared(kind.name, operation.name)
     request = Request(
         flow=flow.name,
@@ -280,7 +282,7 @@ def _submit(
     made = submit(tx, request, now, uuid)
     if made.replayed:  # `_replayed` has looked under the same lock
         raise KindError("the tag was taken while the operation was accepted")
-    return made.task
+    return made
 
 
 def _claims(operation: Operation, asked: Asked, change: Change) -> Iterable[str | tuple[str, str]]:

@@ -242,26 +242,24 @@ _CHANGE: Final = update(resources).where(_KEY)
 _REVISE: Final = insert(revisions)
 
 
-def create(
-    tx: Tx, task: TaskRow | None, kind: str, id: str, *, project_id: str, lifecycle: str, now: float
-) -> ResourceRow:
-    """A resource that a task is going to make. It has no desired document yet: `change` brings it.
+def new(task: TaskRow | None, kind: str, id: str, *, project_id: str, lifecycle: str, now: float) -> ResourceRow:
+    """A resource that a task is going to make. It is not written yet, and nothing is desired: `change` does both.
 
     Raises: NoTask.
     """
     if task is None:
         raise NoTask
-    row = ResourceRow(
+    return ResourceRow(
         kind, id, project_id, "", lifecycle, lifecycle, lifecycle, IN_SYNC, None, "{}", 0, None, 0, "{}", 0, 0, 0,
         task.uuid, None, now, now, None,
     )  # fmt: skip
-    tx.execute(_INSERT, row._asdict())
-    return row
 
 
-def change(tx: Tx, task: TaskRow | None, row: ResourceRow, now: float, **columns: Any) -> ResourceRow:
+def change(
+    tx: Tx, task: TaskRow | None, row: ResourceRow, now: float, *, is_new: bool = False, **columns: Any
+) -> ResourceRow:
     """Write what a task makes of a resource, given the row as it is; the row after it. Its sync status follows. A new
-    `desired` is a new revision, which names the task.
+    `desired` is a new revision, which names the task. `is_new`: the row is of `new`.
 
     Raises: NoTask.
     """
@@ -274,11 +272,15 @@ def change(tx: Tx, task: TaskRow | None, row: ResourceRow, now: float, **columns
         columns["name"] = name if isinstance(name, str) else row.name
     after = row._replace(**columns)
     after = after._replace(sync_status=sync_of(after))
-    changed = {name: value for name, value in after._asdict().items() if value != getattr(row, name)}
-    if not changed:
+    if is_new:
+        tx.execute(_INSERT, after._asdict())
+    elif after == row:
         return row
-    after = after._replace(updated_at=now)
-    tx.execute(_CHANGE, {"_kind": row.kind, "_id": row.id, **changed, "updated_at": now})
+    else:
+        before = zip(row._fields, row, after, strict=True)
+        changed = {name: value for name, was, value in before if value != was}
+        after = after._replace(updated_at=now)
+        tx.execute(_CHANGE, {"_kind": row.kind, "_id": row.id, **changed, "updated_at": now})
     if after.sync_status != row.sync_status:
         _tell(tx, tell.SYNC, task, after, row.sync_status, after.sync_status, now)
     if after.status != row.status:

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from holdfast.core.plan import Plan
-from holdfast.errors import OperationUnknown
+from holdfast.errors import OperationUnknown, ResourceBusy
 from holdfast.flow.compile import check_inputs, compile
 from holdfast.flow.registry import registered
 from holdfast.resources.operate import Asked, operate
@@ -22,13 +22,13 @@ from holdfast.service.policy import may_only_as_agent
 from holdfast.service.problems import RequestInvalid
 from holdfast.service.requests import Ask
 from holdfast.store.base import Tx
-from holdfast.tasks.claims import RESOURCE_CHARS_MAX, claims_of
+from holdfast.tasks import query
+from holdfast.tasks.claims import RESOURCE_CHARS_MAX, blocked_by, claims_of
 from holdfast.tasks.row import TaskRow
-from holdfast.tasks.submit import Request, submit
+from holdfast.tasks.submit import Request, Submitted, submit
 
 PRIORITY_MAX: Final = 1_000_000
-#: The task, and whether the same request had made it before.
-Submit = Callable[[Tx, float, str], tuple[TaskRow, bool]]
+Submit = Callable[[Tx, float, str], Submitted]
 
 
 class ClaimAsked(msgspec.Struct, forbid_unknown_fields=True):
@@ -126,9 +126,9 @@ class Admission:
         )
         self.check_agent(ask, kind, name)
 
-        def accept(tx: Tx, now: float, uuid: str) -> tuple[TaskRow, bool]:
+        def accept(tx: Tx, now: float, uuid: str) -> Submitted:
             found = operate(tx, hold.kinds, asked, now, uuid)
-            return found.task, found.replayed
+            return Submitted(found.task, found.replayed, found.request)
 
         return accept
 
@@ -183,11 +183,24 @@ class Admission:
             **{name: getattr(asked, name) for name in _SHARED},
         )
 
-        def accept(tx: Tx, now: float, uuid: str) -> tuple[TaskRow, bool]:
+        if not asked.fail_if_busy:
+            return lambda tx, now, uuid: submit(tx, request, now, uuid)
+
+        def accept(tx: Tx, now: float, uuid: str) -> Submitted:
             found = submit(tx, request, now, uuid)
-            return found.task, found.replayed
+            if not found.replayed:
+                refuse_to_wait(tx, found.task)
+            return found
 
         return accept
+
+
+def refuse_to_wait(tx: Tx, at: TaskRow) -> None:
+    """Raises: ResourceBusy: the task, which was just made, would wait for another. It is undone with what made it."""
+    before = [] if at.ready else blocked_by(tx, at.id, limit=1)
+    if before:
+        (first,) = query.uuids(tx, before).values()
+        raise ResourceBusy(f"task {first} has what this one needs, or waits for it before this one", task=first)
 
 
 _SHARED: Final = (

@@ -206,8 +206,7 @@ class Resources:
             beside = None
             if desired is not None and found.resource is not None:  # who desires something sees it at once
                 beside = self._shown(tx, ask, kind, found.resource, plain=plain)
-            shown = view.task if found.replayed else view.fresh
-            return found.task, found.replayed, shown(tx, ask, found.task), beside
+            return found.task, found.replayed, view.new(tx, ask, found.task, found.request), beside
 
         at, replayed, shown, beside = await self._service.bridge.write(write)
         place = f"/v3/{kind.plural}/{at.resource_id}"

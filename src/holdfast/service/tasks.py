@@ -84,8 +84,8 @@ class Tasks:
         uuid = self.service.hold.clock.uuid7()
 
         def write(tx: Tx, now: float) -> tuple[TaskRow, bool, dict[str, Any]]:
-            task, replayed = submit(tx, now, uuid)
-            return task, replayed, view.task(tx, ask, task) if replayed else view.fresh(tx, ask, task)
+            found = submit(tx, now, uuid)
+            return found.task, found.replayed, view.new(tx, ask, found.task, found.request)
 
         task, replayed, shown = await self.service.bridge.write(write)
         return await view.accepted(ask, task, shown, replayed=replayed)

@@ -17,9 +17,9 @@ from holdfast.tasks.row import TaskRow
 
 if TYPE_CHECKING:
     from holdfast.service.requests import Ask
+    from holdfast.tasks.submit import Request
 
 RETRY_AFTER_S = 1
-_FRESH = tuple(name for name in show.COSTLY if name not in ("queue_position", "blocked_by"))
 REPLAYED_MESSAGE = "That request is already accepted"
 
 
@@ -42,18 +42,19 @@ def task(tx: Tx, ask: Ask, at: TaskRow) -> dict[str, Any]:
     return shown
 
 
-def fresh(tx: Tx, ask: Ask, at: TaskRow) -> dict[str, Any]:
-    """The representation in the transaction that accepts the task: without its place in the queue and who is before
-    it, because looking for those would make a long queue slow to join."""
-    (shown,) = listed(tx, ask, [at], _FRESH, whole=True)
+def new(tx: Tx, ask: Ask, at: TaskRow, request: Request | None) -> dict[str, Any]:
+    """The representation in the transaction that accepts the request: of the task that it makes, or (None) of the one
+    that it made before."""
+    if request is None:
+        return task(tx, ask, at)
+    host = ask.service.policy.allows(ask.caller, "tasks:host")
+    shown = show.new(tx, at, request.inputs, request.claims, host=host)
     shown["links"] = links(at, shown["supported_verbs"])
     return shown
 
 
-def listed(
-    tx: Tx, ask: Ask, rows: Sequence[TaskRow], fields: Sequence[str] = (), *, whole: bool = False
-) -> list[dict[str, Any]]:
-    """As a list shows them; with `fields`, those only, unless `whole`."""
+def listed(tx: Tx, ask: Ask, rows: Sequence[TaskRow], fields: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """As a list shows them; with `fields`, those only."""
     may, caller = ask.service.policy.allows, ask.caller
     found = show.tasks(
         tx, rows, now=ask.service.hold.clock.time(), traceback=may(caller, "tasks:traceback"),
@@ -61,7 +62,7 @@ def listed(
     )  # fmt: skip
     for at, shown in zip(rows, found, strict=True):
         shown["links"] = links(at, ())
-    return [{name: each[name] for name in fields if name in each} for each in found] if fields and not whole else found
+    return [{name: each[name] for name in fields if name in each} for each in found] if fields else found
 
 
 def links(at: TaskRow, verbs: Any) -> list[dict[str, str]]:

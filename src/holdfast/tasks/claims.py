@@ -14,10 +14,11 @@ up: tasks/finish.py, tasks/control.py.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import bindparam, delete, false, func, insert, literal, select, true, update
+from sqlalchemy import ColumnElement, bindparam, delete, false, func, insert, literal, or_, select, true, update
 from sqlalchemy.sql import Select
 
 from holdfast.core.states import SUSPENDED_PENDING, api_state
@@ -31,6 +32,7 @@ YIELDING: Final = "yielding"
 SUSPENDED: Final = api_state(SUSPENDED_PENDING)
 RESOURCE_CHARS_MAX: Final = 255
 CLAIMS_MAX: Final = 256
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class Claim(NamedTuple):
@@ -42,6 +44,16 @@ class Claim(NamedTuple):
     def covers(self, other: Claim) -> bool:
         """Whether who has this claim needs no other."""
         return self.resource == other.resource and self.mode in (EXCLUSIVE, other.mode)
+
+
+class Place(NamedTuple):
+    """A number that was drawn in the queue of a resource. `task` 0: for a task that is still to be made."""
+
+    resource: str
+    ticket: int
+    mode: str
+    yielding: bool
+    task: int = 0
 
 
 def claims_of(given: Iterable[str | tuple[str, str]]) -> tuple[Claim, ...]:
@@ -69,23 +81,18 @@ def claims_of(given: Iterable[str | tuple[str, str]]) -> tuple[Claim, ...]:
 
 def to_text(claims: Sequence[Claim], *, yielding: bool = False) -> str:
     """The claims as the database keeps them."""
-    import json
-
-    items = [[*claim, YIELDING] if yielding else list(claim) for claim in claims]
-    return json.dumps(items, ensure_ascii=False, separators=(",", ":"))
+    if not claims:
+        return "[]"
+    return _ENCODER.encode([[*claim, YIELDING] if yielding else list(claim) for claim in claims])
 
 
 def from_text(text: str) -> tuple[Claim, ...]:
     """What `to_text` wrote."""
-    import json
-
     return tuple(Claim(item[0], item[1]) for item in json.loads(text)) if text != "[]" else ()
 
 
 def is_yielding(text: str) -> bool:
     """Whether the claims that `to_text` wrote are those of background work."""
-    import json
-
     return any(YIELDING in item[2:] for item in json.loads(text))
 
 
@@ -126,14 +133,33 @@ def _ahead(condition: Any, *columns: Any) -> Select[Any]:
     return select(*columns).select_from(_line).where(_waits, _mode, condition)
 
 
-_HELD: Final = select(_t.task).where(_granted, _mode, _t.task != bindparam("_task")).limit(1)
 _HELD_ALL: Final = select(_t.task).where(_granted, _mode, _t.task != bindparam("_task")).order_by(_t.ticket)
-_AHEAD: Final = {False: _ahead(_before, _t.task).limit(1), True: _ahead(_before_yielding, _t.task).limit(1)}
 _AHEAD_ALL: Final = {
     False: _ahead(_before, _t.task).order_by(_t.ticket).limit(bindparam("_limit")),
     True: _ahead(_before_yielding, _t.task).order_by(_t.yielding, _t.ticket).limit(bindparam("_limit")),
 }
 _AHEAD_COUNT: Final = {False: _ahead(_before, func.count()), True: _ahead(_before_yielding, func.count())}
+
+
+def _blocks(mode: str, ahead: Any) -> ColumnElement[bool]:
+    """Whether a ticket of that mode is granted to another, or waits before."""
+    held = _t.mode == literal(mode)
+    return or_(
+        select(_t.task).where(_granted, held, _t.task != bindparam("_task")).exists(),
+        select(_t.task).select_from(_line).where(_waits, held, ahead).exists(),
+    )
+
+
+def _blocked(modes: Sequence[str], ahead: Any) -> Select[Any]:
+    return select(or_(*(_blocks(mode, ahead) for mode in modes)))
+
+
+#: By what a ticket conflicts with, which is a sequence of modes, and whether it yields.
+_BLOCKED: Final[dict[tuple[tuple[str, ...], bool], Select[Any]]] = {
+    (modes, yielding): _blocked(modes, ahead)
+    for modes in ((EXCLUSIVE, SHARED), (EXCLUSIVE,))
+    for yielding, ahead in ((False, _before), (True, _before_yielding))
+}
 _HOLDERS: Final = select(func.count()).where(_granted, _t.task != bindparam("_task"))
 _ANY_HELD: Final = select(_t.task).where(_granted, _mode).limit(1)
 _QUEUE: Final = select(_t.task, _t.yielding, _t.ticket).select_from(_line).where(_waits, _mode)
@@ -153,21 +179,30 @@ _WANTED: Final = (
 # --- drawing and granting ----------------------------------------------------------------------------------------
 
 
+def reserve(tx: Tx, claims: Sequence[Claim], *, yielding: bool = False) -> list[Place]:
+    """Places at the end of the queue of each resource, for a task that is made in this transaction. `claims` as
+    `claims_of` gives them."""
+    return [Place(resource, take_number(tx, resource), mode, yielding) for resource, mode in claims]
+
+
+def are_free(tx: Tx, places: Sequence[Place]) -> bool:
+    """Whether nothing stands before any of the places: then they may be taken as granted. The resources' rows are
+    locked, so whoever frees one of them meanwhile looks at its queue after this transaction."""
+    return not any(place.ticket > 1 and _is_blocked(tx, place) for place in places)
+
+
+def occupy(tx: Tx, task: int, places: Sequence[Place], *, granted: bool = False) -> None:
+    """Let the task stand there."""
+    rows = [{**place._asdict(), "task": task, "granted": granted} for place in places]
+    if len(rows) == 1:
+        tx.execute(_ADD, rows[0])
+    else:
+        tx.executemany(_ADD, rows)
+
+
 def draw(tx: Tx, task: int, claims: Sequence[Claim], *, yielding: bool = False) -> None:
     """Put the task at the end of the queue of each resource. `claims` as `claims_of` gives them."""
-    for resource, mode in claims:
-        number = take_number(tx, resource)
-        tx.execute(
-            _ADD,
-            {
-                "resource": resource,
-                "ticket": number,
-                "task": task,
-                "mode": mode,
-                "granted": False,
-                "yielding": yielding,
-            },
-        )
+    occupy(tx, task, reserve(tx, claims, yielding=yielding))
 
 
 def take_number(tx: Tx, resource: str) -> int:
@@ -201,11 +236,7 @@ def grant(tx: Tx, task: int, now: float) -> bool:
 
 def _is_blocked(tx: Tx, ticket: Any) -> bool:
     where = {"_r": ticket.resource, "_task": ticket.task, "_n": ticket.ticket}
-    return any(
-        tx.execute(statement, {**where, "_mode": mode}).first() is not None
-        for mode in _conflicting(ticket.mode)
-        for statement in (_HELD, _AHEAD[ticket.yielding])
-    )
+    return bool(tx.execute(_BLOCKED[_conflicting(ticket.mode), bool(ticket.yielding)], where).scalar())
 
 
 def _conflicting(mode: str) -> tuple[str, ...]:

@@ -31,6 +31,20 @@ def task(tx: Tx, at: TaskRow, *, now: float, traceback: bool = False, host: bool
     return shown
 
 
+def new(tx: Tx, at: TaskRow, inputs: str, wanted: Sequence[claims.Claim], *, host: bool = False) -> dict[str, Any]:
+    """The representation in the transaction that makes the task, of what is at hand: without its place in the queue
+    and who is before it, because looking for those would make a long queue slow to join."""
+    shown = summary(at) | _relations(tx, at, _names(tx, [at])) | {"worker": None, "hostId": host_id(at.project_id, "")}
+    if host:
+        shown["host"] = at.host
+    return shown | {
+        "error": None,
+        "params": _params(at, value(inputs)),
+        "claims": [claim(*each) for each in wanted],
+        "result": None,
+    }
+
+
 def tasks(
     tx: Tx,
     rows: Sequence[TaskRow],
@@ -44,9 +58,7 @@ def tasks(
     costly = [field for field in COSTLY if field in fields]
     needs_result = "result" in costly and len(rows) > 1
     blockers = {at.id: _blockers(tx, at) for at in rows} if "blocked_by" in costly else {}
-    linked = {each for at in rows for each in (at.parent_id, at.root_id, at.retry_of, at.rollback_of)}
-    every = linked.union(*blockers.values())
-    names = query.uuids(tx, sorted(each for each in every if each is not None))
+    names = _names(tx, rows, *blockers.values())
     workers: dict[str, WorkerRow | None] = {}
     found = []
     for at in rows:
@@ -114,6 +126,12 @@ def host_id(project_id: str, host: str) -> str:
     from hashlib import sha224
 
     return sha224(f"{project_id}{host}".encode()).hexdigest() if host else ""
+
+
+def _names(tx: Tx, rows: Sequence[TaskRow], *more: Sequence[int]) -> dict[int, str]:
+    """The uuids of the tasks that these rows name, and of `more`."""
+    linked = {each for at in rows for each in (at.parent_id, at.root_id, at.retry_of, at.rollback_of)}
+    return query.uuids(tx, sorted(each for each in linked.union(*more) if each is not None))
 
 
 def _relations(tx: Tx, at: TaskRow, names: dict[int, str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from holdfast.errors import StateError
 from holdfast.store.base import Tx
 from holdfast.store.schema import inputs, plans, tasks, tickets
 from holdfast.tasks import claims, late, quota, row, tags, tell
-from holdfast.tasks.claims import Claim
+from holdfast.tasks.claims import Claim, Place
 from holdfast.tasks.quota import Limits
 from holdfast.tasks.row import TaskRow
 
@@ -66,10 +66,11 @@ class Request(NamedTuple):
 
 
 class Submitted(NamedTuple):
-    """`replayed`: the same request had made this task before."""
+    """`replayed`: the same request had made this task before. `request`: what made it now."""
 
     task: TaskRow
     replayed: bool
+    request: Request | None = None
 
 
 _INSERT: Final = insert(tasks).returning(tasks.c.id)
@@ -115,18 +116,20 @@ def submit(tx: Tx, request: Request, now: float, uuid: str) -> Submitted:
         quota.check(tx, request.limits, request.project_id, () if root is not None else request.claims)
     if request.digest is not None and request.outline is not None:
         remember_plan(tx, request.digest, request.outline)
-    task = _insert(tx, request, now, uuid, root)
+    places: list[Place] = []
+    if root is None and not _is_later(request, now):
+        places = claims.reserve(tx, request.claims, yielding=request.yielding)
+    free = bool(places) and claims.are_free(tx, places)
+    made = _insert(tx, request, now, uuid, root, ready=free or root is not None or not request.claims)
     if request.tag is not None and asked is not None:
-        tags.take(tx, request.project_id, request.tag, asked, task, now, request=request.request)
-    if root is not None:
-        late.add(tx, task, root, request.claims)
-    elif request.claims and not _is_later(request, now):
-        claims.draw(tx, task, request.claims, yielding=request.yielding)
-        claims.grant(tx, task, now)
-    tx.touched(task)
-    made = row.read(tx, task)
+        tags.take(tx, request.project_id, request.tag, asked, made.id, now, request=request.request)
+    if places:
+        claims.occupy(tx, made.id, places, granted=free)
+    elif root is not None:
+        late.add(tx, made.id, root, request.claims)
+    tx.touched(made.id)
     tell.state(tx, made, None, PENDING, now, actor=request.actor or request.user_id or request.origin)
-    return Submitted(made, replayed=False)
+    return Submitted(made, replayed=False, request=request)
 
 
 def remember_plan(tx: Tx, digest: str, outline: str) -> None:
@@ -168,42 +171,40 @@ def _root_of(tx: Tx, parent: int) -> int:
     return above.root
 
 
-def _insert(tx: Tx, request: Request, now: float, uuid: str, root: int | None) -> int:
+def _insert(tx: Tx, request: Request, now: float, uuid: str, root: int | None, *, ready: bool) -> TaskRow:
     later = _is_later(request, now)
-    task = tx.execute(
-        _INSERT,
-        {
-            "uuid": uuid,
-            "state": PENDING,
-            "ready": root is not None or not request.claims,
-            "due_at": request.start_after if later else now,
-            "start_after": request.start_after if later else None,
-            "priority": request.priority,
-            "pool": request.pool,
-            "progress_total": request.weight,
-            "total": request.steps,
-            "created_at": now,
-            "updated_at": now,
-            "flow": request.flow,
-            "version": request.version,
-            "reference": request.reference,
-            "digest": request.digest,
-            "operation": request.operation,
-            "resource_type": request.resource_type,
-            "resource_id": request.resource_id,
-            "tag": request.tag,
-            "project_id": request.project_id,
-            "user_id": request.user_id,
-            "request_id": request.request_id,
-            "global_request_id": request.global_request_id,
-            "origin": request.origin,
-            "parent_id": request.parent,
-            "root_id": root,
-            "child_key": request.child_key,
-            "retry_of": request.retry_of,
-            "rollback_of": request.rollback_of,
-        },
-    ).scalar()
+    values = {
+        "uuid": uuid,
+        "state": PENDING,
+        "ready": ready,
+        "due_at": request.start_after if later else now,
+        "start_after": request.start_after if later else None,
+        "priority": request.priority,
+        "pool": request.pool,
+        "progress_total": request.weight,
+        "total": request.steps,
+        "created_at": now,
+        "updated_at": now,
+        "flow": request.flow,
+        "version": request.version,
+        "reference": request.reference,
+        "digest": request.digest,
+        "operation": request.operation,
+        "resource_type": request.resource_type,
+        "resource_id": request.resource_id,
+        "tag": request.tag,
+        "project_id": request.project_id,
+        "user_id": request.user_id,
+        "request_id": request.request_id,
+        "global_request_id": request.global_request_id,
+        "origin": request.origin,
+        "parent_id": request.parent,
+        "root_id": root,
+        "child_key": request.child_key,
+        "retry_of": request.retry_of,
+        "rollback_of": request.rollback_of,
+    }
+    task = int(tx.execute(_INSERT, values).scalar())
     text = claims.to_text(request.claims, yielding=request.yielding)
     tx.execute(_INPUTS, {"task": task, "inputs": request.inputs, "claims": text})
-    return int(task)
+    return row.fresh(task, values)
