@@ -113,12 +113,12 @@ def test_thousands_of_half_open_connections_and_hundreds_of_streams_stop_nobody(
 def test_who_never_ends_his_request_is_let_go_and_leaves_no_memory(make_served: MakeServed) -> None:
     """Crowd after crowd: what one took the next one takes again."""
     served = make_served(request_timeout_s="0.5")
-    line = Line(served.url)
     sizes = []
     for _ in range(4):
         with crowd(served, "half", CONNECTIONS // 4) as come:
             assert come.ask("ends") == [str(CONNECTIONS // 4)]
+        line = Line(served.url)  # an older one would lie idle for too long
         assert slowest(line, 5) < 5
+        line.close()
         sizes.append(memory_kib(served))
-    line.close()
     assert sizes[-1] - sizes[0] < 8 * 1024, sizes
