@@ -160,7 +160,8 @@ def test_what_the_state_does_not_allow_is_told_with_what_it_does(still: Cloud) -
     told = problem(still.member.post(f"/v3/servers/{ident}/action", json={"resume": None}), 409, "resource.immutable")
     assert (told["planned"], "suspend" in told["allowed"], "resume" in told["allowed"]) == ("ACTIVE", True, False)
     before = still.act(ident, "suspend")["uuid"]
-    assert before in still.act(ident, "resume")["blocked_by"]  # judged as if those before it had succeeded
+    after = still.act(ident, "resume")["uuid"]  # judged as if those before it had succeeded
+    assert before in still.member.get(f"/v3/tasks/{after}").json()["task"]["blocked_by"]
 
 
 def test_words_of_other_clients(still: Cloud) -> None:
@@ -212,7 +213,8 @@ def test_who_would_rather_not_wait_for_others_is_told_who_they_are(still: Cloud)
     )
     assert problem(busy, 409, "resource.busy")["task"] == first
     queued = still.act(ident, "reboot", {}, **{"Task-tag": "t"})
-    assert (queued["state"], queued["blocked_by"]) == ("PENDING", [first])
+    waits = still.member.get(f"/v3/tasks/{queued['uuid']}").json()["task"]
+    assert (waits["state"], waits["blocked_by"]) == ("PENDING", [first])
     assert len(still.tasks()) == 2
 
 

@@ -16,7 +16,7 @@ from holdfast.service import problems
 from holdfast.service.app import Service
 from holdfast.service.documents import ANSWERS, BY_NAME, components
 from holdfast.service.requests import VERSION_MAX, Ask
-from holdfast.service.routes import JSON, PROBLEM, SAFE, Answer, Route
+from holdfast.service.routes import JSON, PROBLEM, SAFE, Answer, Route, Schema
 
 #: What any route may answer with, besides its own.
 EVERYWHERE: Final = (400, 406, 431, 500, 503)
@@ -119,7 +119,13 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         for name in route.places
     ]
     found += [
-        {"name": param.name, "in": "query", "required": False, "description": param.help, "schema": dict(param.schema)}
+        {
+            "name": param.name,
+            "in": "query",
+            "required": False,
+            "description": param.help,
+            "schema": _unset(param.schema),
+        }
         for param in route.query
     ]
     if route.tagged:
@@ -128,6 +134,11 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         )
         found.append({"name": "Task-tag", "in": "header", "required": False, "description": said, "schema": _TAG})
     return found
+
+
+def _unset(schema: Schema) -> dict[str, Any]:
+    """An empty parameter is one that is not given, whatever it would be."""
+    return dict(schema) if schema.get("type") in ("string", None) else {"anyOf": [dict(schema), {"const": ""}]}
 
 
 def _answer(route: Route, status: int, kind: Any, refs: Refs) -> dict[str, Any]:
