@@ -233,6 +233,19 @@ def test_claims_are_waited_for_in_order(shared: Service) -> None:
     shared.until(second, "SUCCEEDED", client=client)
 
 
+def test_who_would_not_wait_is_told_who_is_first(shared: Service) -> None:
+    client = shared.client()
+    first = shared.submit("waiting", client=client, resource={"port": "busy"})["uuid"]
+    hurried = {"Prefer": "fail-if-busy", "Task-tag": "hurried"}
+    body = {"task": "quick", "resource": {"port": "busy"}}
+    told = problem(client.post("/v3/tasks", json=body, headers=hurried), 409, "resource.busy")
+    assert told["task"] == first
+    assert [each["uuid"] for each in client.get("/v3/tasks").json()["tasks"]] == [first]
+    client.post(f"/v3/tasks/{first}/events/go")
+    shared.until(first, "SUCCEEDED", client=client)
+    assert client.post("/v3/tasks", json=body, headers=hurried).status_code == 202
+
+
 def test_what_may_be_asked_for_is_published(shared: Service) -> None:
     client = shared.client()
     actions = client.get("/v3/schemas/actions").json()
