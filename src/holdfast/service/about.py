@@ -76,8 +76,10 @@ async def readiness(ask: Ask) -> Answer:
     try:
         ask.service.hold.store.changes()
         ask.service.bridge.read(lambda tx: listing.counts(tx, listing.Filter(project_id="", state="pending")))
-    except HoldfastError as error:
-        raise NotReady(f"the database can't be read ({error.code})") from error
+    except Exception as error:  # whatever it is: who asks is told to go elsewhere, and a log has the rest
+        problems.log.error("not ready: the database can't be read", exc_info=error)
+        why = error.code if isinstance(error, HoldfastError) else type(error).__name__
+        raise NotReady(f"the database can't be read ({why})") from error
     return Answer(body={"status": "ok"}, headers=[("Cache-Control", "no-store")])
 
 

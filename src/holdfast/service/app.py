@@ -39,7 +39,7 @@ from holdfast.tasks.quota import Limits
 
 #: Where routes are: each has `routes(service) -> list[Route]`.
 MODULES: Final = (
-    "about", "tasks", "verbs", "bulk", "resources", "compat.nova", "feed", "webhooks", "schemas", "openapi"
+    "about", "tasks", "verbs", "bulk", "resources", "compat.nova", "feed", "webhooks", "metrics", "schemas", "openapi"
 )  # fmt: skip
 
 # What we add to a request's scope.
