@@ -67,7 +67,8 @@ def _text(body: bytes, status: int) -> str:
 def _tree(kind: type[errors.HoldfastError]) -> Iterator[type[errors.HoldfastError]]:
     yield kind
     for child in kind.__subclasses__():
-        yield from _tree(child)
+        if child.__module__ == errors.__name__:  # a service in this process has some of its own
+            yield from _tree(child)
 
 
 #: The first of a code counts: those below it say it more exactly, and the service can't tell them apart.
