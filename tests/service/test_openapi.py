@@ -44,6 +44,7 @@ def operations(service: Service) -> list[Any]:
 @pytest.mark.parametrize("mode", ["positive", "negative"])
 def test_schemathesis_finds_nothing(shared: Service, mode: str) -> None:
     headers = {"X-Project-Id": shared.project}
+    real = [shared.submit(flow)["uuid"] for flow in ("waiting", "failing", "quick", "hanging")]
     modes = {"positive": schemathesis.GenerationMode.POSITIVE, "negative": schemathesis.GenerationMode.NEGATIVE}
     tried = 0
     for operation in operations(shared):
@@ -55,6 +56,9 @@ def test_schemathesis_finds_nothing(shared: Service, mode: str) -> None:
         )  # fmt: skip
         @given(case=strategy)
         def one(case: Any) -> None:
+            task = case.path_parameters.get("task")
+            if task is not None and len(task) % 5:  # mostly one that there is
+                case.path_parameters["task"] = real[len(task) % 5 - 1]
             answer = case.call(headers=headers)
             case.validate_response(answer, checks=CHECKS + ([negative_data_rejection] if mode == "negative" else []))
             if mode == "positive" and answer.status_code in (400, 413, 415, 422):

@@ -23,6 +23,8 @@ TASKS_MAX: Final = 1000
 _CHOOSING: Final = (
     "task", "tag", "resource_id", "resource_type", "user_id", "request_id", "origin", "parent_id", "root_id",
 )  # fmt: skip
+_TYPES: Final[dict[str, type]] = {"limit": int, "all_projects": bool}
+_NAMES: Final[dict[type, str]] = {int: "number", bool: "boolean", str: "text"}
 _NOT_HERE: Final = ("marker", "sort", "fields")
 
 
@@ -76,9 +78,12 @@ class Bulk:
 
 
 def _filter(given: dict[str, Any]) -> dict[str, Any]:
-    for name in _NOT_HERE:
-        if name in given:
+    for name, value in given.items():
+        if name in _NOT_HERE:
             raise RequestInvalid(f"filter takes no {name}", parameter=name)
+        wanted = _TYPES.get(name, str)
+        if type(value) is not wanted:
+            raise RequestInvalid(f"{name} of the filter is a {_NAMES[wanted]}, not {value!r}"[:200], parameter=name)
     return given
 
 
