@@ -183,8 +183,8 @@ def test_a_put_makes_it_or_changes_it_if_it_is_as_the_asker_saw_it(still: Cloud)
     assert again.json()["task"]["uuid"] == made.json()["task"]["uuid"]
     problem(member.put(place, json={"name": "b"}, headers={"If-None-Match": "*"}), 412, "precondition.failed")
     got = member.get(place)
-    assert got.headers["etag"] == '"1"'
-    assert member.get(place, headers={"If-None-Match": '"1"'}).status_code == 304
+    assert got.headers["etag"].startswith('"1.')
+    assert member.get(place, headers={"If-None-Match": got.headers["etag"]}).status_code == 304
     seen = {"If-Match": got.headers["etag"]}
     changed = member.put(place, json={"name": "b"}, headers=seen)
     assert (changed.json()["task"]["task"], changed.json()["resource"]["revision"]) == ("update", 2)
@@ -193,13 +193,27 @@ def test_a_put_makes_it_or_changes_it_if_it_is_as_the_asker_saw_it(still: Cloud)
         told = problem(member.request(method, path, json=body, headers=seen), 412, "precondition.failed")
         assert told["revision"] == 2
     assert member.get(place).json()["resource"]["desired"]["name"] == "b"
-    assert member.get(place, headers=seen).headers["etag"] == '"2"'
+    assert member.get(place, headers=seen).headers["etag"].startswith('"2.')
     page = member.get(f"{place}/revisions", params={"limit": 1}).json()
     assert [(each["revision"], each["task_id"]) for each in page["revisions"]] == [(2, changed.json()["task"]["uuid"])]
     rest = member.get(page["links"][0]["href"]).json()
     assert ([each["revision"] for each in rest["revisions"]], rest["links"]) == ([1], [])
     assert member.put(place, json={"nme": "c"}).status_code == 400
     assert member.delete(place, headers={"If-Match": '"2"'}).status_code == 202
+
+
+def test_who_has_seen_it_is_told_of_every_change(still: Cloud) -> None:
+    ident, other = still.make(), still.client("other-of-" + still.project)
+    for place in (f"/v3/servers/{ident}", f"/v3/resources/server/{ident}"):
+        etag = still.member.get(place).headers["etag"]
+        assert still.member.get(place, headers={"If-None-Match": etag}).status_code == 304
+        still.act(ident, "reboot")  # which is no new revision
+        changed = still.member.get(place, headers={"If-None-Match": etag})
+        assert (changed.status_code, changed.headers["etag"].partition(".")[0]) == (200, etag.partition(".")[0])
+        problem(other.get(place, headers={"If-None-Match": etag}), 404, "not_found")
+    for given in ('"x"', "1, 2", '"99999999999999999999"'):
+        told = still.member.delete(f"/v3/servers/{ident}", headers={"If-Match": given})
+        problem(told, 412, "precondition.failed")
 
 
 # --- preferences -------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlencode
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 
@@ -37,6 +37,7 @@ SERVICE_TYPE: Final = "tasks"
 QUERY_FIELDS_MAX: Final = 100
 REVISION_DIGITS_MAX: Final = 18
 _REQUEST_ID: Final = re.compile(r"^req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
+_TRACEPARENT: Final = re.compile(r"^(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$")
 _VERSION: Final = re.compile(r"^(\d{1,4})\.(\d{1,4})$")
 _TRUE, _FALSE = frozenset(("true", "1", "yes", "on")), frozenset(("false", "0", "no", "off"))
 
@@ -52,11 +53,35 @@ class Marks(NamedTuple):
 
 def marks_of(scope: Mapping[str, Any]) -> Marks:
     headers = _headers(scope["headers"])
-    given = headers.get("x-openstack-request-id", "")
     client = scope.get("client")
-    return Marks(
-        new_request_id(), given if _REQUEST_ID.match(given) else "", headers, client[0] if client else ""
-    )  # fmt: skip
+    return Marks(new_request_id(), _global_request_id(headers), headers, client[0] if client else "")
+
+
+def _global_request_id(headers: Mapping[str, str]) -> str:
+    """What the caller calls what it does; "": it does not say. The id of a trace is as good a name as OpenStack's."""
+    given = headers.get("x-openstack-request-id", "")
+    if _REQUEST_ID.match(given):
+        return given
+    came = traceparent(headers)
+    return "" if came is None else f"req-{UUID(int=came.trace)}"
+
+
+class Traceparent(NamedTuple):
+    """The caller's span, as W3C's Trace Context has it."""
+
+    trace: int
+    span: int
+    flags: int
+
+
+def traceparent(headers: Mapping[str, str]) -> Traceparent | None:
+    """None: there is none, or none that can be read."""
+    given = headers.get("traceparent")
+    match = None if given is None else _TRACEPARENT.match(given)
+    if match is None:
+        return None
+    found = Traceparent(int(match[1], 16), int(match[2], 16), int(match[3], 16))
+    return found if found.trace and found.span else None
 
 
 def new_request_id() -> str:
@@ -187,14 +212,14 @@ class Ask:
             raise PreconditionFailed(f"it is at {etag} now, not at {given[:80]}", etag=etag)
 
     def revision(self) -> int | None:
-        """The revision that If-Match names, of a thing whose ETag is its revision; None: any.
+        """The revision that If-Match names, of a thing whose ETag begins with it; None: any.
 
         Raises: PreconditionFailed: it names none.
         """
         given = self.headers.get("if-match", "*").strip()
         if given == "*":
             return None
-        text = given.removeprefix("W/").strip('"')
+        text = given.removeprefix("W/").strip('"').partition(".")[0]
         if not text.isascii() or not text.isdigit() or len(text) > REVISION_DIGITS_MAX:
             raise PreconditionFailed(f'If-Match names a revision, as "7", not {given[:80]}')
         return int(text)

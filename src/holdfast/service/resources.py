@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
@@ -91,10 +92,12 @@ class Resources:
             return row, self._shown(tx, ask, kind, row, plain=plain)
 
         row, shown = self._service.bridge.read(read)
-        etag = f'"{row.revision}"'
+        body = msgspec.json.encode({"resource" if plain else kind.name: shown})
+        # The revision, which If-Match is about; and what else is shown, which changes without one.
+        etag = f'"{row.revision}.{blake2b(body, digest_size=8).hexdigest()}"'
         if ask.has_seen(etag):
             return Answer(304, None, [("ETag", etag)])
-        return Answer(body={"resource" if plain else kind.name: shown}, headers=[("ETag", etag)])
+        return Answer(body=body, headers=[("ETag", etag)])
 
     async def revisions(self, ask: Ask) -> Answer:
         kind = self._kind(ask)
