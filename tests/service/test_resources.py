@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from holdfast.resources.server.kind import make_server
+from holdfast.tasks import retention
 from tests.service.conftest import MakeServed, Service
 from tests.service.servers import Cloud, _cloud, _still, cloud, still
 from tests.service.test_requests import problem
@@ -298,6 +299,18 @@ def test_an_address_means_an_own_server_first_and_nobody_elses(still: Cloud) -> 
     flow = still.member.post("/v3/tasks", json={"task": "quick"}, headers={"Task-tag": "of-no-server"})
     assert flow.status_code == 202
     problem(still.member.get("/v3/servers/of-no-server/tasks"), 404, "not_found")
+
+
+@pytest.mark.requirement("TAG-5")
+def test_a_tag_whose_task_is_purged_is_gone_and_so_it_says(still: Cloud) -> None:
+    other = still.client("purged-of-" + still.project)
+    made = other.post("/v3/servers", json={"server": {"name": "o"}}, headers={"Task-tag": "short"}).json()["task"]
+    other.post(f"/v3/tasks/{made['uuid']}/cancel")
+    keep = still.hold.settings.retention_s
+    still.hold.write(lambda tx, now: retention.purge(tx, now + keep + 1))
+    told = problem(other.get("/v3/servers/short/tasks"), 410, "gone")
+    assert told["tag"] == "short"
+    problem(other.post("/v3/servers", json={"server": {"name": "o"}}, headers={"Task-tag": "short"}), 410, "gone")
 
 
 @pytest.mark.requirement("TAG-2")
