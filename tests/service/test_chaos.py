@@ -69,6 +69,8 @@ class Chaos:
                 threading.Event().wait(0.02)
         self.heard[answer.status] += 1
         assert answer.status in (200, 202, 400, 404, 409, 410), (method, path, body, answer)
+        if answer.status == 404 and path.split("/")[-2] in self.servers:
+            self.servers.remove(path.split("/")[-2])
         if answer.status == 202 and "task" in answer.body:
             self.tasks.append(answer.body["task"]["uuid"])
         return answer
@@ -89,7 +91,7 @@ class Chaos:
         elif draw < 0.75:
             path = self._some_server().replace("/v3/servers", "/v3/resources/server")
             self.ask("PUT", path, {"name": "s", "memory_mib": self._chance.choice([None, 256]), **self.faults()}, **tag)
-        elif draw < 0.8:
+        elif draw < 0.78:
             self.ask("DELETE", self._some_server(), **tag)
         else:
             verb = self._chance.choice(VERBS)
@@ -97,7 +99,7 @@ class Chaos:
             self.ask("POST", f"/v3/tasks/{self._chance.choice(self.tasks[-6:])}/{verb}", **more)
 
     def _some_server(self) -> str:
-        return f"/v3/servers/{self._chance.choice(self.servers)}"
+        return f"/v3/servers/{self._chance.choice(self.servers)}"  # one that is gone is asked for once
 
     def live(self) -> list[dict[str, Any]]:
         listed = self.ask("GET", "/v3/tasks?limit=1000&depth=all").body["tasks"]

@@ -4,6 +4,7 @@ asked for, nothing that was done is done again, and nothing stays locked."""
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import sqlite3
 import subprocess
@@ -42,7 +43,8 @@ def until(fact: Callable[[], object], what: str) -> None:
 
 def doctor(database: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "holdfast", "doctor", "--database", f"sqlite:///{database}", *options]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_TEST_")}
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
 
 
 # --- kills ---------------------------------------------------------------------------------------------------------
