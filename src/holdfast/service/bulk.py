@@ -23,6 +23,9 @@ TASKS_MAX: Final = 1000
 _CHOOSING: Final = (
     "task", "tag", "resource_id", "resource_type", "user_id", "request_id", "origin", "parent_id", "root_id",
 )  # fmt: skip
+_ALSO_CHOOSING: Final = (
+    "state", "task_state", "created_at", "start_time", "last_updated", "updated_at", "changes-since", "changes-before",
+)  # fmt: skip
 _TYPES: Final[dict[str, type]] = {"limit": int, "all_projects": bool}
 _NAMES: Final[dict[type, str]] = {int: "number", bool: "boolean", str: "text"}
 _NOT_HERE: Final = ("marker", "sort", "fields")
@@ -50,7 +53,7 @@ class Bulk:
             raise RequestInvalid(f"there is no verb {given.verb[:40]!r}: {', '.join(BODIES)}", allowed=list(BODIES))
         options = converted(given.options, BODIES[given.verb])
         asked = params.read([(name, _text(value)) for name, value in _filter(given.filter).items()])
-        if asked.filter == params.Asked().filter:
+        if given.filter.keys().isdisjoint((*_CHOOSING, *_ALSO_CHOOSING)):
             raise RequestInvalid("filter has to name some: every task of the project is too many to mean at once")
         limit = asked.limit if "limit" in given.filter else TASKS_MAX
         wanted = asked.filter._replace(project_id=project_of(ask, asked))
@@ -84,6 +87,8 @@ def _filter(given: dict[str, Any]) -> dict[str, Any]:
         wanted = _TYPES.get(name, str)
         if type(value) is not wanted:
             raise RequestInvalid(f"{name} of the filter is a {_NAMES[wanted]}, not {value!r}"[:200], parameter=name)
+        if value == "":  # in a list's query that is as if it weren't there; here it would mean every task
+            raise RequestInvalid(f"{name} of the filter is empty: leave it out", parameter=name)
     return given
 
 
@@ -94,10 +99,13 @@ def _text(value: object) -> str:
 def _schema() -> dict[str, Any]:
     """A filter names something by which to choose."""
     chosen = {name: {"type": "string", "pattern": "^[!-~]{1,255}$"} for name in _CHOOSING} | {"state": STATE}
-    beside = {param.name: param.schema for param in LIST_PARAMS if param.name not in (*_NOT_HERE, *chosen)}
+    beside = {
+        param.name: {**param.schema, "minLength": 1} for param in LIST_PARAMS if param.name not in (*_NOT_HERE, *chosen)
+    }
+    beside |= {"depth": {"enum": ["roots", "all"]}, "task_state": STATE}
     filtering = {
         "type": "object", "properties": {**beside, **chosen}, "additionalProperties": False,
-        "anyOf": [{"required": [name]} for name in chosen],
+        "anyOf": [{"required": [name]} for name in (*_CHOOSING, *_ALSO_CHOOSING)],
     }  # fmt: skip
     return {
         "oneOf": [
