@@ -14,11 +14,15 @@ import pytest
 
 from holdfast.client import connect
 from holdfast.client.patience import Patience
+from holdfast.resources.server.process import Server
 from tests.resources.ports import Backend, make_kind
 from tests.service.conftest import MakeServed, MakeService
 from tests.service.proxy import between
 from tests.service.storms import ENDS, FLOWS, YARD, Heard, Line, shared_out, size
+from tests.service.test_chaos import where
 from tests.service.test_feed import poll
+
+__all__ = ["where"]
 
 ABORTS = size("ABORTS", 1000)
 
@@ -193,3 +197,41 @@ def test_a_hundred_changes_a_second_beside_a_look_that_takes_long(make_service: 
     assert written == asked
     assert backend.said("collision") == []
     backend.turn_off("slow")
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.requirement("NEUTRON-7", "NEUTRON-8")
+def test_sixteen_writers_through_three_processes_are_one_order(make_served: MakeServed, where: Path) -> None:
+    """Each process serves and works. What is done last, and what is true of the guest, is what was asked for last."""
+    settings = {"server_dir": str(where), "lease_s": "5"}
+    three = [make_served(database=where.parent / "shared.db", **settings) for _ in range(3)]
+    client = three[0].client()
+    made = client.post("/v3/servers", json={"server": {"name": "web"}}).json()
+    three[0].until(made["task"]["uuid"], "SUCCEEDED")
+    path, each = f"/v3/resources/server/{made['server']['id']}", size("UPDATES", 2)
+    accepted: list[tuple[int, str, int]] = []
+
+    def write(who: int) -> None:
+        chance, line = random.Random(who), Line(three[who % 3].url)
+        for place in range(each):
+            wanted = 256 + who * each + place
+            answer = line.ask("PUT", path, {"name": "web", "memory_mib": wanted})
+            assert answer.status == 202, answer
+            accepted.append((answer.body["resource"]["revision"], answer.body["task"]["uuid"], wanted))
+            threading.Event().wait(chance.random() * 0.02)
+        line.close()
+
+    writers = [threading.Thread(target=write, args=(who,)) for who in range(16)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    accepted.sort()
+    assert [revision for revision, _, _ in accepted] == list(range(2, 2 + 16 * each))
+    for _, uuid, _ in accepted[-16:]:
+        assert three[1].until(uuid, *ENDS)["state"] == "SUCCEEDED"
+    done = [event["subject"] for event in poll(client, type="task.state") if event["data"]["to"] == "SUCCEEDED"]
+    assert done[1:] == [f"tasks/{uuid}" for _, uuid, _ in accepted]
+    shown = client.get(path).json()["resource"]
+    assert (shown["sync_status"], shown["revision"], shown["applied_revision"]) == ("IN_SYNC", *[accepted[-1][0]] * 2)
+    assert Server(str(where), made["server"]["id"]).slot.limits()["memory_mib"] == accepted[-1][2]
