@@ -145,6 +145,11 @@ TABLE: Final = (
         0, 1,
     ),
     Setting("access_log", str, "off", "word", "off, or on: a line for each request to the logger holdfast.access"),
+    Setting("log_format", str, "text", "word", "how `serve` and `worker` write their logs to stderr: text, or json"),
+    Setting(
+        "otel_endpoint", str, None, "URL",
+        "where traces go, by OTLP over HTTP, as http://127.0.0.1:4318; not set: as OTEL_* variables say, else nowhere",
+    ),
 )  # fmt: skip
 
 _BY_NAME: Final = {setting.name: setting for setting in TABLE}
@@ -202,6 +207,8 @@ class Settings:
     server_stop_s: float
     server_faults: int
     access_log: str
+    log_format: str
+    otel_endpoint: str | None
 
     __slots__ = tuple(_BY_NAME)
 

@@ -44,8 +44,7 @@ def serve(
     SIGTERM or Ctrl-C: answer what is asked, end streams, ask running steps to stop at a safe point, hand the tasks
     over, leave; all within HOLDFAST_STOP_S. A second one leaves at once, and nothing that was accepted is lost.
     """
-    import logging
-
+    from holdfast.service import logs
     from holdfast.service.serve import Serving, raise_file_limit
 
     asked: list[int] = []
@@ -59,12 +58,11 @@ def serve(
     given = {"host": host, "port": port, "pool": pool, "identity": identity, "tokens_file": tokens_file}
     known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     with options.opened(database, create=True, flows=flows, kinds=True, **known) as hold:
-        if hold.settings.access_log == "on":
-            logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
         said = raise_file_limit(hold.settings.connections_max)
         if said:
             print(f"holdfast: {said}", file=sys.stderr)
         serving = Serving(hold, worker=worker, runtime=runtime)
+        logs.set_up(hold.settings, worker=lambda: serving.worker_id)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, leave)
         serving.start()

@@ -33,6 +33,8 @@ def worker(
     SIGTERM or Ctrl-C: take no more, ask the running steps to stop at a safe point, hand the tasks over, leave. A
     second one leaves at once, and nothing that was recorded is lost.
     """
+    from holdfast.service import logs
+
     asked: list[int] = []
 
     def leave(number: int, frame: FrameType | None) -> None:
@@ -44,6 +46,7 @@ def worker(
     settings: dict[str, Any] = {} if pool is None else {"pool": pool}
     with options.opened(database, create=True, flows=flows, kinds=True, **settings) as hold:
         made = hold.worker(runtime)
+        logs.set_up(hold.settings, worker=lambda: made.lease.id)
         error: list[BaseException] = []
 
         def work() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 
 from holdfast.errors import HoldfastClosed, Stopping
-from holdfast.runtime.base import Call, refuse_while_loading, without_own_frame
+from holdfast.runtime.base import CURRENT, Call, refuse_while_loading, without_own_frame
 
 #: How long `close` waits for a coroutine that it has cancelled.
 CANCEL_S = 1.0
@@ -192,6 +192,7 @@ async def _enter(call: Call) -> None:
         call.outcome = ("stopped", call.stop_reason)
         return
     call.began = True
+    CURRENT.set(call)
     try:
         result = call.function(**call.arguments)
         call.outcome = ("returned", await result if hasattr(result, "__await__") else result)

@@ -8,6 +8,7 @@ is in context.py; a test of these promises that fits every runtime is testing/co
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 from holdfast.errors import Stopping, UsageError
@@ -165,6 +166,10 @@ def refuse_while_loading() -> None:
         )
 
 
+#: The call whose code runs in this context, for logs: whose record is it.
+CURRENT: ContextVar[Call | None] = ContextVar("holdfast.call", default=None)
+
+
 def enter(call: Call) -> None:
     """Run the call's function to its end on this thread and set the outcome. Nothing gets past it: a thread of a
     pool must survive whatever a step raises, SystemExit and KeyboardInterrupt included."""
@@ -172,6 +177,7 @@ def enter(call: Call) -> None:
         call.outcome = ("stopped", call.stop_reason)
         return
     call.begin()
+    CURRENT.set(call)  # every runtime gives each call a context of its own
     try:
         call.outcome = ("returned", call.function(**call.arguments))
     except Stopping as stop:

@@ -26,7 +26,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from holdfast.errors import AuthRequired, SettingInvalid
 from holdfast.feed.hub import Hub
 from holdfast.local import Holdfast
-from holdfast.service import identity, problems
+from holdfast.service import identity, logs, problems
 from holdfast.service.bridge import Bridge
 from holdfast.service.limits import Rates
 from holdfast.service.policy import Policy
@@ -39,7 +39,8 @@ from holdfast.tasks.quota import Limits
 
 #: Where routes are: each has `routes(service) -> list[Route]`.
 MODULES: Final = (
-    "about", "tasks", "verbs", "bulk", "resources", "compat.nova", "feed", "webhooks", "metrics", "schemas", "openapi"
+    "about", "tasks", "verbs", "bulk", "resources", "compat.nova", "feed", "webhooks", "metrics", "tracing",
+    "schemas", "openapi",
 )  # fmt: skip
 
 # What we add to a request's scope.
@@ -209,6 +210,7 @@ class Front:
             return
         began = time.perf_counter()
         marks = ours[MARKS] = marks_of(ours)
+        logs.REQUEST.set(marks.request_id)
         reply = _Reply(send, marks, head=ours["method"] == "HEAD")
         try:
             if reply.head:

@@ -138,6 +138,11 @@ class Serving:
         self._thread.join(timeout_s)
 
     @property
+    def worker_id(self) -> str | None:
+        """Of the worker beside it, for logs; None: there is none."""
+        return next((worker.lease.id for worker in self._hold._workers), None)
+
+    @property
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
