@@ -21,8 +21,9 @@ from holdfast.flow.outline import digest, outline
 from holdfast.flow.registry import find
 from holdfast.service import view
 from holdfast.service.app import Service
+from holdfast.service.bodies import explained
 from holdfast.service.problems import RequestInvalid
-from holdfast.service.requests import Ask, explained
+from holdfast.service.requests import Ask
 from holdfast.service.routes import BOOLEAN, Answer, Param, Route
 from holdfast.store.base import Tx
 from holdfast.store.schema import tasks
