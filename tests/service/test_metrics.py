@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import httpx
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from tests.service.conftest import MakeService, Service
+from tests.service.conftest import ROOT, MakeService, Service
 
 
 def scraped(service: Service, accept: str = "text/plain") -> httpx.Response:
@@ -128,3 +129,12 @@ def test_a_service_whose_database_cannot_be_read_is_not_ready_and_says_why(
     found = samples(scraped(service).text)
     assert found["holdfast_store_up",] == 0
     assert ("holdfast_tasks", "pending") not in found
+
+
+def test_the_how_to_names_every_metric(service: Service) -> None:
+    page = (ROOT / "docs" / "how-to" / "observe.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\| `(holdfast_\w+)`", page, re.MULTILINE))
+    told = {
+        each.partition(" ")[0] for each in re.findall(r"^# TYPE (holdfast_.*)$", scraped(service).text, re.MULTILINE)
+    }
+    assert named == {name for name in told if not name.endswith("_created")}
