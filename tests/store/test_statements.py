@@ -20,7 +20,7 @@ def test_one_text_for_each_statement(statements: Statements) -> None:
     statement = select(tasks.c.id).where(tasks.c.state == bindparam("_state"))
     first = statements.prepare(statement)
     assert statements.prepare(statement) is first
-    assert first.bind({"_state": "RUNNING"}) == (first.sql, ["RUNNING"])
+    assert first.bind({"_state": "RUNNING"}) == (first.sql, ("RUNNING",))
     assert "?" in first.sql
 
 
@@ -29,7 +29,7 @@ def test_the_columns_written_are_those_given(statements: Statements) -> None:
     one = statements.prepare(statement, {"_id": 1, "reason": "a"})
     two = statements.prepare(statement, {"_id": 1, "reason": "a", "goal": None})
     assert "goal" not in one.sql
-    assert two.bind({"_id": 7, "goal": None, "reason": "b"})[1] == [None, "b", 7]
+    assert two.bind({"_id": 7, "goal": None, "reason": "b"})[1] == (None, "b", 7)
 
 
 def test_values_written_in_the_statement_are_bound_too(statements: Statements) -> None:

@@ -104,7 +104,7 @@ def _retry(tx: Tx, mine: Any, rules: Rules, found: ResourceRow, new: TaskRow, no
             planned=found.planned,
         )
     fresh = rules._replace(starts=starts, doubted=None, back=None)
-    enter(tx, new, found, Entering(mine.name, mine.ends, bool(mine.applies), fresh), now)
+    enter(tx, new, found, Entering(mine.name, mine.ends, bool(mine.applies), fresh.text), now)
 
 
 def _roll_back(
@@ -125,11 +125,12 @@ def _roll_back(
     undoes = bool(mine.applies) and at.state == SUCCEEDED and applied is not None and not changed
     desired = json.loads(applied) if undoes else None
     fresh = rules._replace(creates=False, deletes=lifecycle is None)
-    enter(tx, new, found, Entering(mine.name, ends, undoes, fresh), now, desired=desired)
+    enter(tx, new, found, Entering(mine.name, ends, undoes, fresh.text), now, desired=desired)
 
 
 def _roll_back_again(tx: Tx, mine: Any, rules: Rules, found: ResourceRow, new: TaskRow, now: float) -> None:
-    enter(tx, new, found, Entering(mine.name, mine.ends, bool(mine.applies), rules._replace(doubted=None)), now)
+    fresh = rules._replace(doubted=None)
+    enter(tx, new, found, Entering(mine.name, mine.ends, bool(mine.applies), fresh.text), now)
 
 
 JOINT: Final = Joint(made, rested, aborting)

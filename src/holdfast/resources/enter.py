@@ -10,7 +10,6 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import insert
 
 from holdfast.resources import state
-from holdfast.resources.rules import Rules
 from holdfast.resources.state import ResourceRow
 from holdfast.store.base import Tx
 from holdfast.store.schema import operations
@@ -25,7 +24,7 @@ class Entering(NamedTuple):
     name: str
     ends: str | None
     applies: bool
-    rules: Rules
+    rules: str  # Rules.text
 
 
 def enter(
@@ -58,7 +57,7 @@ def enter(
             "revision": after.revision,
             "applies": entering.applies,
             "ends": entering.ends,
-            "rules": entering.rules.text,
+            "rules": entering.rules,
             "live": True,
         },
     )

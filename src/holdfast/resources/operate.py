@@ -128,7 +128,7 @@ def operation_of(kinds: Kinds, kind: Kind, operation: Operation) -> Entering:
         None if verify is None else [verify.name, verify.version, verify.reference, verify.pool],
         operation.abortable,
     )
-    made = kinds.entering[kind.name, operation.name] = Entering(operation.name, ends, operation.applies, rules)
+    made = kinds.entering[kind.name, operation.name] = Entering(operation.name, ends, operation.applies, rules.text)
     return made
 
 

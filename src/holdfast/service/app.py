@@ -19,18 +19,17 @@ import msgspec
 from litestar import Litestar, Request
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
-from litestar.response.base import ASGIResponse
-from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from holdfast.errors import AuthRequired, SettingInvalid
 from holdfast.feed.hub import Hub
 from holdfast.local import Holdfast
-from holdfast.service import identity, logs, problems
+from holdfast.service import identity, logs, problems, reply
 from holdfast.service.bridge import Bridge
 from holdfast.service.limits import Rates
 from holdfast.service.policy import Policy
 from holdfast.service.problems import MethodNotAllowed, PageNotFound, RequestInvalid
+from holdfast.service.reply import Answered, Whole
 from holdfast.service.requests import SERVICE_TYPE, Ask, Marks, marks_of, segments, version_of
 from holdfast.service.routes import PROBLEM, SAFE, Answer, Route
 from holdfast.service.waiting import Waiting
@@ -114,9 +113,9 @@ class Service:
 
     # --- one request ----------------------------------------------------------------------------------------------
 
-    async def answer(self, route: Route, scope: Any, receive: Receive) -> ASGIResponse:
+    async def answer(self, route: Route, scope: Any, receive: Receive) -> ASGIApp:
         try:
-            return _sent(await self._answer(route, scope, receive), head=HEAD in scope)
+            return reply.of(await self._answer(route, scope, receive), head=HEAD in scope)
         except Exception as error:
             return problem(error, scope)
 
@@ -158,33 +157,14 @@ async def _maybe(found: Any) -> None:
         await found
 
 
-def _sent(answer: Answer, *, head: bool) -> ASGIResponse:
-    if answer.stream is not None and head:
-        return ASGIResponse(headers=answer.headers, media_type=answer.media, status_code=answer.status)
-    if answer.stream is not None:
-        return ASGIStreamingResponse(
-            iterator=answer.stream, headers=dict(answer.headers), media_type=answer.media, status_code=answer.status
-        )
-    body = answer.body
-    if body is None:
-        return ASGIResponse(status_code=answer.status, headers=answer.headers)
-    raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
-    return ASGIResponse(body=raw, headers=answer.headers, media_type=answer.media, status_code=answer.status)
-
-
-def problem(error: Exception, scope: Any) -> ASGIResponse:
+def problem(error: Exception, scope: Any) -> Whole:
     """The answer that tells of an error."""
     told = problems.known(error)
     marks: Marks = scope[MARKS]
     if isinstance(told, problems.Internal):
         problems.log.error("%s %s %s", marks.request_id, scope["method"], scope["path"], exc_info=error)
     body = problems.of(told, request_id=marks.request_id, instance=scope["path"])
-    return ASGIResponse(
-        body=msgspec.json.encode(body),
-        headers=problems.headers_of(told),
-        media_type=PROBLEM,
-        status_code=told.status,
-    )
+    return Whole(told.status, msgspec.json.encode(body), problems.headers_of(told), PROBLEM)
 
 
 # --- the application ---------------------------------------------------------------------------------------------
@@ -211,28 +191,28 @@ class Front:
         began = time.perf_counter()
         marks = ours[MARKS] = marks_of(ours)
         logs.REQUEST.set(marks.request_id)
-        reply = _Reply(send, marks, head=ours["method"] == "HEAD")
+        sender = _Sender(send, marks, head=ours["method"] == "HEAD")
         try:
-            if reply.head:
+            if sender.head:
                 ours["method"] = "GET"
                 ours[HEAD] = True
-            reply.version = version_of(marks.headers)
+            sender.version = version_of(marks.headers)
             _make_routable(ours)
             if ours["method"] == "OPTIONS" and (methods := self._allowed.methods(ours["path"])) != ["OPTIONS"]:
-                await ASGIResponse(headers=[("Allow", ", ".join(methods))], status_code=204)(ours, receive, reply)
+                await Whole(204, headers=[("Allow", ", ".join(methods))])(ours, receive, sender)
                 return
-            await self.app(ours, receive, reply)
+            await self.app(ours, receive, sender)
         except Exception as error:
-            if reply.status:
+            if sender.status:
                 raise
-            await problem(error, ours)(ours, receive, reply)
+            await problem(error, ours)(ours, receive, sender)
         finally:
             seconds = time.perf_counter() - began
             for fn in self.service.seen:
-                fn(ours.get(ROUTE), ours, reply.status, seconds)
+                fn(ours.get(ROUTE), ours, sender.status, seconds)
 
 
-class _Reply:
+class _Sender:
     """The way back: adds the headers that every answer has; a HEAD has no body."""
 
     __slots__ = ("_marks", "_send", "head", "status", "version")
@@ -291,7 +271,7 @@ def _litestar(service: Service, allowed: _Allowed) -> Litestar:
                 error = PageNotFound(f"there is nothing at {path}")
             elif error.status_code < 500:
                 error = RequestInvalid(str(error.detail))
-        return _Answered(problem(error, request.scope))
+        return Answered(problem(error, request.scope))
 
     return Litestar(
         [_handler(service, route) for route in service.routes],
@@ -303,18 +283,8 @@ def _litestar(service: Service, allowed: _Allowed) -> Litestar:
     )
 
 
-class _Answered:
-    """An answer that is made already, as Litestar's exception handlers give theirs."""
-
-    def __init__(self, answer: ASGIResponse) -> None:
-        self._answer = answer
-
-    def to_asgi_response(self, *args: Any, **kwargs: Any) -> ASGIApp:
-        return self._answer
-
-
 def _handler(service: Service, route: Route) -> HTTPRouteHandler:
-    async def handle(request: Request[Any, Any, Any]) -> ASGIResponse:
+    async def handle(request: Request[Any, Any, Any]) -> ASGIApp:
         scope: Any = request.scope
         scope[ROUTE] = route
         return await service.answer(route, scope, request.receive)

@@ -1,7 +1,8 @@
 """From the event loop to the store and back.
 
 Theory: the loop never waits for a disk. What is to be written is queued to one thread, which takes all that is queued
-into one commit and wakes the loop once for all of it: while one commit syncs, the next forms. A read of a local file is
+into one commit and wakes the loop once for all of it: while one commit syncs, the next forms. It is told once for
+all that the loop takes in together. A read of a local file is
 shorter than the way to another thread and back, so it is done where it is asked for; what reads long (a graph, a
 log) says so.
 
@@ -36,6 +37,7 @@ class Bridge:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._queue: deque[_Write] = deque()
         self._asked = threading.Event()
+        self._announced = False  # the loop will set `_asked`
         self._closed = False
         #: Told, on another thread, why nothing can be written any more.
         self.broken: Callable[[BaseException], None] | None = None
@@ -54,7 +56,9 @@ class Bridge:
         clock = self._hold.clock
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.append(_Write(lambda tx: fn(tx, clock.time()), future))
-        self._asked.set()
+        if not self._announced:
+            self._announced = True
+            self._loop.call_soon(self._announce)
         return await future
 
     def read(self, fn: Callable[[Tx], T]) -> T:
@@ -72,6 +76,11 @@ class Bridge:
         if self._thread.is_alive():
             self._thread.join()
 
+    def _announce(self) -> None:
+        """After all requests that came in one round of the loop, so that they share a commit."""
+        self._announced = False
+        self._asked.set()
+
     # --- the thread -----------------------------------------------------------------------------------------------
 
     def _write_all(self) -> None:
@@ -79,12 +88,13 @@ class Bridge:
         while True:
             self._asked.wait()
             self._asked.clear()
-            while self._queue:
-                batch: list[_Write] = []
-                while self._queue and len(batch) < batch_max:
-                    batch.append(self._queue.popleft())
+            closed = self._closed
+            left = len(self._queue)  # what comes from now on is announced
+            while left:
+                batch = [self._queue.popleft() for _ in range(min(left, batch_max))]
+                left -= len(batch)
                 self._write(batch)
-            if self._closed:
+            if closed:
                 return
 
     def _write(self, batch: list[_Write]) -> None:

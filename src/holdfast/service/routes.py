@@ -7,6 +7,7 @@ before its handler sees it: app.py; how the table becomes a document: openapi.py
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -68,8 +69,12 @@ class Route(NamedTuple):
     @property
     def places(self) -> dict[str, int]:
         """The parameters of the path -> which segment they are."""
-        parts = self.path.split("/")
-        return {part[1:-1]: place for place, part in enumerate(parts) if part.startswith("{")}
+        return _places(self.path)
+
+
+@cache
+def _places(path: str) -> dict[str, int]:
+    return {part[1:-1]: place for place, part in enumerate(path.split("/")) if part.startswith("{")}
 
 
 INTEGER: Final[Schema] = {"type": "integer"}

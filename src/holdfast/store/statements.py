@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Boolean
@@ -35,7 +36,7 @@ def row_type(names: tuple[str, ...]) -> Any:
 class Prepared:
     """A statement ready for the cursor: `sql`, the names of its parameters in order, how its rows come back."""
 
-    __slots__ = ("_compiled", "_defaults", "booleans", "make", "names", "sql")
+    __slots__ = ("_compiled", "_defaults", "_values", "booleans", "make", "names", "sql")
 
     def __init__(self, statement: Executable, keys: Sequence[str] | None, dialect: Dialect) -> None:
         compiled: SQLCompiler = statement.compile(dialect=dialect, column_keys=keys)  # type: ignore[attr-defined]
@@ -45,6 +46,8 @@ class Prepared:
         for name, bind in compiled.binds.items():
             if not bind.required:
                 self._defaults.setdefault(name, None)
+        # One look-up for all of them, where all are given; of one name it would give no tuple.
+        self._values: Any = itemgetter(*self.names) if len(self.names) > 1 else self._one_value
         self._compiled = compiled if compiled.post_compile_params else None
         columns = list(getattr(statement, "exported_columns", ()))
         self.booleans = tuple(place for place, column in enumerate(columns) if isinstance(column.type, Boolean))
@@ -59,8 +62,14 @@ class Prepared:
             return self.sql, ()
         if not parameters:
             return self.sql, [self._defaults[name] for name in self.names]
-        defaults = self._defaults
-        return self.sql, [parameters[name] if name in parameters else defaults[name] for name in self.names]
+        try:
+            return self.sql, self._values(parameters)
+        except KeyError:
+            defaults = self._defaults
+            return self.sql, [parameters[name] if name in parameters else defaults[name] for name in self.names]
+
+    def _one_value(self, parameters: Mapping[str, Any]) -> tuple[Any]:
+        return (parameters[self.names[0]],)
 
     def rows(self, raw: list[tuple[Any, ...]]) -> list[Any]:
         """The driver's rows as named tuples; SQLite has no booleans, so they are made here."""
