@@ -6,7 +6,7 @@ tasks/submit.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -16,14 +16,16 @@ from holdfast.core.plan import Plan
 from holdfast.errors import OperationUnknown, ResourceBusy
 from holdfast.flow.compile import check_inputs, compile
 from holdfast.flow.registry import registered
+from holdfast.resources import state
 from holdfast.resources.operate import Asked, operate
+from holdfast.service import view
 from holdfast.service.app import Service
 from holdfast.service.policy import may_only_as_agent
 from holdfast.service.problems import RequestInvalid
 from holdfast.service.requests import Ask
 from holdfast.store.base import Tx
 from holdfast.tasks import query
-from holdfast.tasks.claims import RESOURCE_CHARS_MAX, blocked_by, claims_of
+from holdfast.tasks.claims import RESOURCE_CHARS_MAX, Claim, blocked_by, claims_of
 from holdfast.tasks.row import TaskRow
 from holdfast.tasks.submit import Request, Submitted, submit
 
@@ -128,6 +130,8 @@ class Admission:
 
         def accept(tx: Tx, now: float, uuid: str) -> Submitted:
             found = operate(tx, hold.kinds, asked, now, uuid)
+            if not found.replayed:
+                self._check_claimed(tx, ask, claims_of(asked.claims))
             return Submitted(found.task, found.replayed, found.request)
 
         return accept
@@ -183,24 +187,36 @@ class Admission:
             **{name: getattr(asked, name) for name in _SHARED},
         )
 
-        if not asked.fail_if_busy:
-            return lambda tx, now, uuid: submit(tx, request, now, uuid)
-
         def accept(tx: Tx, now: float, uuid: str) -> Submitted:
             found = submit(tx, request, now, uuid)
             if not found.replayed:
-                refuse_to_wait(tx, found.task)
+                self._check_claimed(tx, ask, request.claims)
+                if asked.fail_if_busy:
+                    refuse_to_wait(tx, found.task, view.project_seen(ask))
             return found
 
         return accept
 
+    def _check_claimed(self, tx: Tx, ask: Ask, claims: Iterable[Claim]) -> None:
+        """What is a resource of a kind is claimed only by who may know of it: nobody holds up another project's.
 
-def refuse_to_wait(tx: Tx, at: TaskRow) -> None:
-    """Raises: ResourceBusy: the task, which was just made, would wait for another. It is undone with what made it."""
+        Raises: ResourceNotFound; what was made is undone with what made it.
+        """
+        for claim in claims:
+            kind, _, ident = claim.resource.partition("/")
+            if kind in self._hold.kinds:
+                state.read(tx, kind, ident, project_id=view.project_seen(ask))
+
+
+def refuse_to_wait(tx: Tx, at: TaskRow, project: str | None) -> None:
+    """Raises: ResourceBusy: the task, which was just made, would wait for another. It is undone with what made it.
+    The other is named if it is of the `project`."""
     before = [] if at.ready else blocked_by(tx, at.id, limit=1)
     if before:
-        (first,) = query.uuids(tx, before).values()
-        raise ResourceBusy(f"task {first} has what this one needs, or waits for it before this one", task=first)
+        first = next(iter(query.uuids(tx, before, project_id=project).values()), None)
+        who = "another project" if first is None else f"task {first}"
+        details = {} if first is None else {"task": first}
+        raise ResourceBusy(f"{who} has what this one needs, or waits for it before this one", **details)
 
 
 _SHARED: Final = (

@@ -26,9 +26,14 @@ REPLAYED_MESSAGE = "That request is already accepted"
 def find(tx: Tx, ask: Ask, uuid: str) -> TaskRow:
     """The task, if the asker may know of it. Raises: TaskNotFound, for one of another project too."""
     at = query.get(tx, uuid)
-    if at.project_id != ask.caller.project_id and not ask.service.policy.allows(ask.caller, "tasks:all_projects"):
+    if project_seen(ask) not in (None, at.project_id):
         raise TaskNotFound(f"there is no task {uuid}", task=uuid)
     return at
+
+
+def project_seen(ask: Ask) -> str | None:
+    """The only project that the asker may know of; None: he may know of all."""
+    return None if ask.service.policy.allows(ask.caller, "tasks:all_projects") else ask.caller.project_id
 
 
 def task(tx: Tx, ask: Ask, at: TaskRow) -> dict[str, Any]:
@@ -36,7 +41,7 @@ def task(tx: Tx, ask: Ask, at: TaskRow) -> dict[str, Any]:
     may, caller = ask.service.policy.allows, ask.caller
     shown = show.task(
         tx, at, now=ask.service.hold.clock.time(), traceback=may(caller, "tasks:traceback"),
-        host=may(caller, "tasks:host"),
+        host=may(caller, "tasks:host"), project=project_seen(ask),
     )  # fmt: skip
     shown["links"] = links(at, shown["supported_verbs"])
     return shown
@@ -58,7 +63,7 @@ def listed(tx: Tx, ask: Ask, rows: Sequence[TaskRow], fields: Sequence[str] = ()
     may, caller = ask.service.policy.allows, ask.caller
     found = show.tasks(
         tx, rows, now=ask.service.hold.clock.time(), traceback=may(caller, "tasks:traceback"),
-        host=may(caller, "tasks:host"), fields=fields,
+        host=may(caller, "tasks:host"), fields=fields, project=project_seen(ask),
     )  # fmt: skip
     for at, shown in zip(rows, found, strict=True):
         shown["links"] = links(at, ())

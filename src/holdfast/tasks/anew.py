@@ -122,7 +122,7 @@ def _check_unchanged(tx: Tx, at: TaskRow, request: Request) -> None:
             continue
         # Seldom asked, so it may look at every task since; the text of a claim ends behind its mode.
         later = tx.execute(
-            select(tasks.c.uuid)
+            select(tasks.c.uuid, tasks.c.project_id)
             .join(inputs, inputs.c.task == tasks.c.id)
             .where(
                 tasks.c.id > at.id,
@@ -135,9 +135,11 @@ def _check_unchanged(tx: Tx, at: TaskRow, request: Request) -> None:
             .limit(1)
         ).first()
         if later is not None:
+            other = later.uuid if later.project_id == at.project_id else None  # else nobody's business here
             raise RollbackSuperseded(
-                f"Cannot 'rollback' task {at.uuid}: task {later.uuid} has changed {claim.resource} since",
-                task=later.uuid,
+                f"Cannot 'rollback' task {at.uuid}: {f'task {other}' if other else 'another project'} has changed"
+                f" {claim.resource} since",
+                task=other,
                 resource=claim.resource,
             )
 

@@ -53,7 +53,9 @@ _BY_TAG: Final = select(tasks).where(
 _TOMB: Final = select(tags.c.expires_at).where(
     tags.c.project_id == bindparam("_project"), tags.c.tag == bindparam("_tag"), tags.c.task.is_(None)
 )
-_UUIDS: Final = select(tasks.c.id, tasks.c.uuid).where(tasks.c.id.in_(bindparam("_ids", expanding=True)))
+_UUIDS: Final = select(tasks.c.id, tasks.c.uuid, tasks.c.project_id).where(
+    tasks.c.id.in_(bindparam("_ids", expanding=True))
+)
 _RETRY_OF: Final = select(tasks.c.retry_of).where(tasks.c.id == bindparam("_id"))
 _OUTLINE: Final = select(plans.c.outline).where(plans.c.digest == bindparam("_digest"))
 
@@ -102,9 +104,10 @@ def find(tx: Tx, name: str, *, project_id: str = "default") -> TaskRow:
     raise TaskNotFound(f"there is no task {name}", task=name)
 
 
-def uuids(tx: Tx, ids: list[int]) -> dict[int, str]:
-    """The uuids of these ids; purged ones are left out."""
-    return {found.id: found.uuid for found in tx.execute(_UUIDS, {"_ids": ids}).all()} if ids else {}
+def uuids(tx: Tx, ids: list[int], *, project_id: str | None = None) -> dict[int, str]:
+    """The uuids of these ids; purged ones are left out, and those of any project but `project_id`, if it is given."""
+    found = tx.execute(_UUIDS, {"_ids": ids}).all() if ids else []
+    return {each.id: each.uuid for each in found if project_id in (None, each.project_id)}
 
 
 def attempt(tx: Tx, task: TaskRow) -> int:

@@ -25,9 +25,12 @@ _OUTCOMES: Final = ("observed", "answer")
 COSTLY: Final = ("claims", "queue_position", "blocked_by", "params", "result")
 
 
-def task(tx: Tx, at: TaskRow, *, now: float, traceback: bool = False, host: bool = False) -> dict[str, Any]:
-    """The whole representation. `traceback`, `host`: an administrator may see where it failed, and where it runs."""
-    (shown,) = tasks(tx, [at], now=now, traceback=traceback, host=host, fields=COSTLY)
+def task(
+    tx: Tx, at: TaskRow, *, now: float, traceback: bool = False, host: bool = False, project: str | None = None
+) -> dict[str, Any]:
+    """The whole representation. `traceback`, `host`: an administrator may see where it failed, and where it runs.
+    `project`: of the tasks before it, only that project's are named."""
+    (shown,) = tasks(tx, [at], now=now, traceback=traceback, host=host, fields=COSTLY, project=project)
     return shown
 
 
@@ -53,12 +56,14 @@ def tasks(
     traceback: bool = False,
     host: bool = False,
     fields: Collection[str] = (),
+    project: str | None = None,
 ) -> list[dict[str, Any]]:
     """What a list shows of its tasks: the representation without `COSTLY` but for those among `fields`."""
     costly = [field for field in COSTLY if field in fields]
     needs_result = "result" in costly and len(rows) > 1
     blockers = {at.id: _blockers(tx, at) for at in rows} if "blocked_by" in costly else {}
-    names = _names(tx, rows, *blockers.values())
+    names = _names(tx, rows)
+    before = query.uuids(tx, sorted({each for ids in blockers.values() for each in ids}), project_id=project)
     workers: dict[str, WorkerRow | None] = {}
     found = []
     for at in rows:
@@ -66,7 +71,7 @@ def tasks(
         shown = summary(at) | _relations(tx, at, names) | _whereabouts(tx, at, workers, now, host)
         shown["error"] = error(at, traceback=traceback)
         if costly:
-            shown |= _costly(tx, at_whole, costly, [names[each] for each in blockers.get(at.id, ()) if each in names])
+            shown |= _costly(tx, at_whole, costly, [before[each] for each in blockers.get(at.id, ()) if each in before])
         found.append(shown)
     return found
 
@@ -128,10 +133,10 @@ def host_id(project_id: str, host: str) -> str:
     return sha224(f"{project_id}{host}".encode()).hexdigest() if host else ""
 
 
-def _names(tx: Tx, rows: Sequence[TaskRow], *more: Sequence[int]) -> dict[int, str]:
-    """The uuids of the tasks that these rows name, and of `more`."""
+def _names(tx: Tx, rows: Sequence[TaskRow]) -> dict[int, str]:
+    """The uuids of the tasks that these rows name."""
     linked = {each for at in rows for each in (at.parent_id, at.root_id, at.retry_of, at.rollback_of)}
-    return query.uuids(tx, sorted(each for each in linked.union(*more) if each is not None))
+    return query.uuids(tx, sorted(each for each in linked if each is not None))
 
 
 def _relations(tx: Tx, at: TaskRow, names: dict[int, str]) -> dict[str, Any]:
