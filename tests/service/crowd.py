@@ -15,9 +15,9 @@ import socket
 import sys
 import time
 
-HALF = b"POST /v3/tasks HTTP/1.1\r\nHost: x\r\nX-Half: "
+HALF = b"POST /v3/tasks HTTP/1.1\r\nHost: localhost\r\nX-Half: "
 STREAM = (
-    b"GET /v3/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nX-Project-Id: default\r\n"
+    b"GET /v3/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nX-Project-Id: default\r\n"
     b"X-Roles: member\r\n\r\n"
 )
 AT_ONCE = 200  # connections that are on their way

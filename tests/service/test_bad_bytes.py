@@ -116,7 +116,7 @@ def still(make_service: Any) -> Service:
 
 
 def request(method: bytes, target: bytes, lines: list[tuple[bytes, bytes]], body: bytes = b"") -> bytes:
-    given = {b"X-Roles": b"member", b"Host": b"x", b"Connection": b"close"}
+    given = {b"X-Roles": b"member", b"Host": b"localhost", b"Connection": b"close"}
     if body:
         given |= {b"Content-Type": b"application/json", b"Content-Length": b"%d" % len(body)}
     told = [*given.items(), *lines]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 import threading
@@ -53,6 +54,22 @@ def test_none_believes_what_it_is_told(shared: Service) -> None:
     problem(shared.client("a" * 300).get("/v3/tasks"), 401, "auth.required")
 
 
+def test_none_believes_no_page_of_another_site(shared: Service) -> None:
+    """Whose browser runs here reaches this machine's own addresses, and so does every page in it."""
+    client = shared.client(roles="admin")
+    port = shared.url.rpartition(":")[2]
+    for headers in (
+        {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": "http://[::1"},
+        {"Host": f"evil.example:{port}"}, {"Host": f"127.0.0.1.evil.example:{port}"}, {"Host": "192.0.2.1"},
+    ):  # fmt: skip
+        answer = client.post("/v3/tasks", content=b'{"task": "quick"}', headers=headers)
+        problem(answer, 401, "auth.required")
+        assert "www-authenticate" in answer.headers
+    assert client.get("/v3/tasks").json()["tasks"] == []
+    for headers in ({"Host": f"localhost:{port}"}, {"Host": "[::1]"}, {"Origin": "http://localhost:3000"}):
+        assert client.get("/v3/tasks", headers=headers).status_code == 200
+
+
 # --- tokens ------------------------------------------------------------------------------------------------------
 
 
@@ -83,6 +100,26 @@ def test_tokens(make_service: MakeService, tmp_path: Path) -> None:
     write_tokens(file, boss={"user": "u2", "project": "p2", "roles": ["admin"]}, new=MEMBER)
     problem(client.get("/v3/tasks", headers={"X-Auth-Token": "secret"}), 401, "auth.required")
     assert len(client.get("/v3/tasks", headers={"X-Auth-Token": "new"}).json()["tasks"]) == 4
+
+
+def test_a_file_of_tokens_that_breaks_lets_nobody_in(
+    make_service: MakeService, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "tokens.json"
+    write_tokens(file, secret=MEMBER)
+    client = make_service(identity="tokens", tokens_file=str(file), worker=False).bare()
+    client.headers["X-Auth-Token"] = "secret"
+    assert client.get("/v3/tasks").status_code == 200
+    for broken in ('{"half of it', '{"abc": {}}', None):
+        file.write_text(broken) if broken else file.unlink()
+        for _ in range(3):
+            answer = client.get("/v3/tasks")
+            problem(answer, 503, "auth.tokens_unreadable")
+            assert str(tmp_path) not in answer.text
+            assert "retry-after" in answer.headers
+    assert [str(file) in each.getMessage() for each in caplog.records if each.name == "holdfast.service"] == [True] * 3
+    write_tokens(file, secret=MEMBER)
+    assert client.get("/v3/tasks").status_code == 200
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"abc": {}}', '{"%s": {"user": "a"}}' % ("0" * 64)])
@@ -223,6 +260,17 @@ def test_tokens_that_are_signed(make_service: MakeService, issuer: Issuer) -> No
         assert answer.status_code == 401, why
         assert answer.headers["www-authenticate"].startswith("Bearer"), why
     problem(get(service, issuer.token(roles=[])), 403, "policy.forbidden")
+
+
+def test_headers_of_tokens_that_make_no_sense(make_service: MakeService, issuer: Issuer) -> None:
+    """Nobody has signed them, so anybody can send them."""
+    service = make_service(identity="oidc", oidc_issuer=issuer.url, oidc_audience="holdfast", worker=False)
+    for header in (
+        {"alg": "EdDSA", "kid": "one"}, {"alg": "ES256", "kid": "one"}, {"alg": "RS256", "kid": {}}, {"alg": []}, [],
+        {"alg": "RS256", "kid": "one", "crit": 5}, {"alg": "RS256", "kid": "one", "crit": [[]]}, None,
+    ):  # fmt: skip
+        head = base64.urlsafe_b64encode(json.dumps(header).encode()).rstrip(b"=").decode()
+        problem(get(service, f"{head}.e30.AAAA"), 401, "auth.required")
 
 
 def test_the_claims_that_count_are_settings(make_service: MakeService, issuer: Issuer) -> None:

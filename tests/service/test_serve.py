@@ -87,11 +87,11 @@ def test_it_stops_in_time_whatever_is_open(served: Served) -> None:
     served.until(waiting, "WAITING")
     polls = [dial(served.url) for _ in range(5)]
     for poll in polls:
-        lines = (f"GET /v3/tasks/{waiting}?wait=60 HTTP/1.1", "Host: x", "X-Roles: member", "", "")
+        lines = (f"GET /v3/tasks/{waiting}?wait=60 HTTP/1.1", "Host: localhost", "X-Roles: member", "", "")
         poll.sendall("\r\n".join(lines).encode())
     silent = [dial(served.url) for _ in range(5)]
     half = dial(served.url)
-    half.sendall(b"POST /v3/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    half.sendall(b"POST /v3/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
     for _ in range(3):  # what was sent before has been read by then
         assert client.get("/healthz").status_code == 200
     assert served.terminate() < 5
@@ -141,7 +141,7 @@ def test_who_sends_too_slowly_is_told_and_let_go(strict: Service) -> None:
     head = dial(strict.url)
     head.sendall(b"GET /v3 HTTP/1.1\r\nHost:")
     body = dial(strict.url)
-    body.sendall(b"POST /v3/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    body.sendall(b"POST /v3/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
     began = time.monotonic()
     assert heard(silent) == b""
     for slow in (head, body):
@@ -154,17 +154,18 @@ def test_who_sends_too_slowly_is_told_and_let_go(strict: Service) -> None:
 
 def test_a_head_has_a_size(strict: Service) -> None:
     for request in (
-        b"GET /v3?" + b"x" * 4096 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /v3 HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 4096 + b"\r\n\r\n",
-        b"GET /v3 HTTP/1.1\r\nHost: x\r\nX-Endless: " + b"x" * 4096,
-        b"GET /v3 HTTP/1.1\r\nHost: x\r\n" + b"X-Many: x\r\n" * 1000 + b"\r\n",
+        b"GET /v3?" + b"x" * 4096 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /v3 HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * 4096 + b"\r\n\r\n",
+        b"GET /v3 HTTP/1.1\r\nHost: localhost\r\nX-Endless: " + b"x" * 4096,
+        b"GET /v3 HTTP/1.1\r\nHost: localhost\r\n" + b"X-Many: x\r\n" * 1000 + b"\r\n",
     ):
         connection = dial(strict.url)
         connection.sendall(request)
         raw = heard(connection)
         assert raw.startswith(b"HTTP/1.1 431 "), raw[:100]
         assert told(raw)["code"] == "headers.too_large"
-    large = b"POST /v3/tasks HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 8192\r\n\r\n" + b" " * 8192
+    head = b"POST /v3/tasks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 8192\r\n\r\n"
+    large = head + b" " * 8192
     connection = dial(strict.url)
     connection.sendall(large)
     assert heard(connection).startswith(b"HTTP/1.1 400 ")  # the size of a head is not that of a body
@@ -175,9 +176,9 @@ def test_a_head_has_a_size(strict: Service) -> None:
     [
         b"nonsense\r\n\r\n",
         b"GET /v3 HTTP/9.9\r\n\r\n",
-        b"POST /v3/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-        b"POST /v3/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\nx",
-        b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /v3/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"POST /v3/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\nx",
+        b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     ],
 )
@@ -212,7 +213,7 @@ def test_half_open_connections_stop_nobody(make_service: MakeService) -> None:
     service = make_service(worker=False)
     half = [dial(service.url) for _ in range(300)]
     for connection in half:
-        connection.sendall(b"GET /v3 HTTP/1.1\r\nHost: x\r\nX-")
+        connection.sendall(b"GET /v3 HTTP/1.1\r\nHost: localhost\r\nX-")
     began = time.monotonic()
     client = service.client()
     for _ in range(20):

@@ -156,6 +156,7 @@ def test_steps_graph_and_log(shared: Service) -> None:
     page = admin.get(f"/v3/tasks/{uuid}/log?limit=2").json()
     assert [each["kind"] for each in page["log"]] == ["began", "started"]
     assert admin.get(page["links"][0]["href"]).json()["log"][0]["seq"] == 3
+    assert admin.get(f"/v3/tasks/{uuid}/log", params={"after": 10**30}).json() == {"log": [], "links": []}
     assert client.get(f"/v3/tasks/{uuid}/tasks").json() == {"tasks": [], "links": []}
     client.post(f"/v3/tasks/{uuid}/abort")
 

@@ -14,8 +14,10 @@ import json
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 from holdfast.errors import AuthRequired, SettingInvalid
+from holdfast.service.problems import TokensUnreadable, log
 from holdfast.settings import Settings
 
 WAYS: Final = ("none", "tokens", "keystone-proxy", "oidc")
@@ -79,6 +81,13 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _is_here(url: str) -> bool:
+    try:
+        return is_loopback(urlsplit(url).hostname or "")
+    except ValueError:
+        return False
+
+
 def _needed(value: str | None, name: str, way: str) -> str:
     if value is None:
         raise SettingInvalid(f"identity is {way}: set {name} too")
@@ -86,7 +95,19 @@ def _needed(value: str | None, name: str, way: str) -> str:
 
 
 async def believe(headers: Headers, peer: str) -> Caller:
-    """`none`. Who does not say is the administrator of the project `default`, on his own machine."""
+    """`none`. Who does not say is the administrator of the project `default`, on his own machine.
+
+    Every page in his browser reaches this machine too. What one of another site asks for has that site as its origin;
+    and a site whose name was made to lead here (DNS rebinding) is the host that is asked.
+    """
+    for name, prefix in (("host", "//"), ("origin", "")):
+        given = headers.get(name)
+        if given is not None and not _is_here(prefix + given):
+            raise AuthRequired(
+                f"identity is none, which believes this machine only, and the {name} is {given[:80]!r}: ask for"
+                " localhost or 127.0.0.1, or set identity to tokens, keystone-proxy or oidc",
+                headers={"WWW-Authenticate": CHALLENGE},
+            )
     roles = headers.get("x-roles")
     return caller_of(
         headers.get("x-user-id", ""),
@@ -103,11 +124,18 @@ class Tokens:
         self._path = path
         self._seen: tuple[int, int] | None = None
         self._known: dict[str, Caller] = {}
+        self._told = ""  # what was wrong with the file last
         self._look()
 
     async def identify(self, headers: Headers, peer: str) -> Caller:
         token = token_of(headers)
-        self._look()
+        try:
+            self._look()
+        except SettingInvalid as error:  # nobody, then: it may be there to take a token back
+            if self._told != str(error):
+                self._told = str(error)
+                log.error("%s", error)
+            raise TokensUnreadable from None
         found = self._known.get(hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest())
         if found is None:
             raise AuthRequired("the token is not known here", headers={"WWW-Authenticate": CHALLENGE})

@@ -38,7 +38,7 @@ class Oidc:
                 raise SettingInvalid(f"identity is oidc: set {name} too")
         self._settings = settings
         self._keys: KeySet | None = None
-        self._fetched_at = float("-inf")
+        self._fetched_at = self._failed_at = float("-inf")
         self._lock = asyncio.Lock()
 
     async def identify(self, headers: Headers, peer: str) -> Caller:
@@ -84,8 +84,14 @@ class Oidc:
 
     def _decoded(self, token: str, keys: KeySet) -> dict[str, Any]:
         from joserfc import jwt
+        from joserfc.errors import JoseError
 
-        return jwt.decode(token, keys, algorithms=list(ALGORITHMS)).claims
+        try:
+            return jwt.decode(token, keys, algorithms=list(ALGORITHMS)).claims
+        except JoseError:
+            raise
+        except Exception as error:  # a header that nobody signs, over which the library stumbles
+            raise ValueError("it can't be read") from error
 
     async def _known_keys(self, after: Exception | None = None) -> KeySet:
         """The issuer's keys. `after`: those that are known did not do; others may be there by now."""
@@ -96,10 +102,13 @@ class Oidc:
         async with self._lock:
             if self._keys is not None and self._fetched_at >= now:  # while we waited
                 return self._keys
+            if self._keys is None and self._failed_at >= now:  # so did who asked before: don't ask one after the other
+                raise IssuerUnreachable("the issuer's keys can't be had")
             try:
                 self._keys = await self._fetch()
             except IssuerUnreachable:
                 if self._keys is None:
+                    self._failed_at = asyncio.get_running_loop().time()
                     raise
             self._fetched_at = asyncio.get_running_loop().time()
             return self._keys

@@ -90,6 +90,12 @@ class IssuerUnreachable(errors.WorldError):
     code = "auth.issuer_unreachable"
 
 
+class TokensUnreadable(errors.WorldError):
+    """The file of tokens can't be read now."""
+
+    code = "auth.tokens_unreadable"
+
+
 class TooManyConnections(errors.WorldError):
     """The service has as many connections as it takes: try again."""
 

@@ -21,6 +21,7 @@ from holdfast.tasks.row import TaskRow
 
 INLINE_MAX: Final = 100  # a longer page is read on another thread
 LOG_MAX: Final = 1000
+SEQ_MAX: Final = 1 << 53
 _COUNT: Final = {"type": "integer", "minimum": 0}
 WAIT: Final = Param("wait", "seconds to wait for a change", {"type": "number", "minimum": 0})
 _DATE: Final = "20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])"
@@ -158,7 +159,7 @@ class Tasks:
         return Answer(body={"graph": await self.service.bridge.read_long(read)})
 
     async def log(self, ask: Ask) -> Answer:
-        after = ask.integer("after", 0)
+        after = ask.integer("after", 0, most=SEQ_MAX)
         limit = ask.integer("limit", LOG_MAX, most=LOG_MAX)
 
         def read(tx: Tx) -> list[dict[str, Any]]:
