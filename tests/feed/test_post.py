@@ -8,6 +8,7 @@ import hmac
 import ipaddress
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -139,6 +140,17 @@ def test_what_is_no_answer_is_an_error(said: bytes) -> None:
 def test_a_receiver_that_says_nothing_is_not_waited_for_long() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(TimeoutError):
         post.post(f"http://127.0.0.1:{listener.getsockname()[1]}/", {}, b"{}", timeout_s=0.2, allowed=LOOPBACK)
+
+
+def test_a_name_of_many_addresses_is_not_tried_for_long() -> None:
+    """Whose name it is says how many there are, and that none of them answers."""
+    began = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.create_connection(full.getsockname()):
+        at = post.place(f"http://many.example:{full.getsockname()[1]}/")
+        connection = post._Pinned(at, ["127.0.0.1"] * 50, began + 0.3)
+        with pytest.raises(TimeoutError):
+            connection.connect()
+    assert 0.2 < time.monotonic() - began < 2
 
 
 def test_the_signature_is_that_of_standard_webhooks() -> None:

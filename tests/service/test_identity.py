@@ -390,3 +390,17 @@ def test_quotas_are_refused_with_a_time_to_come_back(make_service: MakeService) 
     assert answer.status_code == 429
     assert int(answer.headers["retry-after"]) >= 1
     assert service.client("other").post("/v3/tasks", json={"task": "waiting"}).status_code == 202
+
+
+def test_a_retry_counts_as_any_other_task(make_service: MakeService) -> None:
+    service = make_service(quota_live_tasks=2, worker=False)
+    client = service.client()
+    ended = [service.submit("waiting", client=client)["uuid"] for _ in range(2)]
+    for uuid in ended:
+        assert client.post(f"/v3/tasks/{uuid}/cancel").json()["task"]["state"] == "CANCELLED"
+    live = [service.submit("waiting", client=client)["uuid"] for _ in range(2)]
+    again = {"headers": {"Task-tag": "again"}}
+    problem(client.post(f"/v3/tasks/{ended[0]}/retry", **again), 429, "quota")
+    client.post(f"/v3/tasks/{live[0]}/cancel")
+    assert client.post(f"/v3/tasks/{ended[0]}/retry", **again).status_code == 202
+    assert client.post(f"/v3/tasks/{ended[0]}/retry").status_code == 202  # the one there is, which makes no new one

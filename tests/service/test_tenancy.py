@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tests.service.conftest import Service
-from tests.service.servers import Cloud, _still, still
+from tests.service.servers import Cloud, _cloud, _still, cloud, still
 from tests.service.test_requests import problem
 
-__all__ = ["_still", "still"]
+__all__ = ["_cloud", "_still", "cloud", "still"]
 
 
 def test_a_resource_of_another_project_is_not_claimed(still: Cloud) -> None:
@@ -29,7 +29,21 @@ def test_a_resource_of_another_project_is_not_claimed(still: Cloud) -> None:
     again = {"json": {"task": "quick", "claims": [{"type": "server", "id": own}]}, "headers": {"Task-tag": "mine"}}
     assert [rival.post("/v3/tasks", **again).status_code for _ in range(2)] == [202, 202]
     boss = still.client("elsewhere", roles="admin")
-    assert boss.post("/v3/tasks", json={"task": "quick", "claims": [{"type": "server", "id": mine}]}).status_code == 202
+    claimed = boss.post("/v3/tasks", json={"task": "quick", "claims": [{"type": "server", "id": own}]})
+    assert claimed.status_code == 202
+
+
+def test_an_administrator_who_is_at_work_on_a_resource_is_not_named(cloud: Cloud) -> None:
+    mine, boss = cloud.make(), cloud.client("elsewhere", roles="admin")
+    theirs = cloud.submit("waiting", client=boss, claims=[{"type": "server", "id": mine}])["uuid"]
+    cloud.until(theirs, "WAITING", client=boss)
+    hurried = {"Prefer": "fail-if-busy"}
+    refused = cloud.member.post(f"/v3/servers/{mine}/action", json={"stop": None}, headers=hurried)
+    assert "task" not in problem(refused, 409, "resource.busy")
+    waits = cloud.act(mine, "stop")
+    assert theirs not in refused.text + cloud.member.get(f"/v3/tasks/{waits['uuid']}").text
+    boss.post(f"/v3/tasks/{theirs}/events/go")
+    assert cloud.ended(waits["uuid"])["state"] == "SUCCEEDED"
 
 
 def test_who_of_another_project_is_before_a_task_is_not_named(shared: Service) -> None:

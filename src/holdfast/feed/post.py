@@ -131,7 +131,7 @@ def post(url: str, headers: Mapping[str, str], body: bytes, *, timeout_s: float,
     """The status of the answer. Raises: WebhookRefused; OSError: there was none, or no way."""
     end = time.monotonic() + timeout_s
     at = place(url)
-    connection = _Pinned(at, addresses(at, allowed), timeout_s)
+    connection = _Pinned(at, addresses(at, allowed), end)
     try:
         connection.putrequest("POST", at.path, skip_host=True, skip_accept_encoding=True)
         for name, value in {"Host": at.host_header, "Connection": "close", **headers}.items():
@@ -147,11 +147,13 @@ def post(url: str, headers: Mapping[str, str], body: bytes, *, timeout_s: float,
 
 
 class _Pinned(http.client.HTTPConnection):
-    """A connection to addresses that were looked at."""
+    """A connection to addresses that were looked at. `end`: of the time for all of them together, because whose name
+    it is says how many there are."""
 
-    def __init__(self, at: Place, addresses: Sequence[str], timeout_s: float) -> None:
-        super().__init__(at.host, at.port, timeout=timeout_s)
+    def __init__(self, at: Place, addresses: Sequence[str], end: float) -> None:
+        super().__init__(at.host, at.port)
         self._at = at
+        self._end = end
         self._addresses = addresses
 
     def connect(self) -> None:
@@ -163,8 +165,11 @@ class _Pinned(http.client.HTTPConnection):
     def _connected(self) -> Any:
         failed: OSError | None = None
         for address in self._addresses:
+            left = self._end - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("no connection in time")
             try:
-                return socket.create_connection((address, self._at.port), self.timeout)
+                return socket.create_connection((address, self._at.port), left)
             except OSError as error:
                 failed = error
         raise failed or OSError("it has no address")

@@ -90,6 +90,9 @@ class Sinks:
         """Give the webhooks that something is there for to the threads; how many webhooks there are."""
         now = self._clock.time()
         found, newest = self._store.read(lambda tx: (hooks.live(tx), log.newest(tx)))
+        if len(self._seen) > 2 * len(found) + THREADS:  # most of them are gone
+            for id in set(self._seen) - {hook.id for hook in found}:
+                self._seen.pop(id, None)
         for hook in found:
             if hook.id in self._busy or hook.next_at > now or max(hook.delivered, self._seen.get(hook.id, 0)) >= newest:
                 continue

@@ -208,7 +208,9 @@ class Verbs:
         if verb == "rollback":
             return control.rollback(tx, at.id, now, actor=actor, uuid=uuid, request_id=ask.request_id, force=data.force)
         if verb == "retry":
-            return control.retry(tx, at.id, now, actor=actor, uuid=uuid, request_id=ask.request_id)
+            return control.retry(
+                tx, at.id, now, actor=actor, uuid=uuid, request_id=ask.request_id, limits=self.service.quotas
+            )
         return control.force_fail(tx, at.id, now, actor=actor, reason=data.reason, retention_s=keep_s)
 
     def _replayed(self, tx: Tx, ask: Ask, at: TaskRow, now: float) -> TaskRow | None:

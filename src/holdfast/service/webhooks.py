@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -16,6 +17,9 @@ from holdfast.service.requests import Ask
 from holdfast.service.routes import Answer, Route, Schema
 from holdfast.store.base import Tx
 from holdfast.tasks.tell import TYPES
+
+#: Names that are looked up at once. One that is slow has a thread, of which there are few, and lists need them too.
+LOOK_UPS_MAX: Final = 2
 
 Url = Annotated[
     str,
@@ -47,6 +51,7 @@ class Webhooks:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.allowed = post.networks(service.settings.webhook_networks)
+        self._looking_up = asyncio.Semaphore(LOOK_UPS_MAX)
 
     async def create(self, ask: Ask) -> Answer:
         data: NewWebhook = ask.data
@@ -81,11 +86,10 @@ class Webhooks:
 
     async def _check(self, url: str) -> None:
         """Raises: WebhookRefused. A name that is not known yet may be when something is sent."""
-        import asyncio
-
         at = post.place(url)
         try:
-            await asyncio.to_thread(post.addresses, at, self.allowed)
+            async with self._looking_up:
+                await asyncio.to_thread(post.addresses, at, self.allowed)
         except OSError:
             pass
 
@@ -143,6 +147,4 @@ def routes(service: Service) -> list[Route]:
 
 
 async def _in_thread(sinks: Sinks) -> None:
-    import asyncio
-
     await asyncio.to_thread(sinks.stop)

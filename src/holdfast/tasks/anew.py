@@ -18,6 +18,7 @@ from holdfast.store.base import Tx
 from holdfast.store.schema import inputs, tasks
 from holdfast.tasks import children, claims, joined, row
 from holdfast.tasks.claims import EXCLUSIVE
+from holdfast.tasks.quota import Limits
 from holdfast.tasks.row import TaskRow
 from holdfast.tasks.submit import Request, Submitted, submit
 
@@ -41,8 +42,10 @@ def may_roll_back(at: TaskRow) -> bool:
     return at.rollback_of is None and (at.finished_at is None or at.effect != "none")
 
 
-def retry(tx: Tx, at: TaskRow, now: float, *, actor: str, uuid: str, request_id: str) -> Submitted:
-    """The task that makes the same request again."""
+def retry(
+    tx: Tx, at: TaskRow, now: float, *, actor: str, uuid: str, request_id: str, limits: Limits | None = None
+) -> Submitted:
+    """The task that makes the same request again. It counts as any other; an undo is never refused for a quota."""
     _check_kept(at, now)
     known = tx.execute(_RETRIES, {"_task": at.id}).first()
     if known is not None:
@@ -53,6 +56,8 @@ def retry(tx: Tx, at: TaskRow, now: float, *, actor: str, uuid: str, request_id:
         if known is not None:
             return Submitted(row.of(known), replayed=True)
     request = _request(tx, at, actor, request_id)
+    if at.rollback_of is None:
+        request = request._replace(limits=limits)
     made = submit(tx, request._replace(retry_of=at.id, rollback_of=at.rollback_of), now, uuid)
     joined.made(tx, at, made.task, False, now)
     return made

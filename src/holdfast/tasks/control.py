@@ -32,6 +32,7 @@ from holdfast.errors import AnswerNeeded, AnswerRefused, PastPivot, VerbRefused
 from holdfast.store.base import Tx
 from holdfast.store.journal import encode
 from holdfast.tasks import anew, children, finish, joined, rest, row, tell
+from holdfast.tasks.quota import Limits
 from holdfast.tasks.retention import DAY_S
 from holdfast.tasks.row import TaskRow
 from holdfast.tasks.submit import Submitted
@@ -167,16 +168,18 @@ def rollback(
     return _go(tx, at, phase, RollbackAsked(actor, now), now, RETENTION_S, goal=states.REVERTED)
 
 
-def retry(tx: Tx, task: int, now: float, *, actor: str, uuid: str, request_id: str = "") -> Answer:
+def retry(
+    tx: Tx, task: int, now: float, *, actor: str, uuid: str, request_id: str = "", limits: Limits | None = None
+) -> Answer:
     """The same request again, as a new task (its id will be `uuid`), unless there is one that may yet succeed or did.
 
-    Raises: VerbRefused, TaskGone.
+    Raises: VerbRefused, TaskGone, QuotaExceeded.
     """
     at = row.lock(tx, task)
     if states.TASK.answer(_phase(at), "retry") != states.ANEW:
         raise refused(at, "retry")
     children.refuse_alone(tx, at, "retry")
-    made = anew.retry(tx, at, now, actor=actor, uuid=uuid, request_id=request_id)
+    made = anew.retry(tx, at, now, actor=actor, uuid=uuid, request_id=request_id, limits=limits)
     return _anew(tx, at, made, "retry", now, actor)
 
 
