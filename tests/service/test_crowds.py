@@ -6,6 +6,7 @@ HOLDFAST_TEST_CONNECTIONS=10000 HOLDFAST_TEST_STREAMS=1000 for the sizes of the 
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import time
@@ -122,3 +123,48 @@ def test_who_never_ends_his_request_is_let_go_and_leaves_no_memory(make_served: 
         line.close()
         sizes.append(memory_kib(served))
     assert sizes[-1] - sizes[0] < 8 * 1024, sizes
+
+
+def deaf(served: Served, number: int) -> list[socket.socket]:
+    """Connections that ask for much again and again, and take nothing of it."""
+    made = []
+    for _ in range(number):
+        each = socket.socket()
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        each.connect(address(served.url))
+        each.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 200)
+        made.append(each)
+    return made
+
+
+def files(served: Served) -> int:
+    return len(list(Path(f"/proc/{served.process.pid}/fd").iterdir()))
+
+
+def test_who_does_not_read_what_he_asked_for_is_cut_off(make_served: MakeServed) -> None:
+    served = make_served(request_timeout_s="1")
+    line = Line(served.url)
+    assert slowest(line, 1) < 5
+    line.close()
+    before = files(served)
+    there = deaf(served, 20)
+    end = time.monotonic() + 30
+    while files(served) > before + 5:
+        assert time.monotonic() < end, f"{files(served)} files are open, {before} were"
+        line = Line(served.url)
+        assert slowest(line, 1) < 5
+        line.close()
+    for each in there:
+        each.close()
+
+
+def test_who_does_not_read_does_not_keep_it_from_stopping(make_served: MakeServed) -> None:
+    served = make_served(request_timeout_s="120", stop_s="8")
+    there = deaf(served, 20)
+    line = Line(served.url)
+    assert slowest(line, 2) < 5
+    line.close()
+    assert served.terminate() < 5
+    assert served.process.returncode == 0
+    for each in there:
+        each.close()

@@ -303,7 +303,7 @@ def test_who_does_not_read_holds_nobody_up_and_finds_the_rest_in_the_log(
 @pytest.mark.requirement("TF-7")
 def test_a_killed_process_leaves_neither_gap_nor_repeat(make_served: MakeServed, listen: Any) -> None:
     """The listener's process and the worker are the same, and it is killed again and again while events are written."""
-    served = make_served(lease_s="1", heartbeat_s="0.3")
+    served = make_served(lease_s="1", heartbeat_s="0.3", deaths_max="100")
     heard: list[Event] = []
     uuids = []
     for round_number in range(3):

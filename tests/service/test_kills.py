@@ -90,7 +90,7 @@ MOMENTS = [
 @pytest.mark.timeout(180)
 @pytest.mark.requirement("NOVA-6", "TAG-13", "TF-2", "TF-7", "G1", "G3", "G4")
 def test_killed_during_steps_and_undo_and_answers_it_goes_on_where_it_was(make_served: MakeServed) -> None:
-    served = make_served(*FLOWS_HERE, **LEASE)
+    served = make_served(*FLOWS_HERE, **LEASE, deaths_max="100")
     listening = Listening(served)
     asked: dict[str, str] = {}
     lost = 0

@@ -1,8 +1,9 @@
 """A connection, and what it may cost: how many there are, how large a request's head is, how long it may take to come.
 
 Theory: who sends slowly, or half a request, holds a descriptor and nothing else, and that for `request_timeout_s`; a
-large body has a second more for every 16 KiB that came. What can't be read gets a problem like any other error. How
-large a body may be: requests.py.
+large body has a second more for every 16 KiB that came. Who does not read his answer holds the answer too, so he is cut
+off when he has taken nothing of it for that time, or when the service stops. What can't be read gets a problem like any
+other error. How large a body may be: requests.py.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Connection(HttpToolsProtocol):
         self._since = self.loop.time()
         self._received = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._unread = 0
+        self._reading: asyncio.TimerHandle | None = None
         if len(self.connections) > self.limits.connections_max:
             self._refuse(TooManyConnections())
             return
@@ -54,6 +57,37 @@ class Connection(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._let_be()
+
+    # --- what goes ------------------------------------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        """More lies here than the other end has taken."""
+        super().pause_writing()
+        self._unread = self.transport.get_write_buffer_size()
+        self._reading = self.loop.call_later(self.limits.request_timeout_s, self._look_at_reader)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._let_be()
+
+    def cut(self) -> None:
+        """End it, if the other end does not take what lies here."""
+        if self._reading is not None:
+            self.transport.abort()
+
+    def _look_at_reader(self) -> None:
+        unread = self.transport.get_write_buffer_size()
+        if unread >= self._unread:
+            self.transport.abort()
+            return
+        self._unread = unread
+        self._reading = self.loop.call_later(self.limits.request_timeout_s, self._look_at_reader)
+
+    def _let_be(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
 
     # --- what comes -----------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ import uvicorn
 
 from holdfast.local import Holdfast
 from holdfast.service.app import Front, make_app
-from holdfast.service.connections import protocol
+from holdfast.service.connections import Connection, protocol
 from holdfast.settings import Settings
 
 BACKLOG: Final = 2048
@@ -30,6 +30,7 @@ class Server(uvicorn.Server):
     def __init__(self, front: Front, settings: Settings) -> None:
         self.front = front
         self.ready = threading.Event()
+        self._cut_after_s = settings.stop_s / 4
         super().__init__(
             uvicorn.Config(
                 front,
@@ -55,7 +56,14 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self.front.service.stop()
+        # In time for what is asked of them to end by itself.
+        asyncio.get_running_loop().call_later(self._cut_after_s, self._cut)
         await super().shutdown(sockets)
+
+    def _cut(self) -> None:
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Connection):
+                connection.cut()
 
     def stop(self) -> None:
         """From any thread."""
