@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -432,3 +433,20 @@ def test_the_routes_are_those_of_the_kinds(still: Cloud, service: Service) -> No
     bare = service.client()  # which has no kinds
     problem(bare.get("/v3/servers"), 404, "not_found")
     assert "/v3/servers" not in bare.get("/openapi.json").json()["paths"]
+
+
+@pytest.mark.parametrize("ident", ["日本", "a/b", "a?b", "é", "a%b", "a#b"])
+def test_any_text_is_an_id(still: Cloud, ident: str) -> None:
+    """What was accepted is not answered with a fault because a header can't hold its name."""
+    ident = f"{ident}-{still.project}"
+    at = quote(ident, safe="")
+    made = still.member.put(f"/v3/resources/server/{at}", json={"name": "web"})
+    assert (made.status_code, made.headers["link"]) == (202, f'</v3/servers/{at}>; rel="related"')
+    shown = still.member.get(f"/v3/servers/{at}").json()["server"]
+    for each in (*shown["links"], *made.json()["task"]["links"]):
+        if each["rel"] in ("self", "bookmark", "tasks", "resource"):
+            assert still.member.get(each["href"]).status_code == 200, each
+    actions = still.member.get(f"/v3/servers/{at}/os-instance-actions")
+    assert [each["instance_uuid"] for each in actions.json()["instanceActions"]] == [ident]
+    ended = still.member.post(f"/v3/servers/{at}/action", json={"delete": None})
+    assert still.member.get(ended.headers["location"]).json()["task"]["resource_id"] == ident

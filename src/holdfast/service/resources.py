@@ -212,7 +212,7 @@ class Resources:
             return found.task, found.replayed, view.new(tx, ask, found.task, found.request), beside
 
         at, replayed, shown, beside = await self._service.bridge.write(write)
-        place = f"/v3/{kind.plural}/{at.resource_id}"
+        place = view.place(kind.plural, at.resource_id or "")
         location = view.location(at) if plain or ident is None else f"{place}/tasks/{at.uuid}"
         what = {} if beside is None else {"resource" if plain else kind.name: beside}
         answer = await view.accepted(
@@ -272,10 +272,10 @@ class Resources:
 
 
 def links(kind: Kind, row: ResourceRow) -> list[dict[str, str]]:
-    place = f"/v3/{kind.plural}/{row.id}"
+    place = view.place(kind.plural, row.id)
     return [
         {"rel": "self", "href": place},
-        {"rel": "bookmark", "href": f"/v3/resources/{kind.name}/{row.id}"},
+        {"rel": "bookmark", "href": view.place("resources", kind.name, row.id)},
         {"rel": "tasks", "href": f"{place}/tasks"},
     ]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from holdfast.core import states
 from holdfast.errors import TaskNotFound
@@ -70,11 +71,17 @@ def listed(tx: Tx, ask: Ask, rows: Sequence[TaskRow], fields: Sequence[str] = ()
     return [{name: each[name] for name in fields if name in each} for each in found] if fields else found
 
 
+def place(*parts: str) -> str:
+    """The address of something below /v3. An id is any text, of which a link and a header can hold only some letters as
+    they are."""
+    return "/".join(("/v3", *(quote(part, safe="") for part in parts)))
+
+
 def links(at: TaskRow, verbs: Any) -> list[dict[str, str]]:
     self = f"/v3/tasks/{at.uuid}"
     found = [{"rel": "self", "href": self}]
     if at.resource_type and at.resource_id:
-        found.append({"rel": "resource", "href": f"/v3/resources/{at.resource_type}/{at.resource_id}"})
+        found.append({"rel": "resource", "href": place("resources", at.resource_type, at.resource_id)})
     found += [{"rel": "steps", "href": f"{self}/steps"}, {"rel": "events", "href": f"{self}/events"}]
     found += [{"rel": verb, "href": f"{self}/{verb}"} for verb in verbs]
     return found
@@ -113,7 +120,7 @@ async def accepted(
 ) -> Answer:  # fmt: skip
     """The answer to a request that made a task, or found the one it had made: 202; or 200 once the task has ended, if
     the asker wanted to wait for that and it did in time. `beside`: what else is in the body; `more` headers."""
-    place = location or f"/v3/tasks/{at.uuid}"
+    found_at = location or f"/v3/tasks/{at.uuid}"
     body: dict[str, Any] = {"message": REPLAYED_MESSAGE} if replayed else {}
     extra = list(more or ())
     status = 202
@@ -125,7 +132,7 @@ async def accepted(
             shown = ask.service.bridge.read(lambda tx: task(tx, ask, latest))
             extra.append(("Preference-Applied", f"wait={wait_s:g}"))
     body |= {**(beside or {}), "task": shown}
-    return Answer(status, body, [*headers(at, location=place, replayed=replayed), *extra])
+    return Answer(status, body, [*headers(at, location=found_at, replayed=replayed), *extra])
 
 
 async def ended_within(ask: Ask, at: TaskRow, wait_s: float) -> tuple[TaskRow, bool]:

@@ -19,6 +19,7 @@ from holdfast.errors import TaskNotFound
 from holdfast.resources import state
 from holdfast.resources.kind import CREATE
 from holdfast.resources.state import ResourceRow
+from holdfast.service import view
 from holdfast.service.problems import RequestInvalid
 from holdfast.service.routes import COUNT, Answer, Param, Route
 from holdfast.service.tasks import AT, next_link
@@ -230,7 +231,7 @@ def _host(at: TaskRow, named: bool) -> dict[str, Any]:
 def _deprecated(ident: str) -> list[tuple[str, str]]:
     return [
         ("Deprecation", f"@{DEPRECATED_AT}"),
-        ("Link", f'</v3/servers/{ident}/tasks>; rel="successor-version"'),
+        ("Link", f'<{view.place("servers", ident, "tasks")}>; rel="successor-version"'),
     ]
 
 
