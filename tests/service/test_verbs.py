@@ -192,6 +192,16 @@ def test_who_may_force(shared: Service) -> None:
     problem(member.post(f"/v3/tasks/{uuid}/adopt"), 403, "policy.forbidden")
 
 
+def test_the_end_of_a_child_is_nobodys_to_tell(shared: Service) -> None:
+    """A parent undoes by what such an event says: one that is made up would have that fail."""
+    client = shared.client()
+    uuid = shared.submit("waiting", client=client)["uuid"]
+    told = client.post(f"/v3/tasks/{uuid}/events/child:{uuid}", json={"payload": {"task": "none", "state": "FAILED"}})
+    assert told.status_code == 400
+    assert "call it otherwise" in told.json()["detail"]
+    client.post(f"/v3/tasks/{uuid}/abort")
+
+
 def test_an_event_is_delivered_and_the_end_waited_for(shared: Service) -> None:
     client = shared.client()
     uuid = shared.submit("waiting", client=client)["uuid"]

@@ -282,7 +282,7 @@ def routes(service: Service) -> list[Route]:
               query=(Param("dry_run", "only say what that would mean", BOOLEAN),), body=Adopt, body_needed=False,
               answers={200: "Adopted", 202: "Adopted", 404: "Problem", 409: "Problem", 412: "Problem"}),
         Route("POST", f"{one}/events/{{name}}", verbs.deliver, "tasks:deliver", "Deliver an event that it waits for",
-              path_schemas={"name": {"type": "string", "pattern": "^[!-~]{1,255}$"}}, body=Delivery,
+              path_schemas={"name": {"type": "string", "pattern": "^(?!child:)[!-~]{1,255}$"}}, body=Delivery,
               body_needed=False, answers={200: "TaskOne", 202: "TaskOne", 404: "Problem", 409: "Problem"}),
     ]  # fmt: skip
     return found

@@ -24,6 +24,7 @@ from holdfast.tasks import row
 from holdfast.tasks.row import TaskRow
 from holdfast.tasks.submit import Request
 
+EVENTS: Final = "child:"  # what such events are called: nobody else delivers them
 _SUSPENDED: Final = states.api_state(states.SUSPENDED_FORWARD)
 _undone = tasks.alias("undone")
 _LIVING: Final = (
@@ -62,7 +63,7 @@ _RING_AND_SAY: Final = _RING.values(due_at=bindparam("_now"), progress_message=b
 
 def event_of(uuid: str) -> str:
     """The name by which a task's end is delivered to its parent."""
-    return f"child:{uuid}"
+    return f"{EVENTS}{uuid}"
 
 
 def living(tx: Tx, parent: int) -> list[TaskRow]:

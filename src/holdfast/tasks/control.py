@@ -28,7 +28,7 @@ from holdfast.core.events import (
     Woke,
 )
 from holdfast.core.failure import Failure
-from holdfast.errors import AnswerNeeded, AnswerRefused, PastPivot, VerbRefused
+from holdfast.errors import AnswerNeeded, AnswerRefused, PastPivot, UsageError, VerbRefused
 from holdfast.store.base import Tx
 from holdfast.store.journal import encode
 from holdfast.tasks import anew, children, finish, joined, rest, row, tell
@@ -195,7 +195,10 @@ def force_fail(tx: Tx, task: int, now: float, *, actor: str, reason: str, retent
 
 
 def deliver(tx: Tx, task: int, name: str, payload: Any, now: float) -> Answer:
-    """Hand the task an event that a step of it waits for, or will. Raises: VerbRefused: it has ended."""
+    """Hand the task an event that a step of it waits for, or will. Raises: VerbRefused: it has ended; UsageError: only
+    the end of a child is called so."""
+    if name.startswith(children.EVENTS):
+        raise UsageError(f"events called {children.EVENTS}… are told by tasks alone: call it otherwise")
     at = row.lock(tx, task)
     if at.state in states.FINAL:
         raise VerbRefused(f"cannot deliver '{name}' to task {at.uuid}: it is {at.state}", allowed=supported_verbs(at))
