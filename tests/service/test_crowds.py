@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -142,13 +143,16 @@ def files(served: Served) -> int:
 
 
 def test_who_does_not_read_what_he_asked_for_is_cut_off(make_served: MakeServed) -> None:
-    served = make_served(request_timeout_s="1")
+    served = make_served(request_timeout_s="2")
     line = Line(served.url)
     assert slowest(line, 1) < 5
     line.close()
     before = files(served)
     there = deaf(served, 20)
     end = time.monotonic() + 30
+    while files(served) < before + 10:
+        assert time.monotonic() < end, "they have not come in"
+        threading.Event().wait(0.01)
     while files(served) > before + 5:
         assert time.monotonic() < end, f"{files(served)} files are open, {before} were"
         line = Line(served.url)
