@@ -270,7 +270,7 @@ def test_headers_of_tokens_that_make_no_sense(make_service: MakeService, issuer:
         {"alg": "RS256", "kid": "one", "crit": 5}, {"alg": "RS256", "kid": "one", "crit": [[]]}, None,
     ):  # fmt: skip
         head = base64.urlsafe_b64encode(json.dumps(header).encode()).rstrip(b"=").decode()
-        problem(get(service, f"{head}.e30.AAAA"), 401, "auth.required")
+        assert problem(get(service, f"{head}.e30.AAAA"), 401, "auth.required")["detail"], header
 
 
 def test_the_claims_that_count_are_settings(make_service: MakeService, issuer: Issuer) -> None:
