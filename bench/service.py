@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ def holdfast(database: Path, *options: str) -> Iterator[int]:
         try:
             said = server.stderr.readline()
             assert " on http://" in said, said + server.stderr.read()
+            # Somebody has to read what it says, or a server that logs would wait for that.
+            threading.Thread(target=server.stderr.read, daemon=True).start()
             yield int(said.rstrip().rpartition(":")[2])
         finally:
             server.terminate()

@@ -17,7 +17,7 @@ BASE = 1_000  # tasks asked for
 SERVERS = 10  # that they are for
 SEED = "00000000-0000-7000-8000-%012d"
 #: Columns of `tasks` that are one's own.
-OWN = {"id", "uuid", "resource_id", "tag", "state", "finished_at", "expires_at", "due_at", "ready", "effect"}
+OWN = {"id", "uuid", "resource_id", "tag", "state", "hold", "finished_at", "expires_at", "due_at", "ready", "effect"}
 
 
 def make(directory: Path, count: int, *, ended_at: float | None = None, expires_at: float | None = None) -> None:
@@ -38,10 +38,11 @@ def make(directory: Path, count: int, *, ended_at: float | None = None, expires_
         for copy in range(1, -(-count // base)):
             shift = copy * base
             database.execute(
-                f"INSERT INTO tasks (id, uuid, resource_id, tag, state, finished_at, expires_at, due_at, ready, effect,"
-                f" {kept}) SELECT id + {shift}, printf('{SEED}', id + {shift}), resource_id || '-{copy}',"
+                f"INSERT INTO tasks (id, uuid, resource_id, tag, state, hold, finished_at, expires_at, due_at, ready,"
+                f" effect, {kept}) SELECT id + {shift}, printf('{SEED}', id + {shift}), resource_id || '-{copy}',"
                 f" tag || '-{copy}', CASE WHEN NOT {ended} THEN 'SUSPENDED' WHEN n % 100 = 1 THEN 'FAILED' ELSE"
-                f" 'SUCCEEDED' END, CASE WHEN {ended} THEN {ended_at or 'updated_at'} END, CASE WHEN {ended} THEN"
+                f" 'SUCCEEDED' END, CASE WHEN NOT {ended} THEN 'pending' END,"
+                f" CASE WHEN {ended} THEN {ended_at or 'updated_at'} END, CASE WHEN {ended} THEN"
                 f" {expires_at or 'updated_at + 1e9'} END, NULL, 0, 'applied', {kept}"
                 f" FROM (SELECT *, id + {shift} AS n FROM tasks WHERE id <= {base})"
             )
