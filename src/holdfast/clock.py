@@ -33,8 +33,10 @@ class Clock:
         self._ticks = 0
 
     def time(self) -> float:
-        """Seconds since the epoch, UTC. It may be set back: compare it with stored times only."""
-        return time.time()
+        """Seconds since the epoch, UTC, to the microsecond: what is shown of a time is all of it, so that who asks for
+        what is later than a time he was shown is not given that again. It may be set back: compare it with stored
+        times only."""
+        return round(time.time(), 6)
 
     def monotonic(self) -> float:
         """Seconds since some fixed moment; never goes back and does not stop while the machine sleeps."""
@@ -69,6 +71,11 @@ class Clock:
         """`count` random bytes in hex."""
         return self.random_bytes(count).hex()
 
+    def uuid4(self) -> str:
+        """A new id that says nothing but itself (RFC 9562 §5.4)."""
+        number = int.from_bytes(self.random_bytes(16)) & ~(0xF << 76 | 0b11 << 62) | 0x4 << 76 | 0b10 << 62
+        return _text(number)
+
     def uuid7(self) -> str:
         """A new id (RFC 9562 §5.7). Those of one clock sort in the order in which they were made, those of several by
         their milliseconds. The 12 bits behind the milliseconds are a fraction of them (§6.2, method 3)."""
@@ -76,9 +83,12 @@ class Clock:
         with self._lock:
             self._ticks = ticks = max(ticks, self._ticks + 1)
         number = (ticks >> 12 & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | (ticks & 0xFFF) << 64 | 0b10 << 62
-        number |= int.from_bytes(self.random_bytes(8)) >> 2
-        text = f"{number:032x}"
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        return _text(number | int.from_bytes(self.random_bytes(8)) >> 2)
+
+
+def _text(number: int) -> str:
+    text = f"{number:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 SYSTEM = Clock()

@@ -41,7 +41,7 @@ def test_none_is_for_this_machine_only() -> None:
         with pytest.raises(SettingInvalid, match="identity is none, which believes everybody"):
             identity.make(Settings(host=host))
     for host in ("127.0.0.1", "::1", "localhost"):
-        assert caller(identity.make(Settings(host=host)), {}) == ("", "default", {"admin"}, "api", ())
+        assert caller(identity.make(Settings(host=host)), {}) == ("", "default", frozenset({"admin"}), "api", ())
     with pytest.raises(SettingInvalid, match="has to be one of none, tokens, keystone-proxy, oidc"):
         identity.make(Settings(identity="password"))
 
@@ -148,7 +148,7 @@ CONFIRMED = {"x-identity-status": "Confirmed", "x-user-id": "u", "x-project-id":
 def test_a_proxy_is_believed_by_its_address() -> None:
     way = identity.make(Settings(identity="keystone-proxy", trusted_proxies="10.1.0.0/16, 127.0.0.1, ::1"))
     for peer in ("10.1.2.3", "127.0.0.1", "::1", "::ffff:10.1.2.3"):
-        assert caller(way, CONFIRMED, peer) == ("u", "p", {"member", "reader"}, "api", ())
+        assert caller(way, CONFIRMED, peer) == ("u", "p", frozenset({"member", "reader"}), "api", ())
     for peer in ("10.2.0.1", "", "192.168.0.1", "nonsense"):
         with pytest.raises(AuthRequired, match="ask through the proxy"):
             caller(way, CONFIRMED, peer)
@@ -176,7 +176,7 @@ class Issuer:
     """Somebody who signs tokens, and publishes the keys to check them with."""
 
     def __init__(self) -> None:
-        self.keys = [RSAKey.generate_key(2048, {"kid": "one"})]
+        self.keys: list[Any] = [RSAKey.generate_key(2048, {"kid": "one"})]
         self.asked = 0
         self.up = True
         issuer = self
@@ -265,10 +265,11 @@ def test_tokens_that_are_signed(make_service: MakeService, issuer: Issuer) -> No
 def test_headers_of_tokens_that_make_no_sense(make_service: MakeService, issuer: Issuer) -> None:
     """Nobody has signed them, so anybody can send them."""
     service = make_service(identity="oidc", oidc_issuer=issuer.url, oidc_audience="holdfast", worker=False)
-    for header in (
+    headers: tuple[Any, ...] = (
         {"alg": "EdDSA", "kid": "one"}, {"alg": "ES256", "kid": "one"}, {"alg": "RS256", "kid": {}}, {"alg": []}, [],
         {"alg": "RS256", "kid": "one", "crit": 5}, {"alg": "RS256", "kid": "one", "crit": [[]]}, None,
-    ):  # fmt: skip
+    )  # fmt: skip
+    for header in headers:
         head = base64.urlsafe_b64encode(json.dumps(header).encode()).rstrip(b"=").decode()
         assert problem(get(service, f"{head}.e30.AAAA"), 401, "auth.required")["detail"], header
 
@@ -356,7 +357,7 @@ def test_roles_include_those_beneath_them() -> None:
 
 def test_an_agent_is_known_by_its_role() -> None:
     made = identity.caller_of("host1", "p", ["agent:hv1", "agent:hv2"])
-    assert (made.origin, made.roles, made.pools) == ("agent:host1", {"agent"}, ("hv1", "hv2"))
+    assert (made.origin, made.roles, made.pools) == ("agent:host1", frozenset({"agent"}), ("hv1", "hv2"))
 
 
 def test_rates_are_each_projects_own(make_service: MakeService) -> None:
@@ -399,7 +400,7 @@ def test_a_retry_counts_as_any_other_task(make_service: MakeService) -> None:
     for uuid in ended:
         assert client.post(f"/v3/tasks/{uuid}/cancel").json()["task"]["state"] == "CANCELLED"
     live = [service.submit("waiting", client=client)["uuid"] for _ in range(2)]
-    again = {"headers": {"Task-tag": "again"}}
+    again: dict[str, Any] = {"headers": {"Task-tag": "again"}}
     problem(client.post(f"/v3/tasks/{ended[0]}/retry", **again), 429, "quota")
     client.post(f"/v3/tasks/{live[0]}/cancel")
     assert client.post(f"/v3/tasks/{ended[0]}/retry", **again).status_code == 202

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 
-from tests.service.conftest import Service
+from tests.service.conftest import Asker, Served, Service
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -34,7 +34,7 @@ CHECKS = [
 ]  # fmt: skip
 
 
-def operations(service: Service) -> list[Any]:
+def operations(service: Asker) -> list[Any]:
     schema: Any = schemathesis.openapi.from_url(f"{service.url}/openapi.json")
     found = [each.ok() for each in schema.get_all_operations()]
     return [each for each in found if "/events" not in each.path]  # streams: tests of their own
@@ -42,12 +42,14 @@ def operations(service: Service) -> list[Any]:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("mode", ["positive", "negative"])
-def test_schemathesis_finds_nothing(shared: Service, mode: str) -> None:
-    headers = {"X-Project-Id": shared.project}
-    real = [shared.submit(flow)["uuid"] for flow in ("waiting", "failing", "quick", "hanging")]
+def test_schemathesis_finds_nothing(served: Served, mode: str) -> None:
+    """The service is a process of its own: CPython before 3.11.5 can't parse in two threads at once (gh-106905), which
+    hypothesis and the service both do."""
+    headers = {"X-Project-Id": "default"}
+    real = [served.submit(flow)["uuid"] for flow in ("waiting", "failing", "quick", "hanging")]
     modes = {"positive": schemathesis.GenerationMode.POSITIVE, "negative": schemathesis.GenerationMode.NEGATIVE}
     tried = 0
-    for operation in operations(shared):
+    for operation in operations(served):
         strategy = operation.as_strategy(generation_mode=modes[mode])
 
         @settings(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.service.conftest import Service
 from tests.service.servers import Cloud, _cloud, _still, cloud, still
 from tests.service.test_requests import problem
@@ -26,10 +28,11 @@ def test_a_resource_of_another_project_is_not_claimed(still: Cloud) -> None:
     assert rival.get(f"/v3/servers/{own}").json()["server"]["queue_length"] == 1
     assert still.member.get("/v3/tasks").json()["tasks"] == before
     # Its own it may claim, and so may an administrator everybody's; and the tag was not used up.
-    again = {"json": {"task": "quick", "claims": [{"type": "server", "id": own}]}, "headers": {"Task-tag": "mine"}}
+    asked = {"task": "quick", "claims": [{"type": "server", "id": own}]}
+    again: dict[str, Any] = {"json": asked, "headers": {"Task-tag": "mine"}}
     assert [rival.post("/v3/tasks", **again).status_code for _ in range(2)] == [202, 202]
     boss = still.client("elsewhere", roles="admin")
-    claimed = boss.post("/v3/tasks", json={"task": "quick", "claims": [{"type": "server", "id": own}]})
+    claimed = boss.post("/v3/tasks", json=asked)
     assert claimed.status_code == 202
 
 

@@ -239,6 +239,7 @@ def test_progress_counts_what_a_child_is_made_of(house: House) -> None:
         task.wait(60)
     assert task.view()["progress"]["percent"] == 100
 
+
 @pytest.mark.requirement("NOVA-8")
 def test_the_list_of_tasks_leaves_children_out(house: House, capsys: pytest.CaptureFixture[str]) -> None:
     from holdfast.cli.main import main

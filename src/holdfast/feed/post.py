@@ -15,14 +15,13 @@ import hashlib
 import hmac
 import http.client
 import ipaddress
-import secrets
 import socket
 import ssl
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from holdfast.clock import SYSTEM
 from holdfast.errors import SettingInvalid, UsageError, WebhookRefused
 
 URL_CHARS_MAX: Final = 2048
@@ -102,7 +101,7 @@ def may_reach(address: Address, allowed: Sequence[Network]) -> bool:
 
 
 def new_secret() -> str:
-    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+    return SECRET_PREFIX + base64.b64encode(SYSTEM.random_bytes(SECRET_BYTES)).decode()
 
 
 def key_of(secret: str) -> bytes:
@@ -129,7 +128,7 @@ def signed(secret: str, id: str, at: float, body: bytes) -> dict[str, str]:
 
 def post(url: str, headers: Mapping[str, str], body: bytes, *, timeout_s: float, allowed: Sequence[Network]) -> int:
     """The status of the answer. Raises: WebhookRefused; OSError: there was none, or no way."""
-    end = time.monotonic() + timeout_s
+    end = SYSTEM.monotonic() + timeout_s
     at = place(url)
     connection = _Pinned(at, addresses(at, allowed), end)
     try:
@@ -165,7 +164,7 @@ class _Pinned(http.client.HTTPConnection):
     def _connected(self) -> Any:
         failed: OSError | None = None
         for address in self._addresses:
-            left = self._end - time.monotonic()
+            left = self._end - SYSTEM.monotonic()
             if left <= 0:
                 raise TimeoutError("no connection in time")
             try:
@@ -180,7 +179,7 @@ def _status(sock: socket.socket, end: float) -> int:
     said = b""
     while True:
         while b"\r\n" not in said:
-            left = end - time.monotonic()
+            left = end - SYSTEM.monotonic()
             if left <= 0:
                 raise TimeoutError("no answer in time")
             sock.settimeout(left)

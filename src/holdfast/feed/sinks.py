@@ -14,10 +14,9 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-import time
 from typing import Any, Final
 
-from holdfast.clock import Clock
+from holdfast.clock import SYSTEM, Clock
 from holdfast.errors import EventsGone, HoldfastClosed, HoldfastError, WorldError
 from holdfast.feed import hooks, log, post, shape
 from holdfast.feed.hooks import Hook
@@ -64,9 +63,9 @@ class Sinks:
         self._looker.join()
         for _ in self._threads:
             self._work.put(None)
-        end = time.monotonic() + LOOK_S
+        end = SYSTEM.monotonic() + LOOK_S
         for thread in self._threads:
-            thread.join(max(0.0, end - time.monotonic()))
+            thread.join(max(0.0, end - SYSTEM.monotonic()))
         try:
             self._store.write(lambda tx: hooks.release(tx, self._me))
         except (HoldfastClosed, WorldError):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -21,6 +20,7 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from holdfast.clock import SYSTEM
 from holdfast.errors import AuthRequired, SettingInvalid
 from holdfast.feed.hub import Hub
 from holdfast.local import Holdfast
@@ -188,7 +188,7 @@ class Front:
         if ours["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began = time.perf_counter()
+        began = SYSTEM.monotonic()
         marks = ours[MARKS] = marks_of(ours)
         logs.REQUEST.set(marks.request_id)
         sender = _Sender(send, marks, head=ours["method"] == "HEAD")
@@ -207,7 +207,7 @@ class Front:
                 raise
             await problem(error, ours)(ours, receive, sender)
         finally:
-            seconds = time.perf_counter() - began
+            seconds = SYSTEM.monotonic() - began
             for fn in self.service.seen:
                 fn(ours.get(ROUTE), ours, sender.status, seconds)
 

@@ -6,12 +6,11 @@ project may have: tasks/quota.py.
 
 from __future__ import annotations
 
-import time
-
 from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
+from holdfast.clock import SYSTEM
 from holdfast.errors import RateLimited, SettingInvalid
 
 STRANGERS = "20/second"  # requests without a valid identity, from one address
@@ -36,7 +35,7 @@ class Rates:
 
     def _hit(self, item: RateLimitItem, kind: str, who: str) -> None:
         if not self._limiter.hit(item, kind, who):
-            after = self._limiter.get_window_stats(item, kind, who).reset_time - time.time()
+            after = self._limiter.get_window_stats(item, kind, who).reset_time - SYSTEM.time()
             raise RateLimited(f"no more than {item} here: wait, then ask again", retry_after_s=max(1.0, after))
 
 

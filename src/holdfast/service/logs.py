@@ -15,9 +15,9 @@ import json
 import logging
 import re
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Final, TextIO
 
 from holdfast.errors import SettingInvalid
@@ -113,5 +113,4 @@ class Json(Text):
 
 
 def _moment(record: logging.LogRecord) -> str:
-    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-    return f"{seconds}.{int(record.created * 1000) % 1000:03d}Z"
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

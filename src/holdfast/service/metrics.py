@@ -12,7 +12,6 @@ Who may ask: `metrics:read` of policy.py. Traces: tracing.py. Logs: logs.py.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
@@ -25,6 +24,7 @@ from prometheus_client.process_collector import ProcessCollector
 from sqlalchemy import bindparam, func, null, select, true
 
 from holdfast import __version__
+from holdfast.clock import SYSTEM
 from holdfast.core import states
 from holdfast.feed import log
 from holdfast.service.app import Service
@@ -124,7 +124,7 @@ class Metrics:
         return Answer(200, body, [("Cache-Control", "no-store")], media)
 
     def _written(self, accept: str) -> tuple[bytes, str]:
-        began = time.perf_counter()
+        began = SYSTEM.monotonic()
         if began - self._read_at >= self._keep_s:
             now = self.service.hold.clock.time()
             try:
@@ -132,7 +132,7 @@ class Metrics:
             except Exception as error:  # what is counted here is told all the same, and that the rest is missing
                 log_of_service.error("the metrics of the database can't be read", exc_info=error)
                 self._facts = None
-            self._read_at = time.perf_counter()
+            self._read_at = SYSTEM.monotonic()
             self._keep_s = max(KEPT_S, SHARE * (self._read_at - began))
         encoder, media = choose_encoder(accept)
         return encoder(self.registry), media

@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlencode
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import msgspec
 
+from holdfast.clock import SYSTEM
 from holdfast.core.canonical import canonical
 from holdfast.errors import PreconditionFailed, QueryUnknown, TagInvalid, TagNotSupported
 from holdfast.service.bodies import decode, fields_of
@@ -86,7 +87,7 @@ def traceparent(headers: Mapping[str, str]) -> Traceparent | None:
 
 
 def new_request_id() -> str:
-    return f"req-{uuid4()}"
+    return f"req-{SYSTEM.uuid4()}"
 
 
 def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

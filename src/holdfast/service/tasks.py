@@ -31,7 +31,11 @@ _TIME: Final = {
     "type": "string", "pattern": f"^(((gt|gte|lt|lte|eq):)?{_MOMENT})?$",
     "description": "a time, or gt:, gte:, lt:, lte: and a time; may be given more than once",
 }  # fmt: skip
-_WORD: Final = {"type": "string", "pattern": "^[ -~]*$", "maxLength": 255}
+_WORD: Final = {
+    "type": "string",
+    "pattern": f"^{params.VALUE.pattern}$",
+    "maxLength": params.VALUE_CHARS_MAX,
+}
 _ANY_STATE: Final = f"({'|'.join(states.API_STATES)})"
 STATE: Final = {"type": "string", "pattern": f"^(in:)?{_ANY_STATE}(,{_ANY_STATE})*$"}
 _STATE: Final = {"anyOf": [STATE, {"const": ""}]}

@@ -10,6 +10,7 @@ What is then looked for, and how: tasks/listing.py. Who may see which projects i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -20,6 +21,7 @@ from holdfast.tasks.listing import LIMIT, LIMIT_MAX, NEWEST_FIRST, SORTS, Filter
 HALF: Final = 5e-7
 DIGITS_MAX: Final = 18
 VALUE_CHARS_MAX: Final = 4096
+VALUE: Final = re.compile(r"[^\x00-\x1f\x7f]*")
 DEPTHS: Final = ("roots", "all")
 _OTHER_NAMES: Final = {"task_state": "state", "start_time": "created_at", "updated_at": "last_updated"}
 
@@ -81,8 +83,8 @@ def read(given: Iterable[tuple[str, str]], *, fields: Iterable[str] = ()) -> Ask
             raise QueryUnknown(f"a list of tasks takes no {name}: it takes {', '.join(NAMES)}", parameter=name)
         if not value:
             continue
-        if len(value) > VALUE_CHARS_MAX or not value.isprintable():
-            raise UsageError(f"{name} is at most {VALUE_CHARS_MAX} printable characters", parameter=name)
+        if len(value) > VALUE_CHARS_MAX or not VALUE.fullmatch(value):
+            raise UsageError(f"{name} is at most {VALUE_CHARS_MAX} characters, none a control one", parameter=name)
         if known in _TIMES or known in _CHANGES:
             _bound(wanted, name, known, value)
             continue
