@@ -13,7 +13,7 @@ from holdfast.service.app import Service
 from holdfast.service.problems import RequestInvalid
 from holdfast.service.requests import Ask
 from holdfast.service.routes import Answer, Route
-from holdfast.service.tasks import LIST_PARAMS, STATE, project_of
+from holdfast.service.tasks import LIST_PARAMS, STATE, WORD, project_of
 from holdfast.service.verbs import BODIES, Verbs, converted, status_of
 from holdfast.store.base import Tx
 from holdfast.tasks import listing, params
@@ -98,7 +98,7 @@ def _text(value: object) -> str:
 
 def _schema() -> dict[str, Any]:
     """A filter names something by which to choose."""
-    chosen = {name: {"type": "string", "pattern": "^[!-~]{1,255}$"} for name in _CHOOSING} | {"state": STATE}
+    chosen = {name: {**WORD, "minLength": 1} for name in _CHOOSING} | {"state": STATE}
     beside = {
         param.name: {**param.schema, "minLength": 1} for param in LIST_PARAMS if param.name not in (*_NOT_HERE, *chosen)
     }

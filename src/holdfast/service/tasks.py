@@ -31,7 +31,7 @@ _TIME: Final = {
     "type": "string", "pattern": f"^(((gt|gte|lt|lte|eq):)?{_MOMENT})?$",
     "description": "a time, or gt:, gte:, lt:, lte: and a time; may be given more than once",
 }  # fmt: skip
-_WORD: Final = {
+WORD: Final = {
     "type": "string",
     "pattern": f"^{params.VALUE.pattern}$",
     "maxLength": params.VALUE_CHARS_MAX,
@@ -45,15 +45,15 @@ _ONE_SORT: Final = f"({'|'.join(listing.SORTS)})(:(asc|desc))?"
 LIST_PARAMS: Final = (
     Param("state", "states, with commas, in any case", _STATE),
     Param("task_state", "the same as state", _STATE),
-    Param("task", "the name of the operation or flow", _WORD),
-    Param("tag", "the tag it was asked for with", _WORD),
-    Param("resource_id", "what it is for", _WORD),
-    Param("resource_type", "the kind of what it is for", _WORD),
-    Param("user_id", "who asked for it", _WORD),
-    Param("request_id", "the request that made it", _WORD),
-    Param("origin", "api, agent:<name>, schedule or system", _WORD),
-    Param("parent_id", "the children of this task", _WORD),
-    Param("root_id", "all that is below this task", _WORD),
+    Param("task", "the name of the operation or flow", WORD),
+    Param("tag", "the tag it was asked for with", WORD),
+    Param("resource_id", "what it is for", WORD),
+    Param("resource_type", "the kind of what it is for", WORD),
+    Param("user_id", "who asked for it", WORD),
+    Param("request_id", "the request that made it", WORD),
+    Param("origin", "api, agent:<name>, schedule or system", WORD),
+    Param("parent_id", "the children of this task", WORD),
+    Param("root_id", "all that is below this task", WORD),
     Param("depth", "all: children too", {"type": "string", "enum": ["", "roots", "all"]}),
     Param("created_at", "when it was asked for", _TIME, repeats=True),
     Param("start_time", "the same as created_at", _TIME, repeats=True),
@@ -69,7 +69,7 @@ LIST_PARAMS: Final = (
         {"type": "string", "pattern": f"^({_ONE_SORT})?$"},
     ),
     Param("fields", "which fields to show, with commas", _FIELDS),
-    Param("project_id", "of another project (administrators)", _WORD),
+    Param("project_id", "of another project (administrators)", WORD),
     Param("all_projects", "of all projects (administrators)", BOOLEAN),
 )
 _CHILD_PARAMS: Final = tuple(each for each in LIST_PARAMS if each.name not in ("parent_id", "root_id", "depth"))
