@@ -6,7 +6,7 @@ What it tells is written in tasks/tell.py; this only dresses it.
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Final
 
 from holdfast.feed.log import Entry
 from holdfast.tasks.show import moment
@@ -14,11 +14,6 @@ from holdfast.tasks.show import moment
 SOURCE: Final = "/v3"
 RETRY_MS: Final = 2000
 OPENING: Final = f"retry: {RETRY_MS}\n\n".encode()
-
-
-def cloud_event(entry: Entry) -> dict[str, Any]:
-    """Plain data that json can write."""
-    return json.loads(text_of(entry))  # type: ignore[no-any-return]
 
 
 def text_of(entry: Entry) -> str:

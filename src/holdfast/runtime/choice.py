@@ -31,7 +31,6 @@ class Runtimes:
         value_bytes_max: int | None = None,
     ) -> None:
         self.alone: set[tuple[str, int]] = set()  # starts that get a process of their own
-        self._workers_max = workers_max
         self._loop = loop
         self._inherit = inherit
         self._value_bytes_max = value_bytes_max

@@ -23,11 +23,6 @@ from holdfast.settings import Settings
 WAYS: Final = ("none", "tokens", "keystone-proxy", "oidc")
 ADMIN: Final = "admin"
 AGENT: Final = "agent"
-#: Headers that say who asks. Where they are not believed, nobody after us may see them.
-IDENTITY_HEADERS: Final = frozenset(
-    ("x-identity-status", "x-user-id", "x-project-id", "x-tenant-id", "x-roles", "x-role", "x-is-admin-project",
-     "x-user-name", "x-project-name", "x-service-token", "openstack-system-scope")
-)  # fmt: skip
 NAME_CHARS_MAX: Final = 255
 
 

@@ -15,7 +15,6 @@ from holdfast.errors import PolicyForbidden, SettingInvalid
 from holdfast.service.identity import Caller
 
 READER, MEMBER, SERVICE, ADMIN = "reader", "member", "service", "admin"
-ROLES: Final = (READER, MEMBER, SERVICE, "agent", ADMIN)
 #: Who has the one has the others too.
 IMPLIED: Final = {ADMIN: (MEMBER, READER, SERVICE), MEMBER: (READER,), "agent": (SERVICE,), SERVICE: (READER,)}
 

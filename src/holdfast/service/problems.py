@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from holdfast import errors
-from holdfast.errors import AccessError, HoldfastError, StateError, UsageError
+from holdfast.errors import HoldfastError, StateError, UsageError
 
 log = logging.getLogger("holdfast.service")
 
@@ -193,8 +193,3 @@ def page(code: str) -> dict[str, Any]:
         "detail": " ".join((kind.__doc__ or "").split()),
         "retryable": kind.retryable,
     }
-
-
-def is_refusal(error: HoldfastError) -> bool:
-    """Whether the asker is at fault, or may not."""
-    return isinstance(error, UsageError | StateError | AccessError)

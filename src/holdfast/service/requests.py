@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlencode
+from urllib.parse import parse_qsl, unquote
 from uuid import UUID
 
 import msgspec
 
 from holdfast.clock import SYSTEM
-from holdfast.core.canonical import canonical
 from holdfast.errors import PreconditionFailed, QueryUnknown, TagInvalid, TagNotSupported
 from holdfast.service.bodies import decode, fields_of
 from holdfast.service.problems import (
@@ -277,10 +276,7 @@ class Ask:
         """What is asked for, as a hash that does not depend on how it was written; None without a tag."""
         if self.tag is None:
             return None
-        from hashlib import sha256
-
-        asked = f"{self.request}?{urlencode(sorted(self.pairs))}\n{canonical(self.plain)}"
-        return sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()
+        return tags.hashed([self.request, sorted(self.pairs), self.plain])
 
     @property
     def request(self) -> str:

@@ -242,26 +242,21 @@ class Resources:
     def _kind(self, ask: Ask) -> Kind:
         return self._hold.kinds.kind(ask.path["type"])
 
-    def _sees_all(self, ask: Ask) -> bool:
-        return self._service.policy.allows(ask.caller, "tasks:all_projects")
-
     def _project(self, ask: Ask) -> str | None:
         given, every = ask.text("project_id"), ask.boolean("all_projects")
         if not every and given in ("", ask.caller.project_id):
             return ask.caller.project_id
-        if not self._sees_all(ask):
+        if view.project_seen(ask) is not None:
             raise PolicyForbidden("another project's resources are for administrators", rule="tasks:all_projects")
         return None if every else given
 
     def _known(self, tx: Tx, ask: Ask, kind: Kind, ident: str) -> ResourceRow | None:
         """The resource, there or gone, if the asker may know of it."""
         row = state.find(tx, kind.name, ident)
-        mine = row is not None and (row.project_id == ask.caller.project_id or self._sees_all(ask))
-        return row if mine else None
+        return row if row is not None and view.project_seen(ask) in (None, row.project_id) else None
 
     def _row(self, tx: Tx, ask: Ask, kind: Kind, *, deleted: bool = False) -> ResourceRow:
-        project = None if self._sees_all(ask) else ask.caller.project_id
-        return state.read(tx, kind.name, ask.path["id"], project_id=project, deleted=deleted)
+        return state.read(tx, kind.name, ask.path["id"], project_id=view.project_seen(ask), deleted=deleted)
 
     def _shown(self, tx: Tx, ask: Ask, kind: Kind, row: ResourceRow, *, plain: bool) -> dict[str, Any]:
         """`plain`: as /v3/resources has it; else as clients know that kind."""

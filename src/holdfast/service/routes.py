@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
 STREAM: Final = "text/event-stream"
-TEXT: Final = "text/plain; charset=utf-8"
 SAFE: Final = frozenset(("GET", "HEAD"))
 
 Schema = Mapping[str, Any]
@@ -77,6 +76,5 @@ def _places(path: str) -> dict[str, int]:
     return {part[1:-1]: place for place, part in enumerate(path.split("/")) if part.startswith("{")}
 
 
-INTEGER: Final[Schema] = {"type": "integer"}
 COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
 BOOLEAN: Final[Schema] = {"type": "boolean"}

@@ -294,14 +294,6 @@ def step_back(tx: Tx, task: int, now: float) -> None:
         wake(tx, [ticket.resource for ticket in mine], now)
 
 
-def holds_all(tx: Tx, task: int, claims: Sequence[Claim]) -> bool:
-    """Whether nothing that the task claims has to be waited for."""
-    if not claims:
-        return True
-    held = {ticket.resource for ticket in tx.execute(_OF_TASK, {"_task": task}).all() if ticket.granted}
-    return all(claim.resource in held for claim in claims)
-
-
 def tickets_of(tx: Tx, task: int) -> list[Any]:
     """The task's rows of `tickets`, by resource."""
     return tx.execute(_OF_TASK, {"_task": task}).all()

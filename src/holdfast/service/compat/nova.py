@@ -164,9 +164,7 @@ class Actions:
 
     def _server(self, tx: Tx, ask: Ask) -> ResourceRow:
         """Deleted ones too, as since microversion 2.21."""
-        every = self._service.policy.allows(ask.caller, "tasks:all_projects")
-        project = None if every else ask.caller.project_id
-        return state.read(tx, KIND, ask.path["id"], project_id=project, deleted=True)
+        return state.read(tx, KIND, ask.path["id"], project_id=view.project_seen(ask), deleted=True)
 
 
 def _time(ask: Ask, name: str) -> float | None:
