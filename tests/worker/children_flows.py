@@ -126,4 +126,4 @@ while _at is not None:  # each is found again as a variable of this module
 mapped = hf.linear("mapped", hf.map("each", hf.child("l2", l2, provides={"port"}), over="nets", item="network"))
 tried = hf.linear("tried", first, hf.linear("again", hf.child("l3", l3), retry=hf.Retry(attempts=2)))
 staged = hf.linear("staged", first, hf.child("l2", l2, inject={"network": "red"}), hf.child("l3", l3))
-late = hf.linear("late", hf.child("l3", l3), deadline_s=0.3)
+late = hf.linear("late", hf.child("l3", l3), deadline_s=2.0)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import holdfast as hf
-from holdfast.clock import Clock
 from holdfast.local import Holdfast, Task
 from tests.worker import waiting_flows as flows
 from tests.worker.house import House, until
+from tests.worker.scripted import Bench, step
 
 WAITS = [
     (flows.polling, "look", "unpoll"),
@@ -143,25 +144,41 @@ def test_two_that_wait_for_one_event_both_hear_it(house: House) -> None:
     assert (task.results["answer"], task.results["answer2"]) == ("hear, hear", "hear, hear")
 
 
-def test_a_deadline_ends_one_that_waits_and_it_is_undone(house: House) -> None:
-    hold = house.open()
-    task = hold.submit(flows.late, {"at": house.at})
-    with hold.working():
-        assert task.wait(60).state == "FAILED"
+def test_a_deadline_ends_one_that_waits_and_it_is_undone(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, hf.linear("late", step("first"), step("poll"), deadline_s=60.0))
+    task = bench.submit()
+    bench.settle()
+    bench.end("first")
+    bench.end("poll", what=hf.Again(3600.0))
+    assert task.state == "WAITING"
+    bench.later(61.0)
+    bench.end("poll")
+    bench.end("first")
+    assert task.state == "FAILED"
     assert task.failure is not None
     assert task.failure.type == "DeadlinePassed"
-    assert house.said()[-2:] == ["unpoll", "unfirst"]
 
 
-def test_a_deadline_that_passes_while_nobody_works_is_kept(house: House) -> None:
-    hold = house.open()
-    task = hold.submit(flows.late, {"at": house.at})
-    with hold.working():
-        until(lambda: task.state == "WAITING" or task.state == "FAILED")
-    until(lambda: Clock().time() > task._row().created_at + 0.5)
-    hold.work(until_idle=True)
+def test_a_deadline_that_passes_while_nobody_works_is_kept(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, hf.linear("late", step("first"), step("poll"), deadline_s=60.0))
+    task = bench.submit()
+    bench.settle()
+    bench.end("first")
+    bench.end("poll", what=hf.Again(3600.0))
+    bench.clock.now += 61.0
+    bench.crash()
+    bench.end("poll")
+    bench.end("first")
     assert task.state == "FAILED"
-    assert house.said()[-2:] == ["unpoll", "unfirst"]
+
+
+def test_a_deadline_that_passes_before_anybody_begins_is_the_failure(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, hf.linear("late", step("first"), deadline_s=60.0))
+    task = bench.submit()
+    bench.later(61.0)
+    assert (task.state, bench.runtime.calls) == ("FAILED", [])
+    assert task.failure is not None
+    assert task.failure.type == "DeadlinePassed"
 
 
 def test_a_step_that_waits_holds_up_no_sibling_and_no_thread(house: House) -> None:

@@ -71,7 +71,7 @@ def any_revert_failed(state: State) -> bool:
 def final_failure(state: State) -> Failure | None:
     """The failure that a person wants to see first: the first step's that failed for good, else why it was forced
     or what came too late."""
-    if state.phase in ("SUCCEEDED", "REVERTED", "PENDING"):
+    if state.phase in ("SUCCEEDED", "REVERTED"):
         return None
     if state.forced is not None:
         return Failure(("ForceFailed",), state.forced, None, ())
