@@ -15,7 +15,7 @@ from holdfast.service.app import Service
 from holdfast.service.requests import Ask
 from holdfast.service.routes import BOOLEAN, Answer, Param, Route
 from holdfast.service.task_documents import TASK_FIELDS
-from holdfast.store.base import Tx
+from holdfast.store.base import StepRow, Tx
 from holdfast.tasks import listing, params, query, show
 from holdfast.tasks.row import TaskRow
 
@@ -141,13 +141,13 @@ class Tasks:
 
     async def steps(self, ask: Ask) -> Answer:
         limit = ask.integer("limit", listing.LIMIT_MAX, most=listing.LIMIT_MAX)
-        behind = ask.integer("marker", -1)
+        behind = ask.integer("marker", -1, most=SEQ_MAX)
         traceback = self.service.policy.allows(ask.caller, "tasks:traceback")
 
-        def read(tx: Tx) -> list[Any]:
-            return query.steps_of(tx, view.find(tx, ask, ask.path["task"]).id)
+        def read(tx: Tx) -> list[StepRow]:
+            return query.steps_page(tx, view.find(tx, ask, ask.path["task"]).id, behind, limit + 1)
 
-        rows = [row for row in await self.service.bridge.read_long(read) if row.ord > behind]
+        rows = await self.service.bridge.read_long(read)
         more = len(rows) > limit > 0
         shown = [show.step(row, traceback=traceback) | {"number": row.ord} for row in rows[:limit]]
         return Answer(
@@ -171,7 +171,7 @@ class Tasks:
             return [
                 {"seq": each.seq, "kind": each.kind, "step": each.node, "at": show.moment(each.at),
                  "data": show.value(each.data) if each.data else None}
-                for each in tx.journal(at.id, after)[: limit + 1]
+                for each in query.journal_page(tx, at.id, after, limit + 1)
             ]  # fmt: skip
 
         entries = await self.service.bridge.read_long(read)

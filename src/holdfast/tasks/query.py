@@ -13,8 +13,8 @@ from typing import Final
 from sqlalchemy import bindparam, select
 
 from holdfast.errors import TaskGone, TaskNotFound, UsageError
-from holdfast.store.base import StepRow, Tx
-from holdfast.store.schema import plans, tags, tasks
+from holdfast.store.base import JournalRow, StepRow, Tx
+from holdfast.store.schema import journal, plans, tags, tasks
 from holdfast.tasks import row, steps
 from holdfast.tasks.listing import LIMIT, LIMIT_MAX, NEWEST_FIRST, SORTS, Filter, Page, Sort, counts, page, states_of
 from holdfast.tasks.row import TaskRow
@@ -32,11 +32,13 @@ __all__ = [
     "find",
     "find_by_tag",
     "get",
+    "journal_page",
     "latest_steps",
     "outline_of",
     "page",
     "states_of",
     "steps_of",
+    "steps_page",
     "uuids",
 ]
 
@@ -58,6 +60,13 @@ _UUIDS: Final = select(tasks.c.id, tasks.c.uuid, tasks.c.project_id).where(
 )
 _RETRY_OF: Final = select(tasks.c.retry_of).where(tasks.c.id == bindparam("_id"))
 _OUTLINE: Final = select(plans.c.outline).where(plans.c.digest == bindparam("_digest"))
+
+_JOURNAL: Final = (
+    select(journal.c.seq, journal.c.kind, journal.c.node, journal.c.data, journal.c.at)
+    .where(journal.c.task == bindparam("_task"), journal.c.seq > bindparam("_after"))
+    .order_by(journal.c.seq)
+    .limit(bindparam("_limit"))
+)
 
 
 # --- one task ----------------------------------------------------------------------------------------------------
@@ -123,9 +132,20 @@ def steps_of(tx: Tx, task: int) -> list[StepRow]:
     return steps.of(tx, task)
 
 
+def steps_page(tx: Tx, task: int, behind: int, limit: int) -> list[StepRow]:
+    """The first `limit` of them, behind the one of that `ord`; -1: from the first on."""
+    return steps.page(tx, task, behind, limit)
+
+
 def latest_steps(tx: Tx, task: int, limit: int) -> list[StepRow]:
     """The steps that began last, the latest first."""
     return steps.latest(tx, task, limit)
+
+
+def journal_page(tx: Tx, task: int, after: int, limit: int) -> list[JournalRow]:
+    """The first `limit` events of the journal behind `after`."""
+    found = tx.execute(_JOURNAL, {"_task": task, "_after": after, "_limit": limit}).all()
+    return [JournalRow._make(each) for each in found]
 
 
 def outline_of(tx: Tx, task: TaskRow) -> str | None:

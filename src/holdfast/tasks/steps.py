@@ -25,6 +25,12 @@ _RUNNING: Final = STEP_STATES[S_RUNNING]
 _SUCCEEDED: Final = STEP_STATES[S_SUCCEEDED]
 
 _ALL: Final = select(*steps.c[1:]).where(steps.c.task == bindparam("_task")).order_by(steps.c.ord)
+_PAGE: Final = (
+    select(*steps.c[1:])
+    .where(steps.c.task == bindparam("_task"), steps.c.ord > bindparam("_behind"))
+    .order_by(steps.c.ord)
+    .limit(bindparam("_limit"))
+)
 _LATEST: Final = (
     select(*steps.c[1:])
     .where(steps.c.task == bindparam("_task"))
@@ -47,6 +53,16 @@ def of(tx: Tx, task: int) -> list[StepRow]:
     """The steps that ever began, in the order in which they first did."""
     found = [StepRow._make(each) for each in tx.execute(_ALL, {"_task": task}).all()]
     return _told(tx, task, found, found[-1].ord if found else -1)
+
+
+def page(tx: Tx, task: int, behind: int, limit: int) -> list[StepRow]:
+    """The first `limit` of the steps that ever began, behind the one of that `ord`."""
+    found = [
+        StepRow._make(each) for each in tx.execute(_PAGE, {"_task": task, "_behind": behind, "_limit": limit}).all()
+    ]
+    last = found[-1].ord if found else tx.execute(_LAST, {"_task": task}).scalar()
+    told = _told(tx, task, found, -1 if last is None else last)
+    return [row for row in told if row.ord > behind][:limit]
 
 
 def latest(tx: Tx, task: int, limit: int) -> list[StepRow]:
