@@ -8,6 +8,15 @@ fault it is: yours (`UsageError`), the state's (`StateError`), that you may not 
 
 from __future__ import annotations
 
+from holdfast.errors.bmc import (
+    BMCAuthFailed,
+    BMCError,
+    BMCRefused,
+    BMCUnreachable,
+    PowerUnchanged,
+    PowerUnknown,
+    PowerUnsupported,
+)
 from holdfast.errors.state import (
     AnswerNeeded,
     AnswerRefused,
@@ -98,6 +107,10 @@ __all__ = [
     "AnswerRefused",
     "AnswerUnreadable",
     "AuthRequired",
+    "BMCAuthFailed",
+    "BMCError",
+    "BMCRefused",
+    "BMCUnreachable",
     "ChildFailed",
     "ChildNotUndone",
     "ClaimRefused",
@@ -125,6 +138,9 @@ __all__ = [
     "OperationUnknown",
     "PastPivot",
     "PolicyForbidden",
+    "PowerUnchanged",
+    "PowerUnknown",
+    "PowerUnsupported",
     "PreconditionFailed",
     "QueryUnknown",
     "QuotaExceeded",

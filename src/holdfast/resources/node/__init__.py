@@ -1,0 +1,1 @@
+"""The kind `node`: machines whose power is controlled through their BMC."""
