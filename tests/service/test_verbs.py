@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 
+from holdfast.clock import Clock
 from holdfast.core import states
 from holdfast.store.base import Tx
 from holdfast.store.schema import tasks
+from holdfast.tasks import retention
 from tests.service.conftest import MakeService, Service
 from tests.service.test_requests import problem
 
@@ -166,6 +170,38 @@ def test_a_verb_for_every_task_that_matches(shared: Service) -> None:
                 {"verb": "abort", "filter": {"marker": "x"}}, {"verb": "abort", "filter": {"stat": "x"}},
                 {"verb": "abort"}):  # fmt: skip
         assert client.post("/v3/tasks/verbs", json=bad).status_code == 400
+
+
+class Meanwhile(Clock):
+    """At the second id that is made, something happens first."""
+
+    __slots__ = ("_made", "happens")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.happens: Callable[[], object] | None = None
+        self._made = 0
+
+    def uuid7(self) -> str:
+        if self.happens is not None:
+            self._made += 1
+            if self._made == 2:
+                self.happens()
+        return super().uuid7()
+
+
+def test_a_task_that_is_purged_meanwhile_is_its_own_business(make_service: MakeService) -> None:
+    clock = Meanwhile()
+    service = make_service(worker=False, clock=clock)
+    client = service.client()
+    uuids = [service.submit("quick", client=client, resource={"port": "p"})["uuid"] for _ in range(3)]
+    client.post(f"/v3/tasks/{uuids[1]}/cancel")
+    clock.happens = lambda: service.hold.store.write(lambda tx: retention.purge(tx, time.time() + 1e9))
+    done = client.post("/v3/tasks/verbs", json={"verb": "cancel", "filter": {"resource_id": "p"}}).json()
+    told = {each["uuid"]: (each["status"], each["state"], (each["error"] or {}).get("code")) for each in done["tasks"]}
+    assert told == {
+        uuids[0]: (202, "CANCELLED", None), uuids[1]: (404, None, "not_found"), uuids[2]: (202, "CANCELLED", None),
+    }  # fmt: skip
 
 
 @pytest.mark.requirement("P6")

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from holdfast.errors import HoldfastError
+from holdfast.errors import TaskNotFound
 from holdfast.service import problems, view
 from holdfast.service.app import Service
 from holdfast.service.problems import RequestInvalid
@@ -71,13 +71,22 @@ class Bulk:
 
         try:
             status, at, task = await self._service.bridge.write(write)
-        except HoldfastError as error:
-            told = problems.of(error, request_id=ask.request_id, instance=f"/v3/tasks/{uuid}")
-            state = self._service.bridge.read(lambda tx: view.find(tx, ask, uuid).state)
-            return {"uuid": uuid, "status": error.status, "state": state, "new_task": None, "error": told}
+        except Exception as error:
+            return self._refused(ask, uuid, error)
         new_task = None if task.id == at.id else task.uuid
         state = task.state if new_task is None else at.state
         return {"uuid": uuid, "status": status, "state": state, "new_task": new_task, "error": None}
+
+    def _refused(self, ask: Ask, uuid: str, error: Exception) -> dict[str, Any]:
+        known = problems.known(error)
+        if isinstance(known, problems.Internal):
+            problems.log.error("%s %s of task %s", ask.request_id, ask.request, uuid, exc_info=error)
+        told = problems.of(known, request_id=ask.request_id, instance=f"/v3/tasks/{uuid}")
+        try:
+            state = self._service.bridge.read(lambda tx: view.find(tx, ask, uuid).state)
+        except TaskNotFound:  # purged since it was listed
+            state = None
+        return {"uuid": uuid, "status": known.status, "state": state, "new_task": None, "error": told}
 
 
 def _filter(given: dict[str, Any]) -> dict[str, Any]:

@@ -186,11 +186,12 @@ class GraphOne(msgspec.Struct):
 
 
 class VerbDone(msgspec.Struct):
-    """What became of the verb for one task: `status` as its own answer would have been."""
+    """What became of the verb for one task: `status` as its own answer would have been. `state` is null where the task
+    is no more: it was purged after it was found to match."""
 
     uuid: str
     status: int
-    state: str
+    state: str | None
     new_task: str | None
     error: dict[str, Any] | None
 
