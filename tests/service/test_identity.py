@@ -18,10 +18,12 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey
 
-from holdfast.errors import AuthRequired, SettingInvalid
-from holdfast.service import identity
+from holdfast.errors import AuthRequired, RateLimited, SettingInvalid
+from holdfast.service import identity, limits
+from holdfast.service.limits import Strangers
 from holdfast.service.policy import RULES, Policy
 from holdfast.settings import Settings
+from holdfast.testing.clock import FakeClock
 from tests.service.conftest import MakeService, Service
 from tests.service.test_requests import problem
 
@@ -374,12 +376,58 @@ def test_rates_are_each_projects_own(make_service: MakeService) -> None:
 
 
 def test_guessing_tokens_takes_long(make_service: MakeService, tmp_path: Path) -> None:
-    write_tokens(tmp_path / "tokens", right=MEMBER)
+    write_tokens(tmp_path / "tokens", known=MEMBER, right=MEMBER)
     service = make_service(identity="tokens", tokens_file=str(tmp_path / "tokens"), worker=False)
     client = service.bare()
-    statuses = [client.get("/v3/tasks", headers={"X-Auth-Token": f"guess {place}"}).status_code for place in range(60)]
-    assert set(statuses) == {401, 429}
-    assert client.get("/v3/tasks", headers={"X-Auth-Token": "right"}).status_code == 200
+
+    def tried(token: str) -> httpx.Response:
+        return client.get("/v3/tasks", headers={"X-Auth-Token": token})
+
+    assert tried("known").status_code == 200
+    guesses = [tried(f"guess {place}") for place in range(60)]
+    assert {answer.status_code for answer in guesses} == {401, 429}
+    while (refused := tried("one more")).status_code != 429:  # it was slow, and the bar is gone again
+        pass
+    problem(refused, 429, "rate")
+    assert int(refused.headers["retry-after"]) >= 1
+    problem(tried("right"), 429, "rate")  # a guess that is right is limited too
+    assert tried("known").status_code == 200, "who was here before is not shut out by a neighbour"
+
+
+def test_who_guesses_is_barred_for_a_while() -> None:
+    clock = FakeClock()
+    strangers = Strangers(clock=clock)
+
+    def token(text: str) -> dict[str, str]:
+        return {"x-auth-token": text}
+
+    def guess() -> None:
+        while True:
+            strangers.bad("10.0.0.1", token("guess"))
+
+    strangers.good("10.0.0.1", token("known"))
+    with pytest.raises(RateLimited):
+        guess()
+    with pytest.raises(RateLimited):
+        strangers.check("10.0.0.1", token("right"))
+    with pytest.raises(RateLimited):
+        strangers.check("10.0.0.1", {"authorization": "Bearer right"})
+    strangers.check("10.0.0.1", token("known"))
+    strangers.check("10.0.0.2", token("right"))
+    with pytest.raises(RateLimited):
+        strangers.check("10.0.0.1", {"authorization": "known"})
+    clock.advance(1.0)
+    strangers.check("10.0.0.1", token("right"))
+
+
+def test_what_is_kept_of_strangers_is_bounded() -> None:
+    clock = FakeClock()
+    strangers = Strangers(clock=clock)
+    for place in range(limits.TOKENS_MAX + 10):
+        strangers.good("10.0.0.1", {"x-auth-token": str(place)})
+    assert len(strangers._good) == limits.TOKENS_MAX
+    strangers.bad("10.0.0.1", {"x-auth-token": str(limits.TOKENS_MAX)})
+    assert len(strangers._good) == limits.TOKENS_MAX - 1, "one that was taken back is good no more"
 
 
 def test_quotas_are_refused_with_a_time_to_come_back(make_service: MakeService) -> None:

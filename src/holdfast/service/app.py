@@ -26,7 +26,7 @@ from holdfast.feed.hub import Hub
 from holdfast.local import Holdfast
 from holdfast.service import identity, logs, problems, reply
 from holdfast.service.bridge import Bridge
-from holdfast.service.limits import Rates
+from holdfast.service.limits import Rates, Strangers
 from holdfast.service.policy import Policy
 from holdfast.service.problems import MethodNotAllowed, PageNotFound, RequestInvalid
 from holdfast.service.reply import Answered, Whole
@@ -60,6 +60,7 @@ class Service:
         self.identify = identity.make(self.settings)
         self.policy = Policy.load(self.settings.policy_file)
         self.rates = Rates(self.settings.rate_limit)
+        self.strangers = Strangers() if self.settings.identity in identity.GUESSABLE else None
         self.quotas = Limits(
             live_max=self.settings.quota_live_tasks, queue_max=self.settings.quota_queue_length
         )  # fmt: skip
@@ -133,11 +134,16 @@ class Service:
         return await route.handler(ask)
 
     async def _caller(self, marks: Marks) -> identity.Caller:
-        try:
+        if self.strangers is None:
             return await self.identify(marks.headers, marks.peer)
+        self.strangers.check(marks.peer, marks.headers)
+        try:
+            found = await self.identify(marks.headers, marks.peer)
         except AuthRequired:
-            self.rates.count_stranger(marks.peer)
+            self.strangers.bad(marks.peer, marks.headers)
             raise
+        self.strangers.good(marks.peer, marks.headers)
+        return found
 
 
 NOBODY: Final = identity.Caller("", "", frozenset())

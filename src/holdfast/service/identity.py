@@ -21,6 +21,7 @@ from holdfast.service.problems import TokensUnreadable, log
 from holdfast.settings import Settings
 
 WAYS: Final = ("none", "tokens", "keystone-proxy", "oidc")
+GUESSABLE: Final = ("tokens", "oidc")  # what else may be said is not secret, or a proxy's to check
 ADMIN: Final = "admin"
 AGENT: Final = "agent"
 NAME_CHARS_MAX: Final = 255
