@@ -24,11 +24,14 @@ from holdfast.resources.rules import Rules
 from holdfast.resources.state import ResourceRow
 from holdfast.store.base import Tx
 from holdfast.store.schema import operations, tasks
+from holdfast.tasks import steps
 from holdfast.tasks.joined import Joint
 from holdfast.tasks.row import TaskRow
 
 #: Reasons for which a task rests that say that nobody knows what its resource is like.
 DOUBTFUL: Final = frozenset(("outcome_unknown", "revert_failed", "step_unresponsive", "poison"))
+#: This one says so only where a step was in the middle of its work.
+CHANGED: Final = "definition_changed"
 _o = operations.c
 _LATER: Final = (
     select(tasks.c.uuid)
@@ -41,7 +44,9 @@ _LATER: Final = (
 
 def rested(tx: Tx, at: TaskRow, now: float) -> None:
     """The task rests: where nobody knows what it left, nobody knows its resource."""
-    if at.resource_type is None or at.reason not in DOUBTFUL:
+    if at.resource_type is None or at.executed_at is None:
+        return
+    if at.reason not in DOUBTFUL and not (at.reason == CHANGED and steps.is_in_flight(tx, at.id)):
         return
     mine = project.read(tx, at.id)
     if mine is None or not mine.live:

@@ -16,7 +16,7 @@ from holdfast.store.base import Tx
 from holdfast.store.schema import steps, tasks
 from holdfast.tasks import children, claims, row, tell
 from holdfast.tasks.row import TaskRow
-from holdfast.tasks.steps import settle
+from holdfast.tasks.steps import IN_FLIGHT, settle
 
 #: What else an end means: (tx, the task's row as it was before, the state it ends in, (effect, revert), its result as
 #: text or None, now). The row in the database is already that of the ended task, its claims are not free yet.
@@ -55,12 +55,8 @@ _CUT_OFF: Final = (
     .where(steps.c.task == bindparam("_task"), steps.c.state == bindparam("_before"))
     .values(state=STEP_ABORTED, ended_at=bindparam("_now"))
 )
-#: Steps in these states have left nothing behind; those in `_IN_FLIGHT` were ended over their heads, or never told.
+#: Steps in these states have left nothing behind.
 _HARMLESS: Final = frozenset((STEP_REVERTED, STEP_STATES[states.S_SKIPPED]))
-_IN_FLIGHT: Final = frozenset(
-    STEP_STATES[at]
-    for at in (states.S_RUNNING, states.S_REVERTING, states.S_INTERRUPTED, states.S_ABANDONED, states.S_ABORTED)
-)
 
 
 _projections: list[Projection] = []
@@ -127,7 +123,7 @@ def left_behind(tx: Tx, task: int, state: str) -> tuple[str, str]:
         effect = "none"
     elif state == states.SUCCEEDED:
         effect = "applied"
-    elif state == states.ABORTED or not counts.keys().isdisjoint(_IN_FLIGHT):
+    elif state == states.ABORTED or not counts.keys().isdisjoint(IN_FLIGHT):
         effect = "unknown"
     else:
         effect = "partial"

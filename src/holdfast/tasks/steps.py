@@ -15,7 +15,15 @@ from typing import Any, Final
 
 from sqlalchemy import bindparam, func, select
 
-from holdfast.core.states import S_RUNNING, S_SUCCEEDED, STEP_STATES
+from holdfast.core.states import (
+    S_ABANDONED,
+    S_ABORTED,
+    S_INTERRUPTED,
+    S_REVERTING,
+    S_RUNNING,
+    S_SUCCEEDED,
+    STEP_STATES,
+)
 from holdfast.store.base import StepRow, Tx
 from holdfast.store.schema import journal, steps, tasks
 
@@ -23,6 +31,10 @@ STARTED: Final = "started"
 SUCCEEDED: Final = "succeeded"
 _RUNNING: Final = STEP_STATES[S_RUNNING]
 _SUCCEEDED: Final = STEP_STATES[S_SUCCEEDED]
+#: Nobody has heard how these came out.
+IN_FLIGHT: Final = frozenset(
+    STEP_STATES[at] for at in (S_RUNNING, S_REVERTING, S_INTERRUPTED, S_ABANDONED, S_ABORTED)
+)  # fmt: skip
 
 _ALL: Final = select(*steps.c[1:]).where(steps.c.task == bindparam("_task")).order_by(steps.c.ord)
 _PAGE: Final = (
@@ -40,6 +52,9 @@ _LATEST: Final = (
 _LAST: Final = select(func.max(steps.c.ord)).where(steps.c.task == bindparam("_task"))
 _NAMED: Final = select(*steps.c[1:]).where(
     steps.c.task == bindparam("_task"), steps.c.node.in_(bindparam("_nodes", expanding=True))
+)
+_IN_FLIGHT: Final = (
+    select(steps.c.ord).where(steps.c.task == bindparam("_task"), steps.c.state.in_(sorted(IN_FLIGHT))).limit(1)
 )
 _TOLD: Final = select(tasks.c.steps_seq).where(tasks.c.id == bindparam("_task")).scalar_subquery()
 _BEHIND: Final = (
@@ -82,6 +97,12 @@ def settle(tx: Tx, task: int) -> None:
     before = [StepRow._make(each) for each in tx.execute(_NAMED, {"_task": task, "_nodes": nodes}).all()]
     last = tx.execute(_LAST, {"_task": task}).scalar()
     tx.write_steps(task, _fold(behind, before, -1 if last is None else last))
+
+
+def is_in_flight(tx: Tx, task: int) -> bool:
+    """Whether a step was begun, or its undo, that nobody has heard the end of."""
+    settle(tx, task)
+    return tx.execute(_IN_FLIGHT, {"_task": task}).first() is not None
 
 
 def _told(tx: Tx, task: int, rows: list[StepRow], last: int) -> list[StepRow]:

@@ -25,7 +25,7 @@ from holdfast.flow.registry import find
 from holdfast.store.base import JournalRow, Store, Tx
 from holdfast.store.journal import decode
 from holdfast.store.schema import plans
-from holdfast.tasks import anew, children
+from holdfast.tasks import anew
 from holdfast.tasks import row as rows
 from holdfast.tasks.row import TaskRow
 from holdfast.worker.record import Recorder
@@ -143,7 +143,7 @@ def rest_aside(store: Store, task: TaskRow, reason: str, error: BaseException, n
     from holdfast.core.states import TASK, api_state, hold
     from holdfast.store.base import Append, Appended
     from holdfast.store.journal import encode
-    from holdfast.tasks import take, tell
+    from holdfast.tasks import finish, rest, take, tell
 
     at = phase_of(task.state, task.hold)
     aborting = at == "ABORTING"
@@ -160,13 +160,11 @@ def rest_aside(store: Store, task: TaskRow, reason: str, error: BaseException, n
 
     def then(tx: Tx) -> None:
         if aborting:
-            from holdfast.tasks import finish
-
+            finish.cut_off(tx, task.id, now)
             finish.ended(tx, task.id, "ABORTED", now, retention_s=30 * 86_400.0)
         else:
             tell.state(tx, task, task.state, api_state(phase), now, actor=tell.WORKER, reason=reason)
-            take.release(tx, task.id, task.token or "", due_at=None, now=now)
-            children.tell_rest(tx, rows.read(tx, task.id), now)
+            rest.rested(tx, task.id, task.token or "", now)
 
     row = encode(event, [])
     (answer,) = store.append([Append(task.id, task.token or "", task.seq, (), [row], projection=columns, then=then)])
