@@ -3,7 +3,7 @@
 PYTHON ?= python3
 SEEDS ?= 2000
 BIN := .venv/bin
-CODE := $(wildcard src tests tools demo bench examples)
+CODE := $(wildcard src tests tools demo bench examples peers)
 
 export PYTHON
 .NOTPARALLEL:

@@ -1,0 +1,116 @@
+"""A machine that is real as far as a BMC can tell: QEMU with a guest of 88 bytes, which hears its power button or not.
+
+The guest writes one letter to its serial port for each thing that happens to it: U it is up, B the button was pressed,
+D it goes down, N an NMI. It needs QEMU (Debian: qemu-system-x86) and no KVM; it is up after a tenth of a second.
+
+The BMC in front of it: bmc.py.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+from typing import Final
+
+from qemu.qmp import QMPError
+from qemu.qmp.legacy import QEMUMonitorProtocol
+
+DEAF: Final = 0xFFFF
+TICKS_PER_S: Final = 18.2  # of the BIOS's timer, which is what wakes the guest
+_SECTOR: Final = 512
+
+#: Real mode, loaded at 0x7c00, where all segments are 0. The power button is bit 8 of the PM1 registers (status 0x600,
+#: enable 0x602, control 0x604) of QEMU's `pc` machine; 0x2000 in the control register is "sleep now, S5".
+_GUEST: Final = bytes.fromhex(
+    "31c08ed88ed0bc007c"  # ds = ss = 0, sp = 0x7c00
+    "c7060800497ca30a00"  # interrupt 2 -> nmi
+    "ba0206b401ef"  # enable the button
+    "b055e83600fb"  # say U; interrupts on
+    "f4ba0006edf6c40174f6ef"  # idle: halt; unless status & button: idle; clear it
+    "b042e82500"  # say B
+    "8b0efc7d4174e9"  # cx = ticks; deaf: idle
+    "497403f4ebfa"  # halt so many times
+    "b044e81300"  # say D
+    "ba0406b80020efebd5"  # off
+    "5052b04ee803005a58cf"  # nmi: say N
+    "baf803eec3"  # say: al to the serial port
+)
+
+
+def boot_sector(ticks: int) -> bytes:
+    """The guest, which goes down so many ticks after the button was pressed, or doesn't (DEAF)."""
+    return _GUEST.ljust(_SECTOR - 4, b"\0") + ticks.to_bytes(2, "little") + b"\x55\xaa"
+
+
+class Machine:
+    """`goes_down_after_s`: how long the guest takes to hear its button; None: it never does. QEMU belongs to the
+    process group of whoever switches it on, so who ends that ends the machine too."""
+
+    def __init__(self, goes_down_after_s: float | None = 0.0) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="machine-")  # short: the path of a socket has to be
+        self._at = Path(self._directory.name)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._turn = threading.Lock()
+        ticks = DEAF if goes_down_after_s is None else min(round(goes_down_after_s * TICKS_PER_S), DEAF - 1)
+        (self._at / "disk").write_bytes(boot_sector(ticks).ljust(1 << 20, b"\0"))
+
+    @property
+    def is_on(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def said(self) -> str:
+        """What its guests have said, since it was made."""
+        serial = self._at / "serial"
+        return serial.read_text() if serial.exists() else ""
+
+    def on(self) -> None:
+        with self._turn:
+            if not self.is_on:
+                self._process = subprocess.Popen(
+                    [
+                        "qemu-system-x86_64", "-accel", "tcg", "-machine", "pc", "-m", "2",
+                        "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none",
+                        "-drive", f"file={self._at / 'disk'},format=raw,if=ide",
+                        "-chardev", f"file,id=com1,path={self._at / 'serial'},append=on", "-serial", "chardev:com1",
+                        "-qmp", f"unix:{self._at / 'qmp'},server=on,wait=off",
+                    ],
+                    stdin=subprocess.DEVNULL,
+                )  # fmt: skip
+
+    def off(self) -> None:
+        """Pull the plug."""
+        with self._turn:
+            if self._process is not None:
+                self._process.kill()
+                self._process.wait()
+
+    def press_button(self) -> None:
+        self._tell("system_powerdown")
+
+    def reset(self) -> None:
+        self._tell("system_reset")
+
+    def inject_nmi(self) -> None:
+        self._tell("inject-nmi")
+
+    def close(self) -> None:
+        self.off()
+        self._directory.cleanup()
+
+    def _tell(self, command: str) -> None:
+        """Does nothing to a machine that is off."""
+        with self._turn:
+            pause = threading.Event()
+            while self.is_on:
+                monitor = QEMUMonitorProtocol(str(self._at / "qmp"))
+                try:
+                    monitor.connect()
+                    monitor.cmd(command)
+                    return
+                except (OSError, QMPError):  # it has just been started, or is going down
+                    pause.wait(0.01)
+                finally:
+                    monitor.close()
