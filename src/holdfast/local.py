@@ -215,8 +215,8 @@ class Holdfast:
 
     def watch_drift(self, *, rounds: int = 0) -> list[Task]:
         """Have somebody look from time to time (`sync_interval_s`) whether resources are still as applied: a task for
-        each kind that has a probe; the same ones if asked again. They are done by workers that know the kinds, and one
-        that works until it is idle never is. rounds: end after so many; 0: never."""
+        each kind that has a probe; the same ones if asked again. They are done by workers that know the kinds; one that
+        works until it is idle leaves between two rounds. rounds: end after so many; 0: never."""
         from holdfast.resources import sync
 
         made = self.write(lambda tx, now: sync.begin(tx, self.kinds, now, self.clock.uuid7, rounds=rounds))
@@ -241,8 +241,9 @@ class Holdfast:
         self, *, until_idle: bool = False, runtime: str | Executor = "threads", until: Callable[[], bool] | None = None
     ) -> None:
         """Do tasks, in this thread. until_idle: return when nothing is left that could be done now or later by
-        itself. until: asked whenever there is nothing to do; True ends it. runtime: as `holdfast.run`; inline, a
-        step hears of verbs only when it asks for a checkpoint.
+        itself; rounds that never end (`watch_drift`) don't count between two of them. until: asked whenever there is
+        nothing to do; True ends it. runtime: as `holdfast.run`; inline, a step hears of verbs only when it asks for a
+        checkpoint.
         """
         worker = self.worker(runtime)
         try:

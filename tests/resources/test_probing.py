@@ -184,3 +184,21 @@ def test_a_slow_look_holds_up_nobody_and_what_it_saw_is_dropped(shop: Shop) -> N
     assert watch.results["looked"]["busy"] == 1
     assert [line[2] for line in shop.backend.said("written", port.id)] == list(range(1, 22))
     assert (port.sync_status, port.applied_revision) == ("IN_SYNC", 21)
+
+
+def test_who_works_until_it_is_idle_leaves_the_watch_between_two_rounds(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, sync_interval_s=3600)
+    port = shop.port(mtu=1)
+    (task,) = shop.hold.watch_drift()
+    shop.work()
+    assert (task.state, len(shop.backend.said("look", port.id))) == ("WAITING", 1)
+    assert shop.do("update", port.id, desired={"mtu": 2}).state == "SUCCEEDED"
+    assert (task.state, len(shop.backend.said("look", port.id))) == ("WAITING", 1)
+
+
+def test_a_watch_of_so_many_rounds_is_worked_to_its_end(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, sync_interval_s=0.01)
+    port = shop.port()
+    (task,) = shop.hold.watch_drift(rounds=3)
+    shop.work()
+    assert (task.state, len(shop.backend.said("look", port.id))) == ("SUCCEEDED", 3)

@@ -26,6 +26,7 @@ from holdfast.store.schema import tasks
 from holdfast.tasks import control, row
 from holdfast.tasks.row import TaskRow
 from holdfast.tasks.submit import Request, submit
+from holdfast.tasks.take import HOUSE, SCHEDULE
 
 if TYPE_CHECKING:
     from holdfast.resources.registry import World
@@ -35,13 +36,11 @@ if TYPE_CHECKING:
 PAGE: Final = 100
 #: One that fails begins its round anew: nobody would notice that it had ended.
 RETRY: Final = Retry(attempts=1 << 30, backoff_s=1.0, backoff_max_s=60.0)
-PROJECT: Final = ""  # of no project: only administrators see it
 OPERATION: Final = "sync"
-ORIGIN: Final = "schedule"
 _LAST: Final = (
     select(tasks)
     .where(
-        tasks.c.project_id == literal(PROJECT),
+        tasks.c.project_id == literal(HOUSE),
         tasks.c.resource_type == bindparam("_kind"),
         tasks.c.operation == literal(OPERATION),
         tasks.c.tag.is_not(null()),
@@ -110,7 +109,7 @@ def _begin(tx: Tx, kinds: Kinds, kind: Kind, now: float, uuid: str, *, rounds: i
     last = None if found is None else row.of(found)
     if last is not None and (last.finished_at is None or last.state == CANCELLED):
         if last.reason == "definition_changed":
-            control.resume(tx, last.id, now, actor=ORIGIN)
+            control.resume(tx, last.id, now, actor=SCHEDULE)
         return row.read(tx, last.id)
     flow = kinds.prepared(kind.name, OPERATION)
     request = Request(
@@ -127,7 +126,7 @@ def _begin(tx: Tx, kinds: Kinds, kind: Kind, now: float, uuid: str, *, rounds: i
         steps=flow.steps,
         weight=flow.weight,
         pool=flow.pool or "default",
-        project_id=PROJECT,
-        origin=ORIGIN,
+        project_id=HOUSE,
+        origin="library" if rounds else SCHEDULE,
     )
     return submit(tx, request, now, uuid).task

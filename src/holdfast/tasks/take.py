@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
-from sqlalchemy import Text, bindparam, case, cast, false, func, null, or_, select, true, update
+from sqlalchemy import Text, bindparam, case, cast, false, func, literal, null, or_, select, true, update
 
 from holdfast.errors import LeaseLost
 from holdfast.store.base import Tx
@@ -76,6 +76,13 @@ _RELEASE: Final = (
     )
 )
 _NO_SEQ: Final = 1 << 62
+#: The origin of what nobody asked for at that moment.
+SCHEDULE: Final = "schedule"
+#: The project of the house's own tasks: none, so that only administrators see them.
+HOUSE: Final = ""
+_not_round = or_(tasks.c.origin != literal(SCHEDULE), tasks.c.project_id != literal(HOUSE))
+_DUE_ENDING: Final = _DUE.where(_not_round)
+_DUE_SOME_ENDING: Final = _DUE_SOME.where(_not_round)
 
 
 class Call(NamedTuple):
@@ -123,12 +130,20 @@ def _due(tx: Tx, now: float, limit: int, pool: str, only: Collection[int] | None
     return tx.execute(_SOME, {"_only": list(only), "_now": now}).scalars()[:limit]
 
 
-def next_due(tx: Tx, now: float, *, pool: str, only: Collection[int] | None = None) -> float | None:
-    """When, after now, the next task becomes due by time alone: taken by nobody, and it has its claims."""
+def goes_round(at: TaskRow) -> bool:
+    """Whether the task is one of the house's own that never end by themselves (resources/sync.py)."""
+    return at.origin == SCHEDULE and at.project_id == HOUSE
+
+
+def next_due(
+    tx: Tx, now: float, *, pool: str, only: Collection[int] | None = None, rounds: bool = True
+) -> float | None:
+    """When, after now, the next task becomes due by time alone: taken by nobody, and it has its claims. `rounds`:
+    those that never end count too."""
     if only is None:
-        at = tx.execute(_DUE, {"_pool": pool, "_now": now}).scalar()
+        at = tx.execute(_DUE if rounds else _DUE_ENDING, {"_pool": pool, "_now": now}).scalar()
     else:
-        at = tx.execute(_DUE_SOME, {"_only": list(only), "_now": now}).scalar()
+        at = tx.execute(_DUE_SOME if rounds else _DUE_SOME_ENDING, {"_only": list(only), "_now": now}).scalar()
     return min((each for each in (at, submit.next_start(tx, now)) if each is not None), default=None)
 
 

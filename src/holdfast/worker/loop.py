@@ -131,15 +131,17 @@ class Worker:
             self._woken.clear()
 
     def is_idle(self) -> bool:
-        """Whether nothing is left that this worker could do now or after a while: none of its tasks, none due, none
-        that time alone will make due, none of a worker that has died and whose steps are just leaving."""
-        has = self.taken or self._to_start or self._next_due is not None
-        return not has and not self._poked and not self.lease.expects
+        """Whether nothing is left that this worker could do now or after a while, nor of a worker that has died and
+        whose steps are just leaving. Rounds that never end don't count between two of them."""
+        waits = all(taken.is_between_rounds(self._clock.time()) for taken in self.taken.values())
+        if not waits or self._poked or self._to_start or self.lease.expects:
+            return False
+        ending = partial(take.next_due, now=self._looked_at, pool=self._pool, only=self._only, rounds=False)
+        return self._next_due is None or self._store.read(ending) is None
 
     def _pause_s(self, now: float) -> float | None:
-        moments = [self._timers[0][0]] if self._timers else []  # all later than the last turn
-        if self._next_due is not None:
-            moments.append(self._next_due)
+        timer = self._timers[0][0] if self._timers else None  # later than the last turn
+        moments = [each for each in (timer, self._next_due) if each is not None]
         pause = min(moments) - now if moments else self._settings.poll_s
         return max(0.0, min(pause, self._settings.poll_s))
 
@@ -186,8 +188,7 @@ class Worker:
     # --- hearing and taking ---------------------------------------------------------------------------------------
 
     def _look(self, now: float) -> bool:
-        self._looked_at = now
-        poked, self._poked = self._poked, False
+        self._looked_at, poked, self._poked = now, self._poked, False
         changes = self._store.changes()
         due = self._next_due is not None and self._next_due <= now
         if not poked and changes == self._changes and not due:
@@ -394,7 +395,6 @@ class Worker:
     def _let_go_of_lost(self) -> None:
         """See which of the tasks that the lease's thread named are another's by now, and forget them."""
         while self._lost:
-            if (taken := self.taken.get(self._lost[0])) is not None:
+            if (taken := self.taken.get(self._lost[0])) is not None and self._listen(taken):
                 self._dirty[taken.task.id] = None
-                self._listen(taken)
             self._lost.popleft()

@@ -136,6 +136,10 @@ class Taken:
         waits = state.phase == "WAITING" or state.phase.startswith(_RESTING_PREFIX)
         return waits or bool(state.parked) or self._held_up
 
+    def is_between_rounds(self, now: float) -> bool:
+        """Whether the task never ends by itself, and does nothing now."""
+        return take.goes_round(self.task) and self.may_leave(now, 0.0)
+
     def due_at(self, now: float) -> float | None:
         """When whoever takes it next has something to do. It is starved where this worker begins nothing any more."""
         return now if self.drive.starved else self.drive.next_at()
