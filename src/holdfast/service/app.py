@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import Any, Final
@@ -24,7 +24,7 @@ from holdfast.clock import SYSTEM
 from holdfast.errors import AuthRequired, SettingInvalid
 from holdfast.feed.hub import Hub
 from holdfast.local import Holdfast
-from holdfast.service import identity, logs, problems, reply
+from holdfast.service import identity, logs, microversion, problems, reply
 from holdfast.service.bridge import Bridge
 from holdfast.service.limits import Rates, Strangers
 from holdfast.service.policy import Policy
@@ -170,6 +170,8 @@ def problem(error: Exception, scope: Any) -> Whole:
     if isinstance(told, problems.Internal):
         problems.log.error("%s %s %s", marks.request_id, scope["method"], scope["path"], exc_info=error)
     body = problems.of(told, request_id=marks.request_id, instance=scope["path"])
+    if microversion.is_spoken_at(scope["path"]):
+        body |= microversion.fault(told.status, body["detail"])
     return Whole(told.status, msgspec.json.encode(body), problems.headers_of(told), PROBLEM)
 
 
@@ -203,6 +205,9 @@ class Front:
                 ours["method"] = "GET"
                 ours[HEAD] = True
             sender.version = version_of(marks.headers)
+            if microversion.is_spoken_at(ours["path"]):
+                sender.also = microversion.RANGE  # an error is told with them, too
+                sender.also = microversion.negotiated(marks.headers)
             _make_routable(ours)
             if ours["method"] == "OPTIONS" and (methods := self._allowed.methods(ours["path"])) != ["OPTIONS"]:
                 await Whole(204, headers=[("Allow", ", ".join(methods))])(ours, receive, sender)
@@ -221,7 +226,7 @@ class Front:
 class _Sender:
     """The way back: adds the headers that every answer has; a HEAD has no body."""
 
-    __slots__ = ("_marks", "_send", "head", "status", "version")
+    __slots__ = ("_marks", "_send", "also", "head", "status", "version")
 
     def __init__(self, send: Send, marks: Marks, *, head: bool) -> None:
         self._send = send
@@ -229,6 +234,7 @@ class _Sender:
         self.head = head
         self.status = 0
         self.version = "1.0"
+        self.also: Sequence[tuple[str, str]] = ()
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -242,6 +248,7 @@ class _Sender:
                 (b"vary", b"OpenStack-API-Version, Accept, X-Auth-Token"),
                 (b"x-content-type-options", b"nosniff"),
             )
+            headers += ((name.lower().encode(), value.encode()) for name, value in self.also)
             message["headers"] = headers
         elif self.head and message["type"] == "http.response.body":
             message["body"] = b""
