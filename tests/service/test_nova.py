@@ -104,6 +104,21 @@ def test_a_server_that_could_not_be_made_says_why(cloud: Cloud) -> None:
     assert actions(cloud, ident)[0]["message"] == "Error"
 
 
+@pytest.mark.requirement("NOVA-4", "P6")
+def test_who_was_stopped_in_the_middle_is_the_fault_and_not_an_older_failure(cloud: Cloud) -> None:
+    ident = cloud.make(**faults("reboot=after, rebuild=hang"))
+    cloud.do(ident, "reboot")
+    rebuild = cloud.act(ident, "rebuild", {"image": "guest-2"})["uuid"]
+    cloud.until(rebuild, "RUNNING")
+    assert cloud.member.post(f"/v3/tasks/{rebuild}/abort").status_code == 202
+    aborted = cloud.ended(rebuild)
+    assert (aborted["state"], aborted["effect"]) == ("ABORTED", "unknown")
+    assert cloud.do(ident, "delete")["state"] == "SUCCEEDED"
+    fault = cloud.member.get(f"/v3/servers/{ident}", params={"deleted": "true"}).json()["server"]["fault"]
+    assert (fault["task_id"], fault["created"]) == (rebuild, aborted["finish_time"])
+    assert fault["message"] == aborted["error"]["detail"]
+
+
 # --- instance actions --------------------------------------------------------------------------------------------
 
 

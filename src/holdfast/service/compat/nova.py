@@ -1,9 +1,9 @@
 """Servers as Nova's clients know them: the server's own shape, its fault, and its instance actions.
 
-Faults and instance actions have no tables: they are views over tasks. A fault is the last failed task with an effect,
-or that should have made the server, shown while the server is in ERROR (or no more). An instance action is one request
-on a server, that is one root task; its events are the task's children, or its steps where it has none. Both are
-deprecated: the tasks themselves say more (RFC 9745, RFC 8594).
+Faults and instance actions have no tables: they are views over tasks. A fault is the last task that came to nothing
+and has left something, or that should have made the server, shown while the server is in ERROR (or no more). An
+instance action is one request on a server, that is one root task; its events are the task's children, or its steps
+where it has none. Both are deprecated: the tasks themselves say more (RFC 9745, RFC 8594).
 
 The shapes are those of the Compute API reference, microversion 2.84; keys that somebody may not see are left out.
 """
@@ -41,6 +41,7 @@ POWER: Final = {"NOSTATE": 0, "RUNNING": 1, "PAUSED": 3, "SHUTDOWN": 4, "CRASHED
 DEPRECATED_AT: Final = 1_790_000_000  # 2026-09-21
 LIMIT: Final = 1000
 FAULTY: Final = frozenset(("ERROR", "DELETED"))
+_UNDONE: Final = (states.FAILED, states.ABORTED, states.CANCELLED)
 
 _of_server = (
     (tasks.c.resource_type == KIND)
@@ -49,7 +50,11 @@ _of_server = (
 )
 _FAULT: Final = (
     select(tasks)
-    .where(_of_server, tasks.c.state == states.FAILED, (tasks.c.effect != "none") | (tasks.c.operation == CREATE))
+    .where(
+        _of_server,
+        (tasks.c.state.in_(_UNDONE) & (tasks.c.effect != "none"))
+        | ((tasks.c.state == states.FAILED) & (tasks.c.operation == CREATE)),
+    )
     .order_by(tasks.c.id.desc())
     .limit(1)
 )
@@ -95,7 +100,7 @@ def server(tx: Tx, ask: Ask, at: ResourceRow, found: dict[str, Any]) -> dict[str
 
 
 def fault_of(tx: Tx, ask: Ask, at: ResourceRow) -> dict[str, Any] | None:
-    """The last failed task that had an effect, as a fault."""
+    """The last task that did not do what it should and had an effect, as a fault."""
     if at.lifecycle not in FAULTY:
         return None
     found = tx.execute(_FAULT, {"_id": at.id, "_project": at.project_id}).first()
@@ -107,7 +112,7 @@ def fault_of(tx: Tx, ask: Ask, at: ResourceRow) -> dict[str, Any] | None:
     fault = {
         "code": 500,
         "created": show.moment(failed.finished_at),
-        "message": told.get("detail") or told.get("title") or "",
+        "message": told.get("detail") or told.get("title") or f"{failed.operation} ended {failed.state}",
         "task_id": failed.uuid,
     }
     return fault | {"details": told["traceback"]} if told.get("traceback") else fault
