@@ -24,8 +24,8 @@ from holdfast.flow.options import check_name
 
 if TYPE_CHECKING:
     from holdfast.flow.patterns import Child
+    from holdfast.resources.registry import World
     from holdfast.resources.state import ResourceRow
-    from holdfast.settings import Settings
     from holdfast.store.base import Tx
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,13 +38,15 @@ RECONCILE: Final = "reconcile"
 GIVEN: Final = frozenset(("resource_id", "params", "desired", "revision", "applied", "before"))
 #: Operations that the system makes itself.
 SYSTEM: Final = frozenset(("verify", "sync"))
+#: Of `mode`: the operation claims nothing, so it runs at once, beside the one that has the resource.
+UNCLAIMED: Final = "none"
 _FAILED: Final = "failed"
 _RESERVED: Final = GIVEN | {"ctx", "result", "failures", "observed"}
 
 
 class Change(NamedTuple):
-    """What is asked for, as a pre-commit check or a claims function sees it. `current` is None for what is being
-    created. `tx` is the transaction of the admission: read in it, and be quick."""
+    """What is asked for, as a pre-commit check or a claims function sees it: secrets are Secrets. `current` is None for
+    what is being created. `tx` is the transaction of the admission: read in it, and be quick."""
 
     kind: Kind
     operation: str
@@ -84,6 +86,7 @@ class Operation(NamedTuple):
     applies: bool
     fault: str | None
     gone: str | None
+    left: Mapping[str, Any] | None
     abortable: bool
     agents: bool
     synchronous: bool
@@ -100,6 +103,8 @@ class Kind:
     name, plural: `server`, `servers`. fields: the desired document, a msgspec Struct. lifecycle: its states as rows
     (`resting()`, `final()`), the first is that of a resource which is still to be made. driver: whatever the steps of
     its operations talk to; see `using`. fault: the state that a failure with an effect leaves, ERROR if there is one.
+    secrets: where texts in the desired document are secret (`driver_info.password`), and in the parameters of an
+    operation that desires by them: see sealing.py.
     """
 
     def __init__(
@@ -112,6 +117,7 @@ class Kind:
         driver: Any = None,
         fault: str | None = None,
         title: str = "",
+        secrets: Iterable[str] = (),
     ) -> None:
         self.name = check_name(name, f"kind {name!r}")
         self.plural = check_name(plural or f"{name}s", f"kind {name!r}: plural")
@@ -120,9 +126,14 @@ class Kind:
         self.driver = driver
         self.title = title or name
         self.fault = fault if fault is not None else "ERROR" if "ERROR" in self.lifecycle else None
+        self.secrets = tuple(secrets)
+        for path in self.secrets:
+            if path.partition(".")[0] not in _fields(fields):
+                raise KindError(f"kind {name!r}: secrets: {path!r} is not in its fields")
         self.operations: dict[str, Operation] = {}
         self.prober: Callable[..., Seen] | None = None
         self.probe_timeout_s: float | None = None
+        self.verifies = True
         self.checks: tuple[Callable[[Change], None], ...] = ()
         if self.fault is not None:
             self._state(self.fault, "fault")
@@ -154,6 +165,7 @@ class Kind:
         applies: bool | None = None,
         fault: str | None = None,
         gone: str | None = None,
+        left: Mapping[str, Any] | None = None,
         abortable: bool = True,
         agents: bool = False,
         summary: str = "",
@@ -165,16 +177,19 @@ class Kind:
         known of the resource, and shown as the task's result.
         starts: the states it may start from (None: every one that is not final; for `create` there is none).
         ends: where success leaves the resource (None: where it was). params: a msgspec Struct.
-        claims: what it needs besides the resource itself, which it claims in this `mode`.
+        claims: what it needs besides the resource itself, which it claims in this `mode`: "exclusive", "shared", or
+        "none": it is admitted by where the resource is now, and runs at once beside the operation that has it.
         desires: it takes a new desired document (`create` and `update` do unless told otherwise).
         applies: its success means that the desired document is applied (those, and `reconcile`).
         fault: where a failure with an effect leaves the resource; the kind's unless said, "" for where it was.
         gone: where a `create` that was cancelled and undone leaves it: the first final state unless said.
+        left: what is observed of the resource from then on if it is aborted, or ends otherwise without success and with
+        an effect; why is then observed as `last_error`, and so it is if it fails without an effect.
         abortable: `abort` is allowed. agents: agents may ask for it.
         """
         made = self._operation(
             name, starts=starts, ends=ends, params=params, claims=claims, mode=mode, desires=desires, applies=applies,
-            fault=fault, gone=gone, abortable=abortable, agents=agents, summary=summary,
+            fault=fault, gone=gone, left=left, abortable=abortable, agents=agents, summary=summary,
         )  # fmt: skip
 
         def declare(make: F) -> F:
@@ -196,14 +211,15 @@ class Kind:
 
         return declare
 
-    def probe(self, function: F | None = None, /, *, timeout_s: float | None = None) -> Any:
+    def probe(self, function: F | None = None, /, *, timeout_s: float | None = None, verifies: bool = True) -> Any:
         """Declare how to see what the world is like: the function asks by name for `driver`, `resource_id`, `desired`,
         `revision`, `before` (the lifecycle state) and `doubt` ("unknown": a task was stopped in the middle; "drift": it
         was not as desired when it was looked at last; None) and returns `Seen`. It takes no claim, so it runs beside
-        operations, and changes nothing."""
+        operations, and changes nothing. verifies: what an aborted operation left is looked at at once; else the next
+        round over all resources does that."""
 
         def declare(function: F) -> F:
-            self.prober, self.probe_timeout_s = function, timeout_s
+            self.prober, self.probe_timeout_s, self.verifies = function, timeout_s, verifies
             return function
 
         return declare if function is None else declare(function)
@@ -221,10 +237,14 @@ class Kind:
         made.operations = dict(self.operations)
         return made
 
-    def with_settings(self, settings: Settings | None) -> Kind:
-        """The kind as it is on a database with these settings: its driver is asked for one of that name."""
+    def in_world(self, world: World) -> Kind:
+        """The kind as it is on a database: its driver is asked for one that fits it (`in_world`), or at least its
+        settings (`with_settings`)."""
+        fitting = getattr(self.driver, "in_world", None)
+        if fitting is not None:
+            return self.using(fitting(world))
         fitting = getattr(self.driver, "with_settings", None)
-        return self if settings is None or fitting is None else self.using(fitting(settings))
+        return self if world.settings is None or fitting is None else self.using(fitting(world.settings))
 
     # --- asking ---------------------------------------------------------------------------------------------------
 
@@ -295,6 +315,7 @@ class Kind:
         applies: bool | None = None,
         fault: str | None = None,
         gone: str | None = None,
+        left: Mapping[str, Any] | None = None,
         abortable: bool = True,
         agents: bool = False,
         synchronous: bool = False,
@@ -304,8 +325,10 @@ class Kind:
         check_name(name, who)
         if name in self.operations or name in SYSTEM:
             raise KindError(f"{who} is declared already" if name in self.operations else f"{who}: the system makes it")
-        if mode not in ("exclusive", "shared"):
-            raise KindError(f'{who}: mode={mode!r} is not one of "exclusive", "shared"')
+        if mode not in ("exclusive", "shared", UNCLAIMED):
+            raise KindError(f'{who}: mode={mode!r} is not one of "exclusive", "shared", "none"')
+        if mode == UNCLAIMED and (ends is not None or desires or applies or name in (CREATE, UPDATE, RECONCILE)):
+            raise KindError(f"{who} claims nothing, so it leaves the resource where it is and applies nothing")
         if name == CREATE:
             if starts is not None:
                 raise KindError(f"{who} starts from nothing: leave starts= out")
@@ -324,7 +347,7 @@ class Kind:
         applied = (desired or name == RECONCILE) if applies is None else applies
         at_fault = self.fault if fault is None else fault or None
         return lambda make: Operation(
-            self.name, name, make, tuple(named), ends, params, claims, mode, desired, applied, at_fault, gone,
+            self.name, name, make, tuple(named), ends, params, claims, mode, desired, applied, at_fault, gone, left,
             abortable, agents, synchronous, summary,
         )  # fmt: skip
 

@@ -21,7 +21,7 @@ from holdfast.resources import state
 from holdfast.resources.rules import Rules, derived
 from holdfast.resources.state import ResourceRow
 from holdfast.store.base import Tx
-from holdfast.store.schema import operations, tasks
+from holdfast.store.schema import journal, operations, tasks
 from holdfast.tasks import row, show, submit
 from holdfast.tasks.row import TaskRow
 from holdfast.tasks.submit import Request
@@ -37,24 +37,31 @@ _LEAVES: Final = (
     .limit(1)
 )
 _KEEP: Final = update(operations).where(_o.task == bindparam("_task")).values(rules=bindparam("_rules"))
+_ASKED: Final = (
+    select(journal.c.data)
+    .where(journal.c.task == bindparam("_task"), journal.c.kind.in_(("abort_asked", "cancel_asked")))
+    .order_by(journal.c.seq.desc())
+    .limit(1)
+)
 _EFFECT: Final = update(tasks).where(tasks.c.id == bindparam("_task")).values(effect=bindparam("_effect"))
 
 
-def project(tx: Tx, task: TaskRow, end: str, left: tuple[str, str], result: str | None, now: float) -> None:
+def project(tx: Tx, task: TaskRow, end: str, left: tuple[str, str], result: str | None, now: float) -> str | None:
     """For tasks/finish.py's `join`: `task` is the row as it was before."""
     if task.resource_type is None:
-        return
+        return None
     mine = read(tx, task.id)
     if mine is None or not mine.live:
-        return
+        return None
     found = state.lock(tx, mine.kind, mine.id)
     if found is None:
-        return
+        return None
     after = row.read(tx, task.id)
     rules = Rules.of(mine.rules)
     at = found if rules.doubted is None else found._replace(doubt=rules.doubted[0])
     failed = _failed(after, mine) if end == FAILED else None
-    effect = _effect(tx, after, left[0], failed)
+    provided = {} if result is None else json.loads(result)
+    effect = _effect(tx, after, left[0], failed, provided)
     columns: dict[str, Any] = {
         "waiting": at.waiting - 1,
         "applying": at.applying - bool(mine.applies),
@@ -62,11 +69,11 @@ def project(tx: Tx, task: TaskRow, end: str, left: tuple[str, str], result: str 
         "doubt": at.doubt,
     }
     if end != SUCCEEDED:
-        columns |= _not_done(at, rules, end, effect, now)
+        columns |= _not_done(at, rules, end, effect, now) | _last_seen(tx, at, task, mine, rules, end, effect, failed)
     elif task.rollback_of is not None:
         columns |= _rolled_back(at, mine, rules, now)
     else:
-        columns |= _succeeded(tx, at, mine, rules, {} if result is None else json.loads(result), now)
+        columns |= _succeeded(tx, at, mine, rules, provided, now)
     if failed is not None:
         columns["last_failed"] = state.text(failed)
     if "lifecycle" in columns:
@@ -79,16 +86,18 @@ def project(tx: Tx, task: TaskRow, end: str, left: tuple[str, str], result: str 
     state.change(tx, after, found, now, **columns)
     if columns["doubt"] == state.IN_DOUBT and rules.verify is not None and columns.get("deleted_at") is None:
         verify(tx, after, rules.verify, now)
+    return effect
 
 
-def _effect(tx: Tx, after: TaskRow, effect: str, failed: dict[str, Any] | None) -> str:
-    """What the task left, by what it failed of."""
-    if effect == "none" or failed is None:
+def _effect(tx: Tx, after: TaskRow, effect: str, failed: dict[str, Any] | None, provided: dict[str, Any]) -> str:
+    """What the task left, by what it failed of, or says itself."""
+    if effect == "none":
         return effect
-    if failed["error"]["code"] == LifecycleChanged.code:  # it looked, and did nothing
-        tx.execute(_EFFECT, {"_task": after.id, "_effect": "none"})
+    code = None if failed is None else failed["error"]["code"]
+    if code == LifecycleChanged.code or (failed is None and provided.get("effect") == "none"):
+        tx.execute(_EFFECT, {"_task": after.id, "_effect": "none"})  # it looked, and did nothing
         return "none"
-    return "unknown" if failed["error"]["code"] == FORCED else effect
+    return "unknown" if code == FORCED else effect
 
 
 # --- how a task may end ------------------------------------------------------------------------------------------
@@ -144,6 +153,36 @@ def gone(rules: Rules, now: float) -> dict[str, Any]:
     if rules.gone is None:
         return _at_fault(rules)
     return {"lifecycle": rules.gone, "status": rules.gone, "deleted_at": now, "doubt": None}
+
+
+def _last_seen(
+    tx: Tx,
+    at: ResourceRow,
+    task: TaskRow,
+    mine: Any,
+    rules: Rules,
+    end: str,
+    effect: str,
+    failed: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """What is known of the resource after what did not succeed, where its kind says so (`left`)."""
+    if rules.left is None:
+        return {}
+    seen: dict[str, Any] = {}
+    if effect != "none" or (end == ABORTED and task.ready):
+        seen |= rules.left
+    if failed is not None:
+        seen["last_error"] = failed["error"]["detail"] or failed["error"]["title"]
+    elif seen:
+        verb = end.lower()
+        seen["last_error"] = f"{mine.name} was {verb} by {asker(tx, task.id) or 'nobody'} (task {task.uuid})"
+    return seen_columns(at, seen)
+
+
+def asker(tx: Tx, task: int) -> str | None:
+    """Who stopped the task last."""
+    data = tx.execute(_ASKED, {"_task": task}).scalar()
+    return None if data is None else json.loads(data)["actor"]
 
 
 def _rolled_back(at: ResourceRow, mine: Any, rules: Rules, now: float) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from holdfast.resources.kind import RECONCILE, UPDATE, Kind, Operation
 if TYPE_CHECKING:
     from holdfast.clock import Clock
     from holdfast.resources.enter import Entering
+    from holdfast.seal import Sealer
     from holdfast.settings import Settings
     from holdfast.store.base import Store
 
@@ -38,6 +39,7 @@ class Opened(Protocol):
     store: Store
     clock: Clock
     settings: Settings
+    sealer: Sealer
 
 
 class World:
@@ -129,13 +131,14 @@ class Kinds:
 
     def open(self, world: World) -> Kinds:
         """The same kinds with their flows, whose steps find the database through `world`."""
-        made = Kinds(kind.with_settings(world.settings) for kind in self)
+        made = Kinds(kind.in_world(world) for kind in self)
         made.world, made._opened = world, True
         for kind in made:
             for operation in kind.operations.values():
                 made._prepare(kind, operation.name, _wrapped(kind, operation, world))
-            if kind.prober is not None:
+            if kind.prober is not None and kind.verifies:
                 made._prepare(kind, "verify", linear(f"{kind.name}.verify", steps.verify_step(kind, world)))
+            if kind.prober is not None:
                 made._prepare(kind, "sync", linear(f"{kind.name}.sync", steps.sync_step(kind, world)))
         made.flows = tuple(prepared.flow for prepared in made._prepared.values())
         made._prepared = {

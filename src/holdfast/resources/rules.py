@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 class Rules(NamedTuple):
     """In `operations.rules`, as JSON. `starts`: where the operation may start. `fault`: where a failure with an effect
     leaves the resource. `gone`: where a `create` that came to nothing does. `deletes`: success is the end of it.
-    `verify`: the flow that looks at the world afterwards: [name, version, reference, pool]. `abortable`: see Kind.
+    `verify`: the flow that looks at the world afterwards: [name, version, reference, pool]. `abortable`, `left`: see
+    Kind.
 
     Written later: `doubted`: the resource came into doubt when the task came to rest, and what it was before ([doubt]).
     `back`: what the rollback of the task goes back to: [lifecycle (None: it was not there), applied document, its
@@ -29,6 +30,7 @@ class Rules(NamedTuple):
     gone: str | None = None
     verify: list[Any] | None = None
     abortable: bool = True
+    left: dict[str, Any] | None = None
     doubted: list[Any] | None = None
     back: list[Any] | None = None
 

@@ -19,8 +19,9 @@ from holdfast.tasks.row import TaskRow
 from holdfast.tasks.steps import IN_FLIGHT, settle
 
 #: What else an end means: (tx, the task's row as it was before, the state it ends in, (effect, revert), its result as
-#: text or None, now). The row in the database is already that of the ended task, its claims are not free yet.
-Projection: TypeAlias = Callable[[Tx, TaskRow, str, "tuple[str, str]", "str | None", float], None]
+#: text or None, now). The row in the database is already that of the ended task, its claims are not free yet. It says
+#: what the task's effect is, where it knows that better and has written it; None: it doesn't.
+Projection: TypeAlias = Callable[[Tx, TaskRow, str, "tuple[str, str]", "str | None", float], "str | None"]
 
 STEP_STATES: Final = states.STEP_STATES
 STEP_ABORTED: Final = STEP_STATES[states.S_ABORTED]
@@ -92,7 +93,7 @@ def ended(
     values = {"_task": task, "_state": state, "_effect": left[0], "_revert": left[1], "_now": now}
     tx.execute(_END, {**values, "_expires": now + retention_s, **columns})
     for projection in _projections:
-        projection(tx, before, state, left, columns.get("result"), now)
+        left = (projection(tx, before, state, left, columns.get("result"), now) or left[0], left[1])
     # The last that is told of the task: who follows it stops listening here.
     tell.ended(tx, before, state, now, actor=actor, left=left, error=columns.get("error", before.error))
     claims.free(tx, task, now)
