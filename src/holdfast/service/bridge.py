@@ -4,7 +4,8 @@ Theory: the loop never waits for a disk. What is to be written is queued to one 
 into one commit and wakes the loop once for all of it: while one commit syncs, the next forms. It is told once for
 all that the loop takes in together. A read of a local file is
 shorter than the way to another thread and back, so it is done where it is asked for; what reads long (a graph, a
-log) says so.
+log, a long list) says so. What reads long is made JSON where it is read, and only two of these are at work at once: a
+hundred who ask for a thousand tasks each wait for each other, and nobody else for them.
 
 What writes share a commit with other threads': store/writer.py.
 """
@@ -15,13 +16,17 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NamedTuple, TypeVar
+
+import msgspec
 
 from holdfast.errors import HoldfastClosed
 from holdfast.local import Holdfast
 from holdfast.store.base import Tx
 
 T = TypeVar("T")
+READERS: Final = 2  # more would only hold the loop up: they share one interpreter with it
 
 
 class _Write(NamedTuple):
@@ -41,6 +46,7 @@ class Bridge:
         self._closed = False
         #: Told, on another thread, why nothing can be written any more.
         self.broken: Callable[[BaseException], None] | None = None
+        self._readers = ThreadPoolExecutor(READERS, "holdfast-reads")
         self._thread = threading.Thread(target=self._write_all, name="holdfast-writes", daemon=True)
 
     def start(self) -> None:
@@ -66,8 +72,18 @@ class Bridge:
         return self._hold.store.read(fn)
 
     async def read_long(self, fn: Callable[[Tx], T]) -> T:
-        """`read`, on another thread."""
-        return await asyncio.to_thread(self._hold.store.read, fn)
+        """`read`, on another thread, after those who asked before."""
+        assert self._loop is not None
+        return await self._loop.run_in_executor(self._readers, self._hold.store.read, fn)
+
+    async def read_json(self, fn: Callable[[Tx], Any]) -> bytes:
+        """`read_long`, as JSON."""
+
+        def read() -> bytes:
+            return msgspec.json.encode(self._hold.store.read(fn))
+
+        assert self._loop is not None
+        return await self._loop.run_in_executor(self._readers, read)
 
     def close(self) -> None:
         """Once what is queued is written. From any thread but the loop's, or when nothing waits any more."""
@@ -75,6 +91,7 @@ class Bridge:
         self._asked.set()
         if self._thread.is_alive():
             self._thread.join()
+        self._readers.shutdown()
 
     def _announce(self) -> None:
         """After all requests that came in one round of the loop, so that they share a commit."""

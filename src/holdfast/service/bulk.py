@@ -10,10 +10,11 @@ import msgspec
 from holdfast.errors import TaskNotFound
 from holdfast.service import problems, view
 from holdfast.service.app import Service
+from holdfast.service.paging import project_of
 from holdfast.service.problems import RequestInvalid
 from holdfast.service.requests import Ask
 from holdfast.service.routes import Answer, Route
-from holdfast.service.tasks import LIST_PARAMS, STATE, WORD, project_of
+from holdfast.service.tasks import LIST_PARAMS, STATE, WORD
 from holdfast.service.verbs import BODIES, Verbs, converted, status_of
 from holdfast.store.base import Tx
 from holdfast.tasks import listing, params
@@ -56,7 +57,7 @@ class Bulk:
         if given.filter.keys().isdisjoint((*_CHOOSING, *_ALSO_CHOOSING)):
             raise RequestInvalid("filter has to name some: every task of the project is too many to mean at once")
         limit = asked.limit if "limit" in given.filter else TASKS_MAX
-        wanted = asked.filter._replace(project_id=project_of(ask, asked))
+        wanted = asked.filter._replace(project_id=project_of(ask, asked.project_id, every=asked.all_projects))
         found = await self._service.bridge.read_long(lambda tx: listing.page(tx, wanted, limit=limit))
         done = [await self._one(ask, each.uuid, given.verb, options) for each in found.tasks]
         return Answer(body={"tasks": done, "more": found.marker is not None})

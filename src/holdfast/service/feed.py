@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from holdfast.feed import log, shape
 from holdfast.feed.log import Filter
-from holdfast.service import view
+from holdfast.service import paging, view
 from holdfast.service.app import Service
 from holdfast.service.requests import Ask
 from holdfast.service.routes import BOOLEAN, JSON, STREAM, Answer, Param, Route, Schema
@@ -73,7 +72,7 @@ class Feed:
 
         def wanted(tx: Tx) -> Filter:
             return Filter(
-                project=_project(ask),
+                project=paging.project(ask),
                 task=view.find(tx, ask, task).id if task else None,
                 resource=ask.text("resource_id") or None,
                 types=log.types_of(ask.text("type")),
@@ -108,15 +107,14 @@ class Feed:
         after = _after(ask) or 0
         limit = ask.integer("limit", log.LIMIT, least=1, most=log.LIMIT_MAX)
 
-        def read(tx: Tx) -> tuple[list[log.Entry], int]:
-            return log.read(tx, after, limit=limit, filter=filter), log.newest(tx)
+        def read(tx: Tx) -> bytes:
+            found = log.read(tx, after, limit=limit, filter=filter)
+            last = found[-1].id if len(found) == limit else max(log.newest(tx), after)
+            shown = ",".join(map(shape.text_of, found))
+            links = json.dumps(paging.next_link(ask, str(last), name="after"))
+            return f'{{"events":[{shown}],"last":"{last}","links":{links}}}'.encode()
 
-        found, newest = await self.service.bridge.read_long(read)
-        last = found[-1].id if len(found) == limit else max(newest, after)
-        shown = ",".join(map(shape.text_of, found))
-        again = urlencode([(name, value) for name, value in ask.pairs if name != "after"] + [("after", str(last))])
-        links = json.dumps([{"rel": "next", "href": f"{ask.url}?{again}"}])
-        return Answer(200, f'{{"events":[{shown}],"last":"{last}","links":{links}}}'.encode())
+        return Answer(200, await self.service.bridge.read_long(read))
 
 
 def _streams(ask: Ask) -> bool:
@@ -132,15 +130,6 @@ def _after(ask: Ask) -> int | None:
     first one. Raises: UsageError."""
     given = ask.headers.get("last-event-id", "").strip() or ask.text("after")
     return log.id_of(given) if given else None
-
-
-def _project(ask: Ask) -> str | None:
-    """Whose events; None: everybody's. Raises: PolicyForbidden."""
-    wanted = ask.text("project_id")
-    if not ask.boolean("all_projects") and wanted in ("", ask.caller.project_id):
-        return ask.caller.project_id
-    ask.service.policy.check(ask.caller, "tasks:all_projects")
-    return wanted or None
 
 
 def routes(service: Service) -> list[Route]:

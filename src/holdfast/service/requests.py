@@ -26,7 +26,7 @@ from holdfast.service.problems import (
     VersionUnsupported,
 )
 from holdfast.service.routes import JSON, PROBLEM, SAFE, Route
-from holdfast.tasks import tags
+from holdfast.tasks import params, tags
 
 if TYPE_CHECKING:
     from holdfast.service.app import Service
@@ -40,7 +40,6 @@ REVISION_DIGITS_MAX: Final = 18
 _REQUEST_ID: Final = re.compile(r"^req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
 _TRACEPARENT: Final = re.compile(r"^(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$")
 _VERSION: Final = re.compile(r"^(\d{1,4})\.(\d{1,4})$")
-_TRUE, _FALSE = frozenset(("true", "1", "yes", "on")), frozenset(("false", "0", "no", "off"))
 
 
 class Marks(NamedTuple):
@@ -176,13 +175,7 @@ class Ask:
     def boolean(self, name: str) -> bool:
         """Raises: RequestInvalid. A bare `?name` is true."""
         given = self.query.get(name)
-        if given is None:
-            return False
-        if given.lower() in _FALSE:
-            return False
-        if given.lower() in _TRUE or not given:
-            return True
-        raise RequestInvalid(f"{name} is true or false, not {given[:40]!r}", parameter=name)
+        return given is not None and (not given or params.truth(name, given))
 
     # --- preferences ----------------------------------------------------------------------------------------------
 

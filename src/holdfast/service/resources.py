@@ -13,17 +13,17 @@ from typing import Any, Final
 
 import msgspec
 
-from holdfast.errors import PolicyForbidden, PreconditionFailed, ResourceNotFound, TaskNotFound
+from holdfast.errors import PreconditionFailed, ResourceNotFound, TaskNotFound
 from holdfast.resources import state
 from holdfast.resources.kind import CREATE, DELETE, RECONCILE, UPDATE, Kind
 from holdfast.resources.operate import operate
 from holdfast.resources.state import ResourceRow
-from holdfast.service import compat, view
+from holdfast.service import compat, paging, view
 from holdfast.service.app import Service
 from holdfast.service.problems import RequestInvalid
 from holdfast.service.requests import Ask
 from holdfast.service.routes import BOOLEAN, COUNT, Answer, Param, Route
-from holdfast.service.tasks import LIST_PARAMS, Tasks, next_link
+from holdfast.service.tasks import LIST_PARAMS, Tasks
 from holdfast.store.base import Tx
 from holdfast.tasks import query, show
 from holdfast.tasks.row import TaskRow
@@ -68,21 +68,20 @@ class Resources:
     async def listed(self, kind: Kind | None, ask: Ask) -> Answer:
         kind, plain = kind or self._kind(ask), kind is None
         limit = ask.integer("limit", state.LIMIT, most=state.LIMIT_MAX)
-        project, sync_status = self._project(ask), ask.text("sync_status").upper()
+        project, sync_status = paging.project(ask), ask.text("sync_status").upper()
         if sync_status and sync_status not in state.SYNC_STATES:
             raise RequestInvalid(f"sync_status is one of {', '.join(state.SYNC_STATES)}", parameter="sync_status")
 
-        def read(tx: Tx) -> tuple[list[dict[str, Any]], str | None]:
+        def read(tx: Tx) -> dict[str, Any]:
             rows = state.page(
                 tx, kind.name, project_id=project, name=ask.text("name") or None, status=ask.text("status") or None,
                 sync_status=sync_status or None, limit=limit + 1, marker=ask.text("marker") or None,
             )  # fmt: skip
             shown = [self._shown(tx, ask, kind, row, plain=plain) for row in rows[:limit]]
-            return shown, rows[limit - 1].id if len(rows) > limit > 0 else None
+            marker = rows[limit - 1].id if len(rows) > limit > 0 else None
+            return {"resources" if plain else kind.plural: shown, "links": paging.next_link(ask, marker)}
 
-        found, marker = await self._service.bridge.read_long(read)
-        name = "resources" if plain else kind.plural
-        return Answer(body={name: found, "links": next_link(ask, ask.url, marker)})
+        return Answer(body=await self._service.bridge.read_json(read))
 
     async def show(self, kind: Kind | None, ask: Ask) -> Answer:
         kind, plain = kind or self._kind(ask), kind is None
@@ -104,14 +103,14 @@ class Resources:
         limit = ask.integer("limit", state.LIMIT, most=state.LIMIT_MAX)
         before = ask.integer("marker", 0, most=_REVISION_MAX) or None
 
-        def read(tx: Tx) -> list[dict[str, Any]]:
+        def read(tx: Tx) -> dict[str, Any]:
             row = self._row(tx, ask, kind, deleted=True)
-            return state.revisions_of(tx, row, limit=limit + 1, before=before)
+            found = state.revisions_of(tx, row, limit=limit + 1, before=before)
+            shown = [each | {"created_at": show.moment(each["created_at"])} for each in found[:limit]]
+            marker = str(shown[-1]["revision"]) if len(found) > limit > 0 else None
+            return {"revisions": shown, "links": paging.next_link(ask, marker)}
 
-        found = self._service.bridge.read(read)
-        shown = [each | {"created_at": show.moment(each["created_at"])} for each in found[:limit]]
-        marker = str(shown[-1]["revision"]) if len(found) > limit > 0 else None
-        return Answer(body={"revisions": shown, "links": next_link(ask, ask.url, marker)})
+        return Answer(body=await self._service.bridge.read_json(read))
 
     async def tasks(self, kind: Kind | None, ask: Ask) -> Answer:
         """Of a resource; or the one with that tag, where no resource of the project has that id."""
@@ -128,7 +127,7 @@ class Resources:
 
         project, name, value = self._service.bridge.read(read)
         pairs = [*ask.pairs, (name, value), ("resource_type", kind.name)]
-        answer = await self._tasks.page(ask, pairs, ask.url, project=project)
+        answer = await self._tasks.page(ask, pairs, project=project)
         return answer._replace(headers=[("Task-tag", ident)]) if name == "tag" else answer
 
     async def task(self, kind: Kind, ask: Ask) -> Answer:
@@ -241,14 +240,6 @@ class Resources:
 
     def _kind(self, ask: Ask) -> Kind:
         return self._hold.kinds.kind(ask.path["type"])
-
-    def _project(self, ask: Ask) -> str | None:
-        given, every = ask.text("project_id"), ask.boolean("all_projects")
-        if not every and given in ("", ask.caller.project_id):
-            return ask.caller.project_id
-        if view.project_seen(ask) is not None:
-            raise PolicyForbidden("another project's resources are for administrators", rule="tasks:all_projects")
-        return None if every else given
 
     def _known(self, tx: Tx, ask: Ask, kind: Kind, ident: str) -> ResourceRow | None:
         """The resource, there or gone, if the asker may know of it."""

@@ -6,16 +6,16 @@ The verbs: verbs.py. What a list takes: tasks/params.py.
 from __future__ import annotations
 
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from holdfast.core import states
 from holdfast.service import graph, view
 from holdfast.service.admission import Admission, NewTask
 from holdfast.service.app import Service
+from holdfast.service.paging import next_link, project_of
 from holdfast.service.requests import Ask
 from holdfast.service.routes import BOOLEAN, Answer, Param, Route
 from holdfast.service.task_documents import TASK_FIELDS
-from holdfast.store.base import StepRow, Tx
+from holdfast.store.base import Tx
 from holdfast.tasks import listing, params, query, show
 from holdfast.tasks.row import TaskRow
 
@@ -98,24 +98,26 @@ class Tasks:
     # --- lists ----------------------------------------------------------------------------------------------------
 
     async def listed(self, ask: Ask) -> Answer:
-        return await self.page(ask, ask.pairs, ask.url)
+        return await self.page(ask, ask.pairs)
 
     async def children(self, ask: Ask) -> Answer:
         above = self.service.bridge.read(lambda tx: view.find(tx, ask, ask.path["task"]))
         pairs = [*ask.pairs, ("parent_id", above.uuid)]
-        return await self.page(ask, pairs, ask.url, project=above.project_id)
+        return await self.page(ask, pairs, project=above.project_id)
 
-    async def page(self, ask: Ask, pairs: list[tuple[str, str]], path: str, *, project: str | None = None) -> Answer:
+    async def page(self, ask: Ask, pairs: list[tuple[str, str]], *, project: str | None = None) -> Answer:
         asked = params.read(pairs, fields=TASK_FIELDS)
-        wanted = asked.filter._replace(project_id=project or project_of(ask, asked))
+        wanted = asked.filter._replace(
+            project_id=project or project_of(ask, asked.project_id, every=asked.all_projects)
+        )
 
-        def read(tx: Tx) -> tuple[list[dict[str, Any]], str | None]:
+        def read(tx: Tx) -> dict[str, Any]:
             page = listing.page(tx, wanted, sort=asked.sort, limit=asked.limit, marker=asked.marker)
-            return view.listed(tx, ask, page.tasks, asked.fields), page.marker
+            shown = view.listed(tx, ask, page.tasks, asked.fields)
+            return {"tasks": shown, "links": next_link(ask, page.marker)}
 
         bridge = self.service.bridge
-        shown, marker = bridge.read(read) if asked.limit <= INLINE_MAX else await bridge.read_long(read)
-        return Answer(body={"tasks": shown, "links": next_link(ask, path, marker)})
+        return Answer(body=bridge.read(read) if asked.limit <= INLINE_MAX else await bridge.read_json(read))
 
     # --- one ------------------------------------------------------------------------------------------------------
 
@@ -144,62 +146,42 @@ class Tasks:
         behind = ask.integer("marker", -1, most=SEQ_MAX)
         traceback = self.service.policy.allows(ask.caller, "tasks:traceback")
 
-        def read(tx: Tx) -> list[StepRow]:
-            return query.steps_page(tx, view.find(tx, ask, ask.path["task"]).id, behind, limit + 1)
+        def read(tx: Tx) -> dict[str, Any]:
+            rows = query.steps_page(tx, view.find(tx, ask, ask.path["task"]).id, behind, limit + 1)
+            marker = str(rows[limit - 1].ord) if len(rows) > limit > 0 else None
+            shown = [show.step(row, traceback=traceback) | {"number": row.ord} for row in rows[:limit]]
+            return {"steps": shown, "links": next_link(ask, marker)}
 
-        rows = await self.service.bridge.read_long(read)
-        more = len(rows) > limit > 0
-        shown = [show.step(row, traceback=traceback) | {"number": row.ord} for row in rows[:limit]]
-        return Answer(
-            body={"steps": shown, "links": next_link(ask, ask.url, str(rows[limit - 1].ord) if more else None)}
-        )
+        return Answer(body=await self.service.bridge.read_json(read))
 
     async def graph(self, ask: Ask) -> Answer:
         def read(tx: Tx) -> dict[str, Any]:
             at = view.find(tx, ask, ask.path["task"])
             reached = {step.node: step.state for step in query.steps_of(tx, at.id)}
-            return graph.of(query.outline_of(tx, at), reached)
+            return {"graph": graph.of(query.outline_of(tx, at), reached)}
 
-        return Answer(body={"graph": await self.service.bridge.read_long(read)})
+        return Answer(body=await self.service.bridge.read_json(read))
 
     async def log(self, ask: Ask) -> Answer:
         after = ask.integer("after", 0, most=SEQ_MAX)
         limit = ask.integer("limit", LOG_MAX, most=LOG_MAX)
 
-        def read(tx: Tx) -> list[dict[str, Any]]:
-            at = view.find(tx, ask, ask.path["task"])
-            return [
+        def read(tx: Tx) -> dict[str, Any]:
+            found = query.journal_page(tx, view.find(tx, ask, ask.path["task"]).id, after, limit + 1)
+            marker = str(found[limit - 1].seq) if len(found) > limit > 0 else None
+            entries = [
                 {"seq": each.seq, "kind": each.kind, "step": each.node, "at": show.moment(each.at),
                  "data": show.value(each.data) if each.data else None}
-                for each in query.journal_page(tx, at.id, after, limit + 1)
+                for each in found[:limit]
             ]  # fmt: skip
+            return {"log": entries, "links": next_link(ask, marker, name="after")}
 
-        entries = await self.service.bridge.read_long(read)
-        more = len(entries) > limit > 0
-        links = [{"rel": "next", "href": f"{ask.url}?after={entries[limit - 1]['seq']}&limit={limit}"}] if more else []
-        return Answer(body={"log": entries[:limit], "links": links})
+        return Answer(body=await self.service.bridge.read_json(read))
 
 
 def _shown(tx: Tx, ask: Ask, uuid: str) -> tuple[TaskRow, dict[str, Any]]:
     at = view.find(tx, ask, uuid)
     return at, view.task(tx, ask, at)
-
-
-def project_of(ask: Ask, asked: params.Asked) -> str | None:
-    """Whose tasks a list is of; None: everybody's. Raises: PolicyForbidden."""
-    policy, caller = ask.service.policy, ask.caller
-    if asked.all_projects or asked.project_id not in ("", caller.project_id):
-        policy.check(caller, "tasks:all_projects")
-        return asked.project_id or None
-    return caller.project_id
-
-
-def next_link(ask: Ask, path: str, marker: str | None) -> list[dict[str, str]]:
-    """The same list, behind the marker."""
-    if marker is None:
-        return []
-    kept = [(name, value) for name, value in ask.pairs if value and name != "marker"]
-    return [{"rel": "next", "href": f"{path}?{urlencode([*kept, ('marker', marker)])}"}]
 
 
 def routes(service: Service) -> list[Route]:

@@ -23,6 +23,7 @@ DIGITS_MAX: Final = 18
 VALUE_CHARS_MAX: Final = 4096
 VALUE: Final = re.compile(r"[^\x00-\x1f\x7f]*")
 DEPTHS: Final = ("roots", "all")
+_TRUE, _FALSE = frozenset(("true", "1", "yes", "on")), frozenset(("false", "0", "no", "off"))
 _OTHER_NAMES: Final = {"task_state": "state", "start_time": "created_at", "updated_at": "last_updated"}
 
 
@@ -120,6 +121,15 @@ def moment(text: str, *, parameter: str) -> float:
         ) from None
 
 
+def truth(name: str, value: str) -> bool:
+    """Raises: UsageError."""
+    if value.lower() in _TRUE:
+        return True
+    if value.lower() in _FALSE:
+        return False
+    raise UsageError(f"{name} is true or false, not {value[:40]!r}", parameter=name)
+
+
 def _bound(wanted: dict[str, Any], name: str, known: str, value: str) -> None:
     if known in _CHANGES:
         word, text, known = _CHANGES[known], value, "last_updated"
@@ -173,10 +183,6 @@ def _fields(value: str, known: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def _truth(name: str, value: str) -> bool:
-    return _one_of(("false", "true", "0", "1"), name, value) in ("true", "1")
-
-
 def _one_of(words: tuple[str, ...], name: str, value: str) -> str:
     if value.lower() not in words:
         raise UsageError(f"{name} is {' or '.join(words)}, not {value[:40]!r}", parameter=name)
@@ -192,5 +198,5 @@ _READ: Final[dict[str, Callable[[str, str], Any]]] = {
     "marker": _text,
     "sort": _sort,
     "project_id": _text,
-    "all_projects": _truth,
+    "all_projects": truth,
 }

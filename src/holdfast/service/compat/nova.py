@@ -20,9 +20,10 @@ from holdfast.resources import state
 from holdfast.resources.kind import CREATE
 from holdfast.resources.state import ResourceRow
 from holdfast.service import view
+from holdfast.service.paging import next_link
 from holdfast.service.problems import RequestInvalid
 from holdfast.service.routes import COUNT, Answer, Param, Route
-from holdfast.service.tasks import AT, next_link
+from holdfast.service.tasks import AT
 from holdfast.store.base import StepRow, Tx
 from holdfast.store.schema import tasks
 from holdfast.tasks import params, query, row, show
@@ -133,7 +134,7 @@ class Actions:
         if since is not None and before is not None and before < since:
             raise RequestInvalid("changes-before is a time before changes-since", parameter="changes-before")
 
-        def read(tx: Tx) -> tuple[str, list[TaskRow]]:
+        def read(tx: Tx) -> dict[str, Any]:
             at = self._server(tx, ask)
             where: dict[str, Any] = {"_id": at.id, "_project": at.project_id}
             statement = _ACTIONS
@@ -147,25 +148,23 @@ class Actions:
             if before is not None:
                 statement = statement.where(tasks.c.updated_at <= before + params.HALF)
             found = tx.execute(statement.order_by(tasks.c.id.desc()).limit(limit + 1), where).all()
-            return at.id, [row.of(each) for each in found]
+            body: dict[str, Any] = {"instanceActions": [_action(row.of(each)) for each in found[:limit]]}
+            if len(found) > limit > 0:
+                body["links"] = next_link(ask, found[limit - 1].request_id)
+            return body
 
-        ident, found = await self._service.bridge.read_long(read)
-        body: dict[str, Any] = {"instanceActions": [_action(each) for each in found[:limit]]}
-        if len(found) > limit > 0:
-            body["links"] = next_link(ask, ask.url, found[limit - 1].request_id)
-        return Answer(body=body, headers=_deprecated(ident))
+        return Answer(body=await self._service.bridge.read_json(read), headers=_deprecated(ask.path["id"]))
 
     async def show(self, ask: Ask) -> Answer:
-        def read(tx: Tx) -> tuple[str, dict[str, Any]]:
+        def read(tx: Tx) -> dict[str, Any]:
             at, request = self._server(tx, ask), ask.path["action"]
             found = tx.execute(_ACTION, {"_id": at.id, "_project": at.project_id, "_request": request}).first()
             if found is None:
                 raise TaskNotFound(f"server {at.id} has no action of the request {request[:80]}")
             root = row.of(found)
-            return at.id, _action(root) | {"events": _events(tx, ask, root)}
+            return {"instanceAction": _action(root) | {"events": _events(tx, ask, root)}}
 
-        ident, shown = self._service.bridge.read(read)
-        return Answer(body={"instanceAction": shown}, headers=_deprecated(ident))
+        return Answer(body=await self._service.bridge.read_json(read), headers=_deprecated(ask.path["id"]))
 
     def _server(self, tx: Tx, ask: Ask) -> ResourceRow:
         """Deleted ones too, as since microversion 2.21."""
