@@ -95,6 +95,11 @@ def test_the_next_page_of_any_name_is_found(still: Cloud, ident: str) -> None:
         assert len(seen) == 3
 
 
+def test_a_problem_says_where_as_an_address_can(shared: Service) -> None:
+    for path in ("/v3/tasks/a%20b%2Fc", "/v3/none%C3%A4", "/v3/tasks/x%00", "/v3/tasks/a'(b)"):
+        assert shared.client().get(path).json()["instance"] == path
+
+
 def test_many_long_lists_hold_nobody_up(make_service: MakeService) -> None:
     """A hundred ask for long pages, while those that were asked for before take for ever to read."""
     service = make_service(worker=False)

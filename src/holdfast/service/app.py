@@ -30,7 +30,7 @@ from holdfast.service.limits import Rates, Strangers
 from holdfast.service.policy import Policy
 from holdfast.service.problems import MethodNotAllowed, PageNotFound, RequestInvalid
 from holdfast.service.reply import Answered, Whole
-from holdfast.service.requests import SERVICE_TYPE, Ask, Marks, marks_of, segments, version_of
+from holdfast.service.requests import SERVICE_TYPE, Ask, Marks, address, marks_of, segments, version_of
 from holdfast.service.routes import PROBLEM, SAFE, Answer, Route
 from holdfast.service.waiting import Waiting
 from holdfast.settings import Settings
@@ -169,7 +169,7 @@ def problem(error: Exception, scope: Any) -> Whole:
     marks: Marks = scope[MARKS]
     if isinstance(told, problems.Internal):
         problems.log.error("%s %s %s", marks.request_id, scope["method"], scope["path"], exc_info=error)
-    body = problems.of(told, request_id=marks.request_id, instance=scope["path"])
+    body = problems.of(told, request_id=marks.request_id, instance=address(scope))
     if microversion.is_spoken_at(scope["path"]):
         body |= microversion.fault(told.status, body["detail"])
     return Whole(told.status, msgspec.json.encode(body), problems.headers_of(told), PROBLEM)

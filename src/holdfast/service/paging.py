@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
-from holdfast.service.requests import Ask, segments
+from holdfast.service.requests import Ask, address
 
 
 def project(ask: Ask) -> str | None:
@@ -27,6 +27,5 @@ def next_link(ask: Ask, marker: str | None, *, name: str = "marker") -> list[dic
     """The same list, behind the marker, which is the parameter `name`. None: there is no more."""
     if marker is None:
         return []
-    path = "/".join(quote(part, safe="") for part in segments(ask.scope))
     kept = [(each, value) for each, value in ask.pairs if value and each != name]
-    return [{"rel": "next", "href": f"{path}?{urlencode([*kept, (name, marker)])}"}]
+    return [{"rel": "next", "href": f"{address(ask.scope)}?{urlencode([*kept, (name, marker)])}"}]

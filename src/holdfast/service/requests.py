@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote
 from uuid import UUID
 
 import msgspec
@@ -292,6 +292,12 @@ def segments(scope: Mapping[str, Any]) -> list[str]:
         return [unquote(part, errors="strict") for part in raw.partition(b"?")[0].decode("ascii").split("/")]
     except UnicodeDecodeError:
         raise RequestInvalid("the path is not UTF-8") from None
+
+
+def address(scope: Mapping[str, Any]) -> str:
+    """The path as it was asked for: in the letters that a URI has."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    return quote(raw.partition(b"?")[0], safe="/%:@!$&'()*+,;=~")
 
 
 def _path(route: Route, scope: Mapping[str, Any]) -> dict[str, str]:
