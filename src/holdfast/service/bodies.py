@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from holdfast.core.canonical import whole
+from holdfast.resources.misfit import misfit
 from holdfast.service.problems import RequestInvalid
 
 
@@ -29,13 +30,10 @@ def decode(raw: bytes, kind: Any) -> Any:
 
 def explained(error: msgspec.ValidationError, kind: Any) -> RequestInvalid:
     """The error in our words: where, what is wrong, and what is allowed there."""
-    text, _, place = str(error).partition(" - at `")
-    where = place.rstrip("`")
-    allowed = _names(kind) if not where or where == "$" else []
-    hint = f"; allowed are {', '.join(allowed)}" if allowed and "unknown field" in text else ""
-    at = f" at {where}" if where else ""
-    detail = f"the body{at}: {text[:1].lower()}{text[1:]}{hint}"
-    return RequestInvalid(detail, allowed=allowed) if hint else RequestInvalid(detail)
+    wrong = misfit(error, kind)
+    at = f" at {wrong.place}" if wrong.place else ""
+    detail = f"the body{at}: {wrong.said[:1].lower()}{wrong.said[1:]}"
+    return RequestInvalid(detail, allowed=wrong.allowed) if wrong.allowed else RequestInvalid(detail)
 
 
 def _names(kind: Any) -> list[str]:
