@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast.clock import Clock
 from holdfast.core.plan import Plan, steps_of
-from holdfast.core.values import encode
+from holdfast.core.values import SEALED, encode
 from holdfast.errors import HoldfastClosed, UsageError
 from holdfast.flow.child import check_references
 from holdfast.flow.compile import check_inputs, compile
@@ -28,7 +28,7 @@ from holdfast.seal import Sealer
 from holdfast.settings import Settings
 from holdfast.store import open_store, sqlite_path
 from holdfast.store.base import Tx
-from holdfast.tasks import finish, joined, query, retention, submit
+from holdfast.tasks import finish, joined, query, retention, submit, tags
 from holdfast.tasks.claims import claims_of
 from holdfast.tasks.submit import Request
 
@@ -123,14 +123,19 @@ class Holdfast:
         check_inputs(compile(flow), given)
         request = self.request(flow, pool=pool)._replace(
             inputs=self.inputs_text(given),
-            canonical=self._canonical(given) if tag is not None else None,
             claims=claims_of(claims),
             tag=tag,
             start_after=start_after,
             priority=priority,
             actor=self.actor,
         )
-        found = self.write(lambda tx, now: submit.submit(tx, request, now, self.clock.uuid7()))
+
+        def admit(tx: Tx, now: float) -> submit.Submitted:
+            secret = tag is not None and SEALED in request.inputs
+            canonical = self._canonical(tx, given) if secret else None
+            return submit.submit(tx, request._replace(canonical=canonical), now, self.clock.uuid7())
+
+        found = self.write(admit)
         return Task(self, found.task.id, found.task.uuid, replayed=found.replayed)
 
     def request(self, flow: Child, *, pool: str | None = None) -> Request:
@@ -158,16 +163,9 @@ class Holdfast:
             encode(value, seal, name=f"the input {name}", bytes_max=self.settings.value_bytes_max)
         return encode(dict(given), seal, name="the inputs")
 
-    def _canonical(self, given: dict[str, Any]) -> str | None:
+    def _canonical(self, tx: Tx, given: Mapping[str, Any]) -> str:
         """The inputs for the tag's fingerprint: sealing a secret makes another text each time."""
-        sealed: list[str] = []
-
-        def mark(text: str) -> str:
-            sealed.append(text)
-            return self.sealer.mark(text)
-
-        text = self._inputs_text(given, mark)
-        return text if sealed else None
+        return self._inputs_text(given, lambda text: tags.marked(tx, self.sealer, text))
 
     # --- resources ------------------------------------------------------------------------------------------------
 

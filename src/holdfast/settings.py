@@ -74,7 +74,7 @@ TABLE: Final = (
     Setting("busy_timeout_s", float, 5.0, "seconds", "how long a write waits for a locked database", 0, 3_600),
     Setting("batch_max", int, 512, "count", "how many writes one commit may carry", 1, 100_000),
     Setting(
-        "secret_key", str, None, "keys", "seals secrets: one or more keys, newest first (`holdfast doctor --new-key`)",
+        "secret_key", str, None, "keys", "seals secrets: one or more keys, newest first (`holdfast key new`)",
         secret=True,
     ),
     Setting("secret_key_file", str, None, "path", "a file with what secret_key would hold; read when it is needed"),

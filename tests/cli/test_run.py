@@ -221,7 +221,7 @@ def test_a_secret_comes_from_where_nobody_sees_it(shell: Shell, say: Say, monkey
     monkeypatch.setattr("sys.stdin", io.StringIO("of stdin\n"))
     done = say("run", "flows_for_cli.py:login", "password:secret=@-", "--tag", "t")
     assert (done.code, "length = 8" in done.out) == (0, True)
-    assert say.task("t")["params"] == {"password": "***"}
+    assert say.task("t")["params"] == {"password": "******"}
     refused = say("run", "flows_for_cli.py:login", "password:secret=open sesame")
     assert (refused.code, "open sesame" in refused.err) == (2, False)
     for source in ("env:NOWHERE", "@nowhere"):

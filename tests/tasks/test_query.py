@@ -142,7 +142,7 @@ def test_what_a_waiting_task_shows(desk: Desk) -> None:
     found = shown(desk, task)
     assert found["claims"] == [{"type": "", "id": "r", "mode": "exclusive", "resource": "r"}]
     assert (found["queue_position"], found["blocked_by"]) == (1, [holder.task.uuid])
-    assert found["params"] == {"a": [1, "***"], "$b": 2}
+    assert found["params"] == {"a": [1, "******"], "$b": 2}
     assert (found["state"], found["direction"], found["supported_verbs"]) == (
         "PENDING",
         "forward",

@@ -17,13 +17,15 @@ from holdfast.core.retry import type_name
 from holdfast.core.storable import Refusal, advice, register, restore, way_of
 from holdfast.errors import SecretKeyMissing, ValueRefused, ValueTooLarge
 
-__all__ = ["DEPTH_MAX", "Secret", "Stored", "decode", "encode", "register"]
+__all__ = ["DEPTH_MAX", "SEALED", "Secret", "Stored", "decode", "encode", "register"]
 
 DEPTH_MAX: Final = 100
 #: Longer ints are written in hex, because CPython may refuse to read their decimal text (PYTHONINTMAXSTRDIGITS).
 INT_BITS_MAX: Final = 2_000
 
 Seal = Callable[[str], str]
+#: How a sealed secret begins in a text of `encode`; what follows is its token.
+SEALED: Final = '{"$":"secret","v":"'
 
 _SCALARS: Final = frozenset((type(None), bool, int, float, str))
 _CONTAINERS: Final = frozenset((list, dict))
@@ -53,14 +55,22 @@ class Secret:
         secret._unseal = unseal
         return secret
 
-    def reveal(self) -> Any:
-        """The value. Raises: SecretKeyMissing: it was stored, and there is no key in this process."""
+    def reveal(self, unseal: Seal | None = None) -> Any:
+        """The value. `unseal`: for one that was read back without.
+
+        Raises: SecretKeyMissing: it was stored, and there is no key in this process."""
         if self._sealed is not None:
-            if self._unseal is None:
+            unseal = self._unseal or unseal
+            if unseal is None:
                 raise SecretKeyMissing
-            self._value = decode(self._unseal(self._sealed), self._unseal)
+            self._value = decode(unseal(self._sealed), unseal)
             self._sealed = None
         return self._value
+
+    def as_sealed(self, seal: Seal) -> str | None:
+        """As it was read back, if that was sealed by who would seal it now; None: it has to be."""
+        owner = getattr(self._unseal, "__self__", None)
+        return self._sealed if owner is not None and owner is getattr(seal, "__self__", None) else None
 
     def __eq__(self, other: object) -> bool:
         return bool(self.reveal() == other.reveal()) if isinstance(other, Secret) else NotImplemented
@@ -325,9 +335,17 @@ class _Lowering:
         if self.seal is None:
             raise SecretKeyMissing(
                 f"{place or 'the value'} is a Secret and there is no key to seal it with: set HOLDFAST_SECRET_KEY "
-                "(`holdfast doctor --new-key` prints one)"
+                "(`holdfast key new` prints one)"
             )
-        return {"$": "secret", "v": self.seal(encode(value.reveal(), self.seal, name=place, bytes_max=self.bytes_max))}
+        try:
+            known = value.reveal()
+        except SecretKeyMissing:  # who can't open it can still hand it on
+            sealed = value.as_sealed(self.seal)
+            if sealed is None:
+                raise
+        else:
+            sealed = self.seal(encode(known, self.seal, name=place, bytes_max=self.bytes_max))
+        return {"$": "secret", "v": sealed}
 
 
 def _is_text(key: str) -> bool:

@@ -97,7 +97,7 @@ class ValueTooLarge(ValueRefused):
 
 
 class SecretKeyMissing(UsageError):
-    """There is no key to seal secrets with: set HOLDFAST_SECRET_KEY (`holdfast doctor --new-key` prints one)."""
+    """There is no key to seal secrets with: set HOLDFAST_SECRET_KEY (`holdfast key new` prints one)."""
 
     code = "secret.key_missing"
 

@@ -11,7 +11,6 @@ The ends: project.py. Who calls: tasks/joined.py.
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 from sqlalchemy import bindparam, select
@@ -128,7 +127,7 @@ def _roll_back(
     lifecycle, applied, _number, _doubt = rules.back
     ends = rules.gone if lifecycle is None else lifecycle
     undoes = bool(mine.applies) and at.state == SUCCEEDED and applied is not None and not changed
-    desired = json.loads(applied) if undoes else None
+    desired = applied if undoes else None
     fresh = rules._replace(creates=False, deletes=lifecycle is None)
     enter(tx, new, found, Entering(mine.name, ends, undoes, fresh.text), now, desired=desired)
 

@@ -34,18 +34,18 @@ def enter(
     entering: Entering,
     now: float,
     *,
-    desired: dict[str, Any] | None = None,
+    desired: str | None = None,
     is_new: bool = False,
 ) -> ResourceRow:
-    """Put a task that exists into the resource's queue; with it comes what is desired from now on. `is_new`: the
-    resource is not written yet."""
+    """Put a task that exists into the resource's queue; with it comes what is desired from now on, as its text.
+    `is_new`: the resource is not written yet."""
     columns: dict[str, Any] = {"waiting": current.waiting + 1, "last_task": task.uuid}
     if entering.applies:
         columns["applying"] = current.applying + 1
     if entering.ends is not None:
         columns["planned"] = entering.ends
     if desired is not None:
-        columns["desired"] = state.text(desired)
+        columns["desired"] = desired
     after = state.change(tx, task, current, now, is_new=is_new, **columns)
     tx.execute(
         _OPERATION,

@@ -17,14 +17,16 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import bindparam, select
 
 from holdfast.core.canonical import whole
-from holdfast.core.values import encode
+from holdfast.core.values import Seal, encode
 from holdfast.errors import DocumentInvalid, KindError, PreconditionFailed, ResourceBusy, ResourceImmutable
-from holdfast.resources import state
+from holdfast.resources import sealing, state
 from holdfast.resources.enter import Entering, enter
-from holdfast.resources.kind import Change, Kind, Operation
+from holdfast.resources.kind import UNCLAIMED, Change, Kind, Operation
+from holdfast.resources.misfit import misfit
 from holdfast.resources.registry import Kinds
 from holdfast.resources.rules import Rules, derived
 from holdfast.resources.state import ResourceRow
+from holdfast.seal import Sealer
 from holdfast.store.base import Tx
 from holdfast.store.schema import tasks, tickets
 from holdfast.tasks import row, tags
@@ -87,11 +89,14 @@ def operate(tx: Tx, kinds: Kinds, asked: Asked, now: float, uuid: str) -> Accept
     UUIDv7 of the caller's, for the task.
 
     Raises: KindUnknown, OperationUnknown, DocumentInvalid, ResourceNotFound, PreconditionFailed, ResourceImmutable,
-    ResourceBusy, TagInvalid, TagReused, TaskGone, QuotaExceeded, ClaimRefused (a child's); what a pre-commit check
-    raises.
+    ResourceBusy, TagInvalid, TagReused, TaskGone, QuotaExceeded, ClaimRefused (a child's), SecretKeyMissing; what a
+    pre-commit check raises.
     """
     kind = kinds.kind(asked.kind)
     operation = kind.get(asked.operation)
+    sealer = kinds.world.hold.sealer if kind.secrets and operation.desires else None
+    if sealer is not None:
+        asked = _unguessable(tx, sealer, kind, asked)
     if asked.tag is not None:
         known = _replayed(tx, asked, now)
         if known is not None:
@@ -99,16 +104,21 @@ def operate(tx: Tx, kinds: Kinds, asked: Asked, now: float, uuid: str) -> Accept
     params = _checked(operation.params, asked.params, f"{operation.name}")
     current = _current(tx, kind, operation, asked)
     desired = _desired(kind, operation, asked, params, current)
+    if sealer is not None and desired is not None:
+        there = {} if current is None else sealing.read(sealer, current.desired)
+        params, desired = sealing.guarded(kind, params, there), sealing.guarded(kind, desired, there)
+    seal = None if sealer is None else sealer.seal
+    text = None if desired is None else encode(desired, seal, name=kind.name)
     resource_id = asked.resource_id or derived(uuid, "resource")
     change = Change(kind, operation.name, resource_id, params, desired or _document(current), current, tx)
     for check in kind.checks:
         check(change)
-    made = _submit(tx, kinds, kind, operation, asked, change, now, uuid)
+    made = _submit(tx, kinds, kind, operation, asked, change, now, uuid, seal)
     task, is_new = made.task, current is None
     if current is None:
         current = state.new(task, kind.name, resource_id, project_id=asked.project_id, lifecycle=kind.start, now=now)
     entering = operation_of(kinds, kind, operation)
-    after = enter(tx, task, current, entering, now, desired=desired, is_new=is_new)
+    after = enter(tx, task, current, entering, now, desired=text, is_new=is_new)
     return Accepted(task, after, replayed=False, request=made.request)
 
 
@@ -118,7 +128,7 @@ def operation_of(kinds: Kinds, kind: Kind, operation: Operation) -> Entering:
     if known is not None:
         return known
     ends = operation.ends
-    verify = kinds.prepared(kind.name, "verify") if kind.prober is not None else None
+    verify = kinds.prepared(kind.name, "verify") if kind.prober is not None and kind.verifies else None
     rules = Rules(
         list(operation.starts),
         operation.creates,
@@ -127,6 +137,7 @@ def operation_of(kinds: Kinds, kind: Kind, operation: Operation) -> Entering:
         operation.gone,
         None if verify is None else [verify.name, verify.version, verify.reference, verify.pool],
         operation.abortable,
+        None if operation.left is None else dict(operation.left),
     )
     made = kinds.entering[kind.name, operation.name] = Entering(operation.name, ends, operation.applies, rules.text)
     return made
@@ -144,6 +155,13 @@ def _replayed(tx: Tx, asked: Asked, now: float) -> Accepted | None:
     task = row.read(tx, known)
     found = state.find(tx, task.resource_type or asked.kind, task.resource_id or "")
     return Accepted(task, found, replayed=True)
+
+
+def _unguessable(tx: Tx, sealer: Sealer, kind: Kind, asked: Asked) -> Asked:
+    """The request, with secrets as text to be checked, and a fingerprint from which none can be guessed."""
+    told = None if asked.desired is None else sealing.told(kind, asked.desired)
+    asked = asked._replace(params=sealing.told(kind, asked.params), desired=told)
+    return asked if asked.tag is None else asked._replace(fingerprint=tags.marked(tx, sealer, _fingerprint(asked)))
 
 
 def _fingerprint(asked: Asked) -> str:
@@ -177,9 +195,10 @@ def _checked(struct: type[Any] | None, given: Mapping[str, Any], what: str) -> d
             struct_made = msgspec.convert(whole(plain), struct)
         made: dict[str, Any] = msgspec.to_builtins(struct_made)
     except msgspec.ValidationError as error:
-        said, _, path = str(error).partition(" - at `")
-        where = path.rstrip("`").removeprefix("$.")
-        raise DocumentInvalid(f"{what}: {where + ': ' if where else ''}{said}", field=where) from None
+        wrong = misfit(error, struct)
+        where = f"{wrong.field}: " if wrong.field else ""
+        more = {"allowed": wrong.allowed} if wrong.allowed else {}
+        raise DocumentInvalid(f"{what}: {where}{wrong.said}", field=wrong.field, **more) from None
     return made
 
 
@@ -224,7 +243,8 @@ def _current(tx: Tx, kind: Kind, operation: Operation, asked: Asked) -> Resource
             f"{found.key} is at revision {found.revision}, not {asked.if_match}: read it again", revision=found.revision
         )
     check_planned(kind, operation, found)
-    first = tx.execute(_FIRST, {"_r": found.key}).first() if asked.fail_if_busy else None
+    waits = asked.fail_if_busy and operation.mode != UNCLAIMED
+    first = tx.execute(_FIRST, {"_r": found.key}).first() if waits else None
     if first is not None:
         own = first.project_id == found.project_id  # another's, let in by the kind or an administrator, is not named
         who = f"task {first.uuid}" if own else "another project"
@@ -234,12 +254,13 @@ def _current(tx: Tx, kind: Kind, operation: Operation, asked: Asked) -> Resource
 
 def check_planned(kind: Kind, operation: Operation, found: ResourceRow) -> None:
     """Raises: ResourceImmutable, with the operations that are allowed."""
-    if found.planned not in operation.starts:
-        allowed = kind.allowed(found.planned)
+    at = found.lifecycle if operation.mode == UNCLAIMED else found.planned  # it waits for nobody
+    if at not in operation.starts:
+        allowed = kind.allowed(at)
         instead = f": allowed then are {', '.join(allowed)}" if allowed else ""
-        when = "is" if found.planned == found.lifecycle else "will be"
+        when = "is" if at == found.lifecycle else "will be"
         raise ResourceImmutable(
-            f"cannot {operation.name} {found.key}: it {when} {found.planned}{instead}",
+            f"cannot {operation.name} {found.key}: it {when} {at}{instead}",
             allowed=allowed,
             lifecycle=found.lifecycle,
             planned=found.planned,
@@ -251,14 +272,15 @@ def _document(current: ResourceRow | None) -> dict[str, Any]:
 
 
 def _submit(
-    tx: Tx, kinds: Kinds, kind: Kind, operation: Operation, asked: Asked, change: Change, now: float, uuid: str
-) -> Submitted:
+    tx: Tx, kinds: Kinds, kind: Kind, operation: Operation, asked: Asked, change: Change, now: float, uuid: str,
+    seal: Seal | None,
+) -> Submitted:  # fmt: skip
     flow = kinds.prepared(kind.name, operation.name)
     request = Request(
         flow=flow.name,
         version=flow.version,
         reference=flow.reference,
-        inputs=encode({"resource_id": change.resource_id, "params": change.params}, name="the parameters"),
+        inputs=encode({"resource_id": change.resource_id, "params": change.params}, seal, name="the parameters"),
         claims=claims_of(_claims(operation, asked, change)),
         operation=operation.name,
         resource_type=kind.name,
@@ -288,8 +310,9 @@ def _submit(
 
 
 def _claims(operation: Operation, asked: Asked, change: Change) -> Iterable[str | tuple[str, str]]:
-    own = f"{change.kind.name}/{change.resource_id}"
-    yield own if operation.mode == EXCLUSIVE else (own, operation.mode)
+    if operation.mode != UNCLAIMED:
+        own = f"{change.kind.name}/{change.resource_id}"
+        yield own if operation.mode == EXCLUSIVE else (own, operation.mode)
     if operation.claims is not None:
         yield from operation.claims(change)
     yield from asked.claims

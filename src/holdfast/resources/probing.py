@@ -18,7 +18,7 @@ from holdfast.core.retry import Retry
 from holdfast.errors import KindError, TaskNotFound
 from holdfast.flow.arguments import signature
 from holdfast.flow.step import Again, FunctionStep, step
-from holdfast.resources import state
+from holdfast.resources import sealing, state
 from holdfast.resources.kind import Kind, Seen
 from holdfast.resources.project import seen_columns
 from holdfast.resources.state import ResourceRow
@@ -28,6 +28,7 @@ from holdfast.tasks.row import TaskRow
 if TYPE_CHECKING:
     from holdfast.resources.registry import World
     from holdfast.runtime.context import Context
+    from holdfast.seal import Sealer
     from holdfast.store.base import Tx
 
 AGAIN_S: Final = 1.0
@@ -41,8 +42,6 @@ class Look(NamedTuple):
     """What there was before a look: None for `row`: somebody is at work, so there is no point in looking."""
 
     row: ResourceRow | None
-    revision: int
-    desired: dict[str, Any]
 
 
 def before(tx: Tx, kind: str, id: str) -> Look | None:
@@ -51,8 +50,8 @@ def before(tx: Tx, kind: str, id: str) -> Look | None:
     if row is None or row.deleted_at is not None:
         return None
     if is_busy(tx, row):
-        return Look(None, 0, {})
-    return Look(row, row.revision, row.document)
+        return Look(None)
+    return Look(row)
 
 
 def is_busy(tx: Tx, row: ResourceRow) -> bool:
@@ -60,14 +59,14 @@ def is_busy(tx: Tx, row: ResourceRow) -> bool:
     return tx.execute(_HELD, {"_r": row.key}).first() is not None
 
 
-def ask(kind: Kind, look: Look) -> Seen:
+def ask(kind: Kind, look: Look, sealer: Sealer) -> Seen:
     """Call the kind's probe."""
     row = look.row
     assert row is not None
     assert kind.prober is not None
     there = {
-        "driver": kind.driver, "resource_id": row.id, "desired": look.desired, "revision": look.revision,
-        "before": row.lifecycle, "doubt": row.doubt, "kind": kind,
+        "driver": kind.driver, "resource_id": row.id, "desired": sealing.read(sealer, row.desired),
+        "revision": row.revision, "before": row.lifecycle, "doubt": row.doubt, "kind": kind,
     }  # fmt: skip
     wants = signature(kind.prober, f"the probe of {kind.name}").wants
     seen = kind.prober(**{name: there[name] for name, _required in wants if name in there})
@@ -95,17 +94,17 @@ def found(tx: Tx, kind: Kind, look: Look, seen: Seen, task: str, now: float) -> 
     if seen.in_sync is not None:
         columns["doubt"] = None if seen.in_sync else state.DRIFT
     if seen.in_sync:
-        columns |= _as_desired(row, look)
+        columns |= _as_desired(row, look.row)
     return state.change(tx, by_uuid(tx, task), row, now, **columns)
 
 
-def _as_desired(row: ResourceRow, look: Look) -> dict[str, Any]:
+def _as_desired(row: ResourceRow, seen: ResourceRow) -> dict[str, Any]:
     """The world is as that revision says, whoever made it so."""
     columns: dict[str, Any] = {}
-    if look.revision > row.applied_revision:
-        columns |= {"applied_revision": look.revision, "applied": state.text(look.desired)}
+    if seen.revision > row.applied_revision:
+        columns |= {"applied_revision": seen.revision, "applied": seen.desired}
     failed = None if row.last_failed is None else json.loads(row.last_failed)
-    if failed is not None and failed["applies"] and failed["revision"] <= look.revision:
+    if failed is not None and failed["applies"] and failed["revision"] <= seen.revision:
         columns["last_failed"] = None
     return columns
 
@@ -130,7 +129,7 @@ def verify_step(kind: Kind, world: World) -> FunctionStep[Any, Any]:
             return Again(AGAIN_S)
         if look.row.doubt != state.IN_DOUBT:
             return {"verdict": look.row.sync_status}
-        seen = ask(kind, look)
+        seen = ask(kind, look, hold.sealer)
         now = hold.clock.time()
         after = hold.store.write(lambda tx: found(tx, kind, look, seen, ctx.task_id, now))
         if after is None:

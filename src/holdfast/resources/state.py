@@ -18,6 +18,7 @@ from sqlalchemy import bindparam, func, insert, null, select, update
 from holdfast.errors import NoTask, ResourceNotFound
 from holdfast.store.base import Tx
 from holdfast.store.schema import operations, resources, revisions, tasks
+from holdfast.tasks import show as eye
 from holdfast.tasks import tell
 from holdfast.tasks.row import TaskRow
 
@@ -66,8 +67,8 @@ class ResourceRow(NamedTuple):
 
     @property
     def document(self) -> dict[str, Any]:
-        """The desired document."""
-        found: dict[str, Any] = json.loads(self.desired)
+        """The desired document, as it is shown. With its secrets: sealing.py."""
+        found: dict[str, Any] = eye.value(self.desired)
         return found
 
 
@@ -88,7 +89,7 @@ _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def text(document: Any) -> str:
-    """JSON as the tables keep it."""
+    """Plain JSON as the tables keep it. Documents are text of the codec (core/values.py)."""
     return _ENCODER.encode(document)
 
 
@@ -185,7 +186,7 @@ def revisions_of(tx: Tx, row: ResourceRow, *, limit: int = LIMIT, before: int | 
     return [
         {
             "revision": found.revision,
-            "desired": json.loads(found.desired),
+            "desired": eye.value(found.desired),
             "task_id": found.task,
             "created_at": found.at,
             "applied": found.revision == row.applied_revision,
@@ -214,8 +215,8 @@ def show(tx: Tx, row: ResourceRow) -> dict[str, Any]:
         "lifecycle": row.lifecycle,
         "revision": row.revision,
         "applied_revision": row.applied_revision,
-        "desired": json.loads(row.desired),
-        "applied": None if row.applied is None else json.loads(row.applied),
+        "desired": eye.value(row.desired),
+        "applied": eye.value(row.applied),
         "observed": json.loads(row.observed),
         "last_task": row.last_task,
         "last_failed_task": failed_of(row),
@@ -267,8 +268,7 @@ def change(
         raise NoTask
     if "desired" in columns:
         columns["revision"] = row.revision + 1
-        document = json.loads(columns["desired"])
-        name = document.get("name")
+        name = eye.value(columns["desired"]).get("name")
         columns["name"] = name if isinstance(name, str) else row.name
     after = row._replace(**columns)
     after = after._replace(sync_status=sync_of(after))

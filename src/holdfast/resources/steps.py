@@ -19,13 +19,14 @@ from sqlalchemy import bindparam, select
 from holdfast.errors import LifecycleChanged, NoTask
 from holdfast.flow.arguments import signature
 from holdfast.flow.step import FunctionStep, Step, step
-from holdfast.resources import state
+from holdfast.resources import sealing, state
 from holdfast.resources.kind import Kind, Operation
 from holdfast.store.schema import operations, tasks
 
 if TYPE_CHECKING:
     from holdfast.resources.registry import World
     from holdfast.runtime.context import Context
+    from holdfast.seal import Sealer
     from holdfast.store.base import Tx
 
 READ: Final = "read_desired"
@@ -37,7 +38,7 @@ _MINE: Final = (
 
 
 class Turn(NamedTuple):
-    """What a task finds when its turn has come."""
+    """What a task finds when its turn has come. Secrets of the documents are Secrets."""
 
     desired: dict[str, Any]
     revision: int
@@ -45,7 +46,7 @@ class Turn(NamedTuple):
     before: str
 
 
-def turn(tx: Tx, task: str) -> Turn:
+def turn(tx: Tx, task: str, sealer: Sealer) -> Turn:
     """What the operation of the task with that uuid is to work with.
 
     Raises: LifecycleChanged: nothing may be done. NoTask: it is no operation's task.
@@ -64,8 +65,8 @@ def turn(tx: Tx, task: str) -> Turn:
     text = row.desired if number == row.revision else state.revision(tx, row.kind, row.id, number)
     if text is None:
         text, number = row.desired, row.revision
-    applied = None if row.applied is None else json.loads(row.applied)
-    return Turn(json.loads(text), number, applied, row.lifecycle)
+    applied = None if row.applied is None else sealing.read(sealer, row.applied)
+    return Turn(sealing.read(sealer, text), number, applied, row.lifecycle)
 
 
 def read_step(kind: Kind, operation: Operation, world: World) -> FunctionStep[Any, Any]:
@@ -73,7 +74,8 @@ def read_step(kind: Kind, operation: Operation, world: World) -> FunctionStep[An
     fields = () if operation.params is None else tuple(operation.params.__struct_fields__)
 
     def read_desired(ctx: Context, resource_id: str, params: dict[str, Any]) -> dict[str, Any]:
-        found = world.hold.store.read(lambda tx: turn(tx, ctx.task_id))
+        hold = world.hold
+        found = hold.store.read(lambda tx: turn(tx, ctx.task_id, hold.sealer))
         return {**_given(operation, params), **found._asdict()}
 
     return step(read_desired, name=READ, provides=frozenset((*Turn._fields, *fields)), weight=0)
@@ -84,7 +86,8 @@ def action_step(kind: Kind, operation: Operation, function: Any, world: World) -
     wants = {name for name, _required in signature(function, f"action {kind.name}.{operation.name}").wants}
 
     def act(ctx: Context, resource_id: str, params: dict[str, Any]) -> dict[str, Any]:
-        found = world.hold.store.read(lambda tx: turn(tx, ctx.task_id))
+        hold = world.hold
+        found = hold.store.read(lambda tx: turn(tx, ctx.task_id, hold.sealer))
         there = {**_given(operation, params), **found._asdict(), "resource_id": resource_id, "params": params}
         there |= {"ctx": ctx, "driver": kind.driver}
         answer = function(**{name: value for name, value in there.items() if name in wants})

@@ -84,7 +84,7 @@ def _look(kind: Kind, world: World, ctx: Context, id: str) -> str:
     if look is None or look.row is None or look.row.waiting:
         return "busy"
     try:
-        seen = probing.ask(kind, look)
+        seen = probing.ask(kind, look, hold.sealer)
     except Exception:  # one that can't be reached must not keep the others from being looked at
         return "unreachable"
     now = hold.clock.time()

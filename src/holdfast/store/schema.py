@@ -49,6 +49,7 @@ store_info = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),  # always 1
     Column("generation", Text, nullable=False),  # new after a restore or a promotion: makes every older token stale
     Column("created_at", Float, nullable=False),
+    Column("pepper", Text),  # sealed: what fingerprints of secrets are made with (tasks/tags.py)
     CheckConstraint("id = 1", name="ck_store_info_one_row"),
 )
 

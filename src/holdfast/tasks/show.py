@@ -19,7 +19,8 @@ from holdfast.tasks import claims, control, lease, query, row
 from holdfast.tasks.lease import WorkerRow
 from holdfast.tasks.row import TaskRow
 
-HIDDEN: Final = "***"
+#: What stands for a secret.
+HIDDEN: Final = "******"
 _OUTCOMES: Final = ("observed", "answer")
 #: What is not told by a task's row alone, or may be large.
 COSTLY: Final = ("claims", "queue_position", "blocked_by", "params", "result")
@@ -278,7 +279,10 @@ def _kind(types: list[str]) -> tuple[str, bool]:
 
 def value(text: str | None) -> Any:
     """A stored value for the eye: types that JSON lacks are shown as what they are made of, secrets not at all."""
-    return None if text is None else _plain(json.loads(text))
+    if text is None:
+        return None
+    found = json.loads(text)
+    return _plain(found) if '"$"' in text else found
 
 
 def _plain(data: Any) -> Any:
@@ -290,7 +294,10 @@ def _plain(data: Any) -> Any:
         return {key: _plain(item) for key, item in data.items()}
     if data["$"] == "secret":
         return HIDDEN
-    return _plain(data.get("v"))
+    plain = _plain(data.get("v"))
+    if data["$"] == "dict" and all(isinstance(key, str) for key, _value in plain):
+        return dict(plain)
+    return plain
 
 
 def _name(names: dict[int, str], task: int | None) -> str | None:

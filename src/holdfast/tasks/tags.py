@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy import bindparam, delete, insert, null, select, update
 
 from holdfast.core.canonical import canonical
 from holdfast.errors import TagInvalid, TagReused, TaskGone
+from holdfast.seal import Sealer, new_key
 from holdfast.store.base import Tx
-from holdfast.store.schema import tags, tasks
+from holdfast.store.schema import store_info, tags, tasks
 from holdfast.tasks.claims import Claim
 
 TAG_CHARS_MAX: Final = 255
@@ -26,6 +27,8 @@ _FIND: Final = select(tags).where(_KEY).with_for_update()
 _DROP: Final = delete(tags).where(_KEY)
 _ADD: Final = insert(tags)
 _NAMED: Final = select(tasks.c.uuid).where(tasks.c.id == bindparam("_id"))
+_PEPPER: Final = select(store_info.c.pepper)
+_SET_PEPPER: Final = update(store_info).where(store_info.c.pepper.is_(null())).values(pepper=bindparam("_pepper"))
 
 
 def check(tag: str) -> str:
@@ -48,6 +51,18 @@ def hashed(data: Any) -> str:
     from hashlib import sha256
 
     return sha256(canonical(data).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def marked(tx: Tx, sealer: Sealer, text: str) -> str:
+    """A hash of what holds a secret: equal where the text is, but nobody who has only the database can try out what it
+    was made of. It is the same whatever becomes of the keys that seal. Raises: SecretKeyMissing."""
+    import hmac
+
+    sealed = tx.execute(_PEPPER).scalar()
+    if sealed is None:
+        sealed = sealer.seal(new_key())
+        tx.execute(_SET_PEPPER, {"_pepper": sealed})
+    return hmac.new(sealer.unseal(sealed).encode(), text.encode("utf-8", "surrogatepass"), "sha256").hexdigest()
 
 
 def find(tx: Tx, project_id: str, tag: str, asked: str, now: float, *, request: str = "") -> int | None:

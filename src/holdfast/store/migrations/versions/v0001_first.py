@@ -193,6 +193,7 @@ def _store_info() -> None:
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("generation", sa.Text(), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("pepper", sa.Text(), nullable=True),
         sa.CheckConstraint("id = 1", name="ck_store_info_one_row"),
         sa.PrimaryKeyConstraint("id"),
     )

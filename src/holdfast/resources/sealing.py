@@ -1,0 +1,88 @@
+"""Secrets in documents: what a kind names as such (`Kind(secrets=…)`) is sealed wherever it is kept, and never shown.
+
+Theory: a document comes in with the secret in the clear, and leaves the admission with an `hf.Secret` in its place; all
+that is stored, steps' values too, is text of the codec, which seals those. So the flow of an operation is given a
+document with Secrets in it, and opens them where it needs them: in the call of a driver. Whoever sends back a document
+as it was shown to him means the secret that there is.
+
+The key, and what becomes of it: seal.py. What can't be opened, and how keys are changed: store/sealed.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from holdfast.core.values import Secret, decode
+from holdfast.errors import DocumentInvalid
+from holdfast.tasks.show import HIDDEN
+
+if TYPE_CHECKING:
+    from holdfast.resources.kind import Kind
+    from holdfast.seal import Sealer
+
+
+def opened(sealer: Sealer, kind: Kind, document: Mapping[str, Any]) -> dict[str, Any]:
+    """A desired or applied document with its secrets in the clear, for a call of a driver: keep it nowhere.
+
+    Raises: SecretKeyMissing.
+    """
+    return _changed(kind, document, lambda path, value: _opened(value, sealer))
+
+
+def told(kind: Kind, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What somebody asks for, as he would write it: a Secret is its text."""
+    return _changed(kind, given, lambda path, value: _opened(value, None))
+
+
+def guarded(kind: Kind, given: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of a document that somebody has given. `current`: what is desired by now.
+
+    Raises: DocumentInvalid.
+    """
+
+    def guard(path: str, value: Any) -> Any:
+        if value == HIDDEN:
+            kept = _at(current, path)
+            if kept is None:
+                raise DocumentInvalid(
+                    f"{path}: {HIDDEN} stands for the one that is stored, and there is none", field=path
+                )
+            return kept
+        if not isinstance(value, str):
+            raise DocumentInvalid(f"{path}: a secret is text", field=path)
+        return Secret(value)
+
+    return _changed(kind, given, guard)
+
+
+def read(sealer: Sealer, text: str) -> dict[str, Any]:
+    """A stored document, with its Secrets."""
+    found: dict[str, Any] = decode(text, sealer.unseal)
+    return found
+
+
+def _opened(value: Any, sealer: Sealer | None) -> Any:
+    return value.reveal(None if sealer is None else sealer.unseal) if isinstance(value, Secret) else value
+
+
+def _changed(kind: Kind, document: Mapping[str, Any], change: Callable[[str, Any], Any]) -> dict[str, Any]:
+    """A copy in which each secret that is there is what `change` makes of it."""
+    made = dict(document)
+    for path in kind.secrets:
+        made = _changed_at(made, path.split("."), lambda value, path=path: change(path, value))  # type: ignore[misc]
+    return made
+
+
+def _changed_at(at: dict[str, Any], names: list[str], change: Callable[[Any], Any]) -> dict[str, Any]:
+    name, *below = names
+    value = at.get(name)
+    if not below:
+        return at if value is None else {**at, name: change(value)}
+    return {**at, name: _changed_at(value, below, change)} if isinstance(value, dict) else at
+
+
+def _at(document: Any, path: str) -> Any:
+    for name in path.split("."):
+        document = document.get(name) if isinstance(document, Mapping) else None
+    return document
