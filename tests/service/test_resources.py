@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import httpx
 import pytest
 
+from holdfast.resources.operate import Asked, operate
 from holdfast.resources.server.kind import make_server
+from holdfast.store.base import Tx
 from holdfast.tasks import retention
+from tests.resources.meanwhile import Meanwhile
 from tests.service.conftest import MakeServed, Service
 from tests.service.servers import Cloud, _cloud, _still, cloud, still
 from tests.service.test_requests import problem
@@ -202,6 +205,24 @@ def test_a_put_makes_it_or_changes_it_if_it_is_as_the_asker_saw_it(still: Cloud)
     assert ([each["revision"] for each in rest["revisions"]], rest["links"]) == ([1], [])
     assert member.put(place, json={"nme": "c"}).status_code == 400
     assert member.delete(place, headers={"If-Match": '"2"'}).status_code == 202
+
+
+def test_of_two_puts_that_make_it_the_second_changes_it(still: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    bridge, hold, ident = still.core.bridge, still.hold, "put-twice"
+
+    def first(tx: Tx) -> None:
+        desired = {"name": "first"}
+        asked = Asked("server", "create", ident, desired=desired, project_id=still.project)
+        operate(tx, hold.kinds, asked, hold.clock.time(), hold.clock.uuid7())
+
+    write = bridge.write
+    monkeypatch.setattr(bridge, "write", lambda fn: write(lambda tx, now: fn(cast(Any, Meanwhile(tx, first)), now)))
+    second = still.member.put(f"/v3/resources/server/{ident}", json={"name": "second"})
+    assert (second.status_code, second.json()["task"]["task"]) == (202, "update")
+    assert [each["task"] for each in second.json()["resource"]["queue"]] == ["create", "update"]
+    ident = "put-once"
+    refused = still.member.put(f"/v3/resources/server/{ident}", json={"name": "b"}, headers={"If-None-Match": "*"})
+    problem(refused, 412, "precondition.failed")
 
 
 def test_who_has_seen_it_is_told_of_every_change(still: Cloud) -> None:

@@ -36,6 +36,25 @@ def test_a_resource_of_another_project_is_not_claimed(still: Cloud) -> None:
     assert claimed.status_code == 202
 
 
+def test_what_is_another_projects_is_not_there_to_be_made_either(still: Cloud) -> None:
+    mine, rival = "choice-of-mine", still.client("rival")
+    assert still.member.put(f"/v3/resources/server/{mine}", json={"name": "a"}).status_code == 202
+    place, free = f"/v3/resources/server/{mine}", "/v3/resources/server/choice-of-nobody"
+    wanted = {"task": "create", "resource": {"server": mine}, "params": {"name": "a"}}
+    told = [
+        problem(answer, 404, "not_found")["detail"]
+        for answer in (
+            rival.get(place), rival.put(place, json={"name": "a"}), rival.post("/v3/tasks", json=wanted),
+            rival.delete(place),
+        )
+    ]  # fmt: skip
+    assert set(told) == {f"there is no server {mine}"}
+    seen = {"If-Match": '"1"'}
+    for path in (place, free):  # neither tells which of the two there is
+        problem(rival.put(path, json={"name": "a"}, headers=seen), 412, "precondition.failed")
+    assert problem(still.member.post("/v3/tasks", json=wanted), 409, "resource.immutable")
+
+
 def test_an_administrator_who_is_at_work_on_a_resource_is_not_named(cloud: Cloud) -> None:
     mine, boss = cloud.make(), cloud.client("elsewhere", roles="admin")
     theirs = cloud.submit("waiting", client=boss, claims=[{"type": "server", "id": mine}])["uuid"]

@@ -69,6 +69,14 @@ def aborting(tx: Tx, at: TaskRow) -> None:
         )
 
 
+def making(tx: Tx, at: TaskRow) -> None:
+    """A task is about to be made that does the ended task again, or undoes it: its resource is locked before any
+    queue, as in operate.py."""
+    mine = None if at.resource_type is None else project.read(tx, at.id)
+    if mine is not None:
+        state.lock(tx, mine.kind, mine.id)
+
+
 def made(tx: Tx, at: TaskRow, new: TaskRow, force: bool, now: float) -> None:
     """A task was made that does the ended task `at` again, or undoes it.
 
@@ -137,4 +145,4 @@ def _roll_back_again(tx: Tx, mine: Any, rules: Rules, found: ResourceRow, new: T
     enter(tx, new, found, Entering(mine.name, mine.ends, bool(mine.applies), fresh.text), now)
 
 
-JOINT: Final = Joint(made, rested, aborting)
+JOINT: Final = Joint(making, made, rested, aborting)

@@ -2,7 +2,8 @@
 
 Theory: the tag comes first, because a repeated request is answered with its task whatever has become of the resource.
 Then the resource's row is locked, and its *planned* state decides: that is where the last task in its queue will leave
-it, so a request is judged as if all before it had succeeded. When its turn comes the task looks again (steps.py).
+it, so a request is judged as if all before it had succeeded. When its turn comes the task looks again (steps.py). The
+queues are locked last, as everywhere: a resource's row comes before them, so that nobody waits for each other.
 Nothing here depends on the length of the queue.
 
 What the end of the task does: project.py. How it queues: tasks/claims.py.
@@ -29,7 +30,7 @@ from holdfast.resources.state import ResourceRow
 from holdfast.seal import Sealer
 from holdfast.store.base import Tx
 from holdfast.store.schema import tasks, tickets
-from holdfast.tasks import row, tags
+from holdfast.tasks import claims, row, tags
 from holdfast.tasks.claims import EXCLUSIVE, claims_of
 from holdfast.tasks.quota import Limits
 from holdfast.tasks.row import TaskRow
@@ -167,14 +168,14 @@ def _unguessable(tx: Tx, sealer: Sealer, kind: Kind, asked: Asked) -> Asked:
 def _fingerprint(asked: Asked) -> str:
     if asked.fingerprint is not None:
         return asked.fingerprint
-    claims = [list(claim) for claim in claims_of(asked.claims)]
+    claimed = [list(claim) for claim in claims_of(asked.claims)]
     what = [
         asked.kind,
         asked.operation,
         asked.resource_id,
         dict(asked.params),
         asked.desired and dict(asked.desired),
-        claims,
+        claimed,
     ]
     return tags.hashed(what)
 
@@ -232,6 +233,12 @@ def _current(tx: Tx, kind: Kind, operation: Operation, asked: Asked) -> Resource
     """The resource, locked, if the operation may be asked of it; None: it is to be made."""
     if operation.creates:
         known = None if asked.resource_id is None else state.lock(tx, kind.name, asked.resource_id)
+        if known is None and asked.resource_id is not None:
+            # There is no row to lock: who makes it at the same time waits here, and finds it then.
+            claims.lock_queue(tx, f"{kind.name}/{asked.resource_id}")
+            known = state.find(tx, kind.name, asked.resource_id)
+        if known is not None and known.project_id != asked.project_id:
+            raise state.missing(kind.name, known.id)  # as whoever asks for another's anything is told
         if known is not None:
             raise ResourceImmutable(f"there is a {kind.name} {known.id} already, or was: choose another id")
         return None

@@ -151,7 +151,12 @@ def _found(row: Any, kind: str, id: str, project_id: str | None, deleted: bool) 
         found = ResourceRow._make(row)
         if (deleted or found.deleted_at is None) and project_id in (None, found.project_id):
             return found
-    raise ResourceNotFound(f"there is no {kind} {id[:80]}", kind=kind, id=id[:80])
+    raise missing(kind, id)
+
+
+def missing(kind: str, id: str) -> ResourceNotFound:
+    """What is said of a resource that is not there, and of one that the asker may not know of."""
+    return ResourceNotFound(f"there is no {kind} {id[:80]}", kind=kind, id=id[:80])
 
 
 def page(

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from holdfast.errors import PreconditionFailed, ResourceNotFound, TaskNotFound
+from holdfast.errors import PreconditionFailed, ResourceImmutable, ResourceNotFound, TaskNotFound
 from holdfast.resources import state
 from holdfast.resources.kind import CREATE, DELETE, RECONCILE, UPDATE, Kind
 from holdfast.resources.operate import operate
@@ -196,6 +196,14 @@ class Resources:
 
         def write(tx: Tx, now: float) -> tuple[TaskRow, bool, dict[str, Any], dict[str, Any] | None]:
             word = name or self._put_as(tx, ask, kind, ident or "")
+            try:
+                return accept(tx, now, word)
+            except ResourceImmutable:
+                if name is not None or self._put_as(tx, ask, kind, ident or "") == word:
+                    raise
+            return accept(tx, now, UPDATE)  # another has made it since we looked; nothing is written yet
+
+        def accept(tx: Tx, now: float, word: str) -> tuple[TaskRow, bool, dict[str, Any], dict[str, Any] | None]:
             admission.check_agent(ask, kind.name, word)
             # An administrator acts in the project of the resource, whoever he is.
             above = None if ident is None or word == CREATE else self._known(tx, ask, kind, ident)
@@ -224,11 +232,11 @@ class Resources:
 
     def _put_as(self, tx: Tx, ask: Ask, kind: Kind, ident: str) -> str:
         """Whether a PUT creates or updates. Raises: PreconditionFailed."""
-        if CREATE not in kind.operations or state.find(tx, kind.name, ident) is not None:
+        if CREATE not in kind.operations or self._known(tx, ask, kind, ident) is not None:
             return UPDATE
         if "if-match" in ask.headers:
             raise PreconditionFailed(f"there is no {kind.name} {ident[:80]}")
-        return CREATE
+        return CREATE  # which another project's id refuses
 
     def _anew(self, tx: Tx, ask: Ask, kind: Kind, at: TaskRow, *, plain: bool) -> dict[str, Any]:
         """What is shown beside a task, as it is now."""

@@ -58,6 +58,7 @@ def retry(
     request = _request(tx, at, actor, request_id)
     if at.rollback_of is None:
         request = request._replace(limits=limits)
+    joined.making(tx, at)
     made = submit(tx, request._replace(retry_of=at.id, rollback_of=at.rollback_of), now, uuid)
     joined.made(tx, at, made.task, False, now)
     return made
@@ -91,6 +92,7 @@ def rollback(
     request = request._replace(rollback_of=at.id, digest=at.digest)
     if parent is not None:
         request = children.request_of(parent, request, None)
+    joined.making(tx, at)
     made = submit(tx, request, now, uuid)
     joined.made(tx, at, made.task, force, now)
     return made

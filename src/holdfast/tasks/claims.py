@@ -106,7 +106,6 @@ _DRAW: Final = (
     .values(next_ticket=queues.c.next_ticket + 1)
     .returning(queues.c.next_ticket)
 )
-_FIRST: Final = insert(queues)
 _ADD: Final = insert(tickets)
 _OF_TASK: Final = select(tickets).where(_t.task == bindparam("_task")).order_by(_t.resource)
 _GRANT: Final = update(tickets).where(_t.task == bindparam("_task")).values(granted=true())
@@ -208,10 +207,16 @@ def draw(tx: Tx, task: int, claims: Sequence[Claim], *, yielding: bool = False) 
 def take_number(tx: Tx, resource: str) -> int:
     """The next ticket number of the resource, whose row is then locked."""
     following = tx.execute(_DRAW, {"_r": resource}).scalar()
-    if following is None:
-        tx.execute(_FIRST, {"resource": resource, "next_ticket": 2})
-        return 1
-    return int(following) - 1
+    if following is None and not tx.insert_new(queues, {"resource": resource, "next_ticket": 2}):
+        following = tx.execute(_DRAW, {"_r": resource}).scalar()  # another has made the row meanwhile
+    return 1 if following is None else int(following) - 1
+
+
+def lock_queue(tx: Tx, resource: str) -> None:
+    """Have whoever locks the same queue, or draws a number in it, wait for the end of this transaction; even where
+    nobody has ever queued."""
+    if not tx.insert_new(queues, {"resource": resource, "next_ticket": 1}):
+        tx.execute(_LOCK, {"_r": resource})
 
 
 def grant(tx: Tx, task: int, now: float) -> bool:

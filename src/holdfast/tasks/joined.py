@@ -16,10 +16,12 @@ from holdfast.tasks.row import TaskRow
 
 
 class Joint(NamedTuple):
-    """made: (tx, the ended task, the task that retries it or rolls it back, whether by force, now).
+    """making: (tx, the ended task that is about to be retried or rolled back): lock what that changes, because it comes
+    before the queues. made: (tx, the ended task, the task that retries it or rolls it back, whether by force, now).
     rested: (tx, the row of a task that has come to rest, now). aborting: (tx, the row of a task that is to be aborted);
     it may raise VerbUnsupported."""
 
+    making: Callable[[Tx, TaskRow], None]
     made: Callable[[Tx, TaskRow, TaskRow, bool, float], None]
     rested: Callable[[Tx, TaskRow, float], None]
     aborting: Callable[[Tx, TaskRow], None]
@@ -32,6 +34,11 @@ def join(joint: Joint) -> None:
     """Joined twice, it is called once."""
     if joint not in _JOINTS:
         _JOINTS.append(joint)
+
+
+def making(tx: Tx, at: TaskRow) -> None:
+    for joint in _JOINTS:
+        joint.making(tx, at)
 
 
 def made(tx: Tx, at: TaskRow, new: TaskRow, force: bool, now: float) -> None:

@@ -43,9 +43,9 @@ def rested(tx: Tx, task: int, token: str, now: float) -> None:
     never_began = phase(at.state, at.hold) == SUSPENDED_PENDING
     release_claims = at.reason == "asked" and _release_asked(tx, task)
     take.release(tx, task, token, due_at=None, now=now)
+    joined.rested(tx, at, now)  # it may lock a resource, which comes before the queues
     at_rest(tx, at, now, never_began=never_began, release_claims=release_claims)
     children.tell_rest(tx, at, now)
-    joined.rested(tx, at, now)
 
 
 def _release_asked(tx: Tx, task: int) -> bool:
