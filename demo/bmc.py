@@ -1,9 +1,10 @@
 """The device: sushy-tools' Redfish emulator, as a process of its own, with a driver whose timing is set from outside.
 
-    python -m demo.bmc STATE_DIR NODE [NODE …]
+    python -m demo.bmc [--tls CERTIFICATE KEY] [--users HTPASSWD] STATE_DIR NODE [NODE …]
 
-It serves on a free port of loopback and writes the port's number to STATE_DIR/port once it listens. Each node has a
-directory STATE_DIR/NODE with its knobs, which are files that may come and go at any time:
+It serves on a free port of loopback, by https and to those users if it is told so, and writes the port's number to
+STATE_DIR/port once it listens. Each node has a directory STATE_DIR/NODE with its knobs, which are files that may come
+and go at any time:
 
     ignore_acpi   the guest does not attend to its power button while the file exists
     acpi_delay    seconds that the guest needs to shut down, or the word hold: as long as the file exists
@@ -17,6 +18,7 @@ The stock fake driver waits a random 1 to 11 s before a change and has no NMI, w
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import signal
@@ -146,7 +148,7 @@ def keep_log(app: Any, witness: Witness) -> None:
     app.after_request(note)
 
 
-def serve(state_dir: Path, nodes: list[str]) -> None:
+def serve(state_dir: Path, nodes: list[str], tls: tuple[str, str] | None, users: str | None) -> None:
     """Serve until SIGTERM or SIGINT."""
     for node in nodes:
         (state_dir / node).mkdir(parents=True, exist_ok=True)
@@ -158,6 +160,7 @@ def serve(state_dir: Path, nodes: list[str]) -> None:
         extra_config={
             "SUSHY_EMULATOR_FAKE_DRIVER": True,
             "SUSHY_EMULATOR_STATE_DIR": str(state_dir),
+            "SUSHY_EMULATOR_AUTH_FILE": users,
             "SUSHY_EMULATOR_FAKE_SYSTEMS": [
                 {"uuid": system_id(node), "name": node, "power_state": "On", "nics": []} for node in nodes
             ],
@@ -166,15 +169,21 @@ def serve(state_dir: Path, nodes: list[str]) -> None:
     keep_log(app, witness)
     app.systems  # noqa: B018 - made here and not by the first two requests at once
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = make_server("127.0.0.1", 0, app, threaded=True)
+    server = make_server("127.0.0.1", 0, app, threaded=True, ssl_context=tls)
     put(state_dir / "port", str(server.server_port))
     server.serve_forever()
 
 
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    parser = argparse.ArgumentParser(prog="python -m demo.bmc")
+    parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"))
+    parser.add_argument("--users", metavar="HTPASSWD")
+    parser.add_argument("state_dir", type=Path)
+    parser.add_argument("nodes", nargs="+")
+    said = parser.parse_args()
     try:
-        serve(Path(sys.argv[1]).resolve(), sys.argv[2:])
+        serve(said.state_dir.resolve(), said.nodes, tuple(said.tls) if said.tls else None, said.users)
     except KeyboardInterrupt:
         pass
     return 0

@@ -166,8 +166,7 @@ class _Talk:
         except BMCError:
             raise
         except Exception as problem:
-            # sushy raises at what it doesn't like, and breaks in many ways at errors without sense. Its sentences
-            # quote the request and the whole answer; ours are made from the answer.
+            # sushy raises at what it doesn't like; the sentences about that are made from the answer itself.
             if wire.answer is None:
                 raise BMCError(f"the BMC at {self.place} cannot be asked: {type(problem).__name__}") from None
         assert wire.answer is not None

@@ -208,6 +208,10 @@ def _fraction(percent: Any) -> float | None:
     return percent / 100
 
 
+def is_json(answer: Answer) -> bool:
+    return _parsed(answer) is not None
+
+
 def dig(document: Any, *path: str) -> Any:
     """What stands at that path; None where there is nothing, or something else on the way."""
     for word in path:

@@ -30,7 +30,7 @@ from sushy.resources.base import ResourceBase
 from sushy.resources.common import ResetActionField
 
 from holdfast.errors import BMCError, BMCUnreachable
-from holdfast.resources.node.redfish_answers import Answer, Place, local
+from holdfast.resources.node.redfish_answers import Answer, Place, is_json, local
 
 #: A connection that takes longer is not made, whatever time the call has.
 CONNECT_S = 10.0
@@ -96,10 +96,12 @@ class Wire(BaseAdapter):
         except (OSError, http.client.HTTPException) as problem:
             raise self._told(problem) from None
         self.answer = answer
+        # sushy logs errors, and what it can't read, as they are: with the password, should the BMC say it back.
+        shown = answer.body if answer.status < 400 and is_json(answer) else b"{}"
         response = requests.Response()
         response.status_code = answer.status
         response.headers = CaseInsensitiveDict(answer.headers)
-        response.raw = io.BytesIO(answer.body)
+        response.raw = io.BytesIO(shown)
         response.url = request.url or ""
         response.request = request
         return response
@@ -117,6 +119,8 @@ class Wire(BaseAdapter):
             connection.request(request.method or "GET", request.path_url, body, dict(request.headers))
             answer = connection.getresponse()
             content = answer.read(ANSWER_BYTES_MAX + 1)
+            if self._cut:
+                raise ConnectionAbortedError  # what looks like an answer may be the part of it that had come
             if len(content) > ANSWER_BYTES_MAX:
                 raise BMCError(f"the BMC at {self.place} answered with more than {ANSWER_BYTES_MAX >> 20} MiB")
             if answer.length:
