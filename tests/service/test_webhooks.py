@@ -6,16 +6,19 @@ import base64
 import hashlib
 import hmac
 import json
+import selectors
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
 import pytest
 
-from holdfast.feed import sinks
+from holdfast.feed import sinks, turns
 from holdfast.seal import new_key
 from tests.service.conftest import MakeServed, MakeService, Service
 
@@ -165,14 +168,39 @@ def test_a_receiver_may_say_that_it_wants_no_more(service: Service, receiver: Re
 
 
 def test_one_that_hangs_does_not_hold_up_another(service: Service, receiver: Receiver) -> None:
-    import socket
-
     client = service.client()
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         subscribe(client, f"http://127.0.0.1:{deaf.getsockname()[1]}/")
         subscribe(client, receiver.url)
         service.submit()
         assert ended(receiver.until(ended))
+
+
+def test_many_that_hang_do_not_hold_up_one_that_works(make_service: MakeService, receiver: Receiver) -> None:
+    """More of them than threads, in several projects and each at an address of its own; and none is given up."""
+    service = make_service(**ALLOWED, webhook_timeout_s=60.0)
+    client = service.client()
+    subscribe(client, receiver.url)
+    service.submit(client=client)
+    assert ended(receiver.until(ended))
+    with ExitStack() as closing:
+        deaf = [closing.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(48)]
+        others = [service.client(f"deaf-{place}") for place in range(6)]
+        for place, each in enumerate(deaf):
+            subscribe(others[place % 6], f"http://127.0.0.1:{each.getsockname()[1]}/")
+        for other in others:
+            service.submit(client=other)
+        ready = closing.enter_context(selectors.DefaultSelector())
+        for each in deaf:
+            ready.register(each, selectors.EVENT_READ)
+        held: list[socket.socket] = []
+        while len(held) < turns.NEW:
+            for key, _ in ready.select(PATIENCE_S):
+                held.append(closing.enter_context(key.fileobj.accept()[0]))  # type: ignore[union-attr]
+        service.submit(client=client)
+        assert ended(receiver.until(lambda events: ended(events, 2)), 2)
+        assert len(held) == turns.NEW
+        assert ready.select(0) == [], "no more than these are tried at once"
 
 
 def test_each_gets_what_it_asked_for(service: Service, receiver: Receiver) -> None:

@@ -3,29 +3,27 @@
 Theory: a webhook is a place in the log. One process at a time serves it, for as long as it says so in its row; what it
 has sent is written there after some events, so after a crash some are sent again (the receiver knows them by their id)
 and none is left out. One that fails is tried again later and later, with everything behind it waiting, and is disabled
-when it has failed for `webhook_give_up_s`. Each is served on a thread of a few, so that a slow receiver holds up nobody
-else's.
+when it has failed for `webhook_give_up_s`. Each is served for a short turn at a time, on a thread of some.
 
-The rows: feed/hooks.py. The request itself, and where it may not go: feed/post.py.
+Whose turn it is, so that a slow receiver holds up nobody else's: feed/turns.py. The rows: feed/hooks.py. The request
+itself, and where it may not go: feed/post.py.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 from typing import Any, Final
 
 from holdfast.clock import SYSTEM, Clock
 from holdfast.errors import EventsGone, HoldfastClosed, HoldfastError, WorldError
-from holdfast.feed import hooks, log, post, shape
+from holdfast.feed import hooks, log, post, shape, turns
 from holdfast.feed.hooks import Hook
 from holdfast.seal import Sealer
 from holdfast.settings import Settings
 from holdfast.store.base import Store
 from holdfast.tasks.show import moment
 
-THREADS: Final = 8
 BATCH: Final = 50  # events between two notes of how far it has got
 BACK_OFF_S: Final = (1.0, 300.0)  # the first pause, and the longest
 LOOK_S: Final = 0.5
@@ -46,8 +44,7 @@ class Sinks:
         self._claim_s = settings.lease_s + settings.webhook_timeout_s
         self._me = clock.token_hex(8)
         self._seen: dict[str, int] = {}  # up to where the log has nothing more for each webhook
-        self._busy: set[str] = set()
-        self._work: queue.SimpleQueue[Hook | None] = queue.SimpleQueue()
+        self._turns = turns.Turns()
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._looker = threading.Thread(target=self._look, name="holdfast-webhooks", daemon=True)
@@ -61,8 +58,7 @@ class Sinks:
         if not self._looker.is_alive():
             return
         self._looker.join()
-        for _ in self._threads:
-            self._work.put(None)
+        self._turns.close()
         end = SYSTEM.monotonic() + LOOK_S
         for thread in self._threads:
             thread.join(max(0.0, end - SYSTEM.monotonic()))
@@ -78,49 +74,53 @@ class Sinks:
         while not self._stopping.is_set():
             try:
                 served = self._hand_out()
-                self._stopping.wait(PAUSE_S if served else LOOK_S)
+                if not served:
+                    self._stopping.wait(LOOK_S)
                 seen = self._store.wait(seen, LOOK_S)
+                self._stopping.wait(PAUSE_S)
             except HoldfastClosed:
                 return
             except WorldError:
                 self._stopping.wait(LOOK_S)  # the next time
 
     def _hand_out(self) -> int:
-        """Give the webhooks that something is there for to the threads; how many webhooks there are."""
-        now = self._clock.time()
+        """Offer the webhooks that something is there for to the threads; how many webhooks there are."""
+        now, mark = self._clock.time(), self._turns.mark()
         found, newest = self._store.read(lambda tx: (hooks.live(tx), log.newest(tx)))
-        if len(self._seen) > 2 * len(found) + THREADS:  # most of them are gone
-            for id in set(self._seen) - {hook.id for hook in found}:
+        if len(self._seen) > 2 * len(found) + turns.AT_ONCE:  # most of them are gone
+            there = {hook.id for hook in found}
+            self._turns.forget(but=there)
+            for id in set(self._seen) - there:
                 self._seen.pop(id, None)
-        for hook in found:
-            if hook.id in self._busy or hook.next_at > now or max(hook.delivered, self._seen.get(hook.id, 0)) >= newest:
-                continue
-            if hook.sender not in (None, self._me) and hook.sender_until > now:
-                continue
-            self._busy.add(hook.id)
-            self._work.put(hook)
-            if len(self._threads) < THREADS and len(self._busy) > len(self._threads):
-                thread = threading.Thread(target=self._serve_all, name="holdfast-webhook", daemon=True)
-                self._threads.append(thread)
-                thread.start()
+        wanted = self._turns.offer([hook for hook in found if self._has_work(hook, now, newest)], mark)
+        while len(self._threads) < wanted:
+            thread = threading.Thread(target=self._serve_all, name="holdfast-webhook", daemon=True)
+            self._threads.append(thread)
+            thread.start()
         return len(found)
+
+    def _has_work(self, hook: Hook, now: float, newest: int) -> bool:
+        if hook.next_at > now or max(hook.delivered, self._seen.get(hook.id, 0)) >= newest:
+            return False
+        return hook.sender in (None, self._me) or hook.sender_until <= now
 
     # --- sending --------------------------------------------------------------------------------------------------
 
     def _serve_all(self) -> None:
-        while (hook := self._work.get()) is not None and not self._stopping.is_set():
+        while (hook := self._turns.take()) is not None:
+            turn = _Turn(self._clock, min(turns.TURN_S, self._settings.lease_s))
             try:
-                self._serve(hook)
+                self._serve(hook, turn)
             except (HoldfastClosed, WorldError):
                 pass  # found again, by us or by another
             except Exception:
                 _journal.exception("webhook %s", hook.id)
             finally:
-                self._busy.discard(hook.id)
+                self._turns.end(hook.id, turn.slowest_s)
 
-    def _serve(self, hook: Hook) -> None:
-        """All that there is for it, or up to its first failure."""
-        while not self._stopping.is_set():
+    def _serve(self, hook: Hook, turn: _Turn) -> None:
+        """All that there is for it, or up to its first failure, or as long as its turn is."""
+        while not self._stopping.is_set() and not turn.is_over():
             after = max(hook.delivered, self._seen.get(hook.id, 0))
             found, newest = self._store.read(lambda tx, at=hook, after=after: _behind(tx, at, after))  # type: ignore[misc]
             if not found:
@@ -132,7 +132,7 @@ class Sinks:
             if claimed.delivered > hook.delivered:  # another process has sent some of these
                 hook = claimed
                 continue
-            if not self._send_all(claimed, found):
+            if not self._send_all(claimed, found, turn):
                 return
             self._seen[hook.id] = found[-1].id
             hook = claimed._replace(delivered=found[-1].id)
@@ -141,18 +141,15 @@ class Sinks:
         now = self._clock.time()
         return self._store.write(lambda tx: hooks.claim(tx, id, self._me, now, now + self._claim_s))
 
-    def _send_all(self, hook: Hook, entries: list[log.Entry]) -> bool:
-        """Whether all of them were taken, and the webhook is still ours."""
+    def _send_all(self, hook: Hook, entries: list[log.Entry], turn: _Turn) -> bool:
+        """Whether all of them were taken, and the webhook is still ours. The claim is longer than the turn and one
+        request."""
         delivered = hook.delivered
-        until = self._clock.time() + self._settings.lease_s  # and the time that one request may take
         for entry in entries:
-            if self._stopping.is_set():
+            if self._stopping.is_set() or turn.is_over():
                 break
-            if self._clock.time() > until:
-                until = self._clock.time() + self._settings.lease_s
-                if self._claim(hook.id) is None:
-                    return False
-            status, why = self._send(hook, entry)
+            with turn:
+                status, why = self._send(hook, entry)
             if not 200 <= status < 300:
                 self._failed(hook, delivered, status, why)
                 return False
@@ -193,6 +190,25 @@ class Sinks:
         values: dict[str, Any] = {"failures": failures, "since": since, "next_at": now + pause, "disabled": disabled}
         self._store.write(lambda tx: hooks.sent(tx, hook.id, self._me, delivered, **values))
         _journal.warning("webhook %s to %s: %s", hook.id, hook.url.partition("?")[0], disabled or why)
+
+
+class _Turn:
+    """How long one webhook has been served, and how long its slowest request took; a request is done `with` it."""
+
+    def __init__(self, clock: Clock, turn_s: float) -> None:
+        self._clock = clock
+        self._end = clock.monotonic() + turn_s
+        self._began = 0.0
+        self.slowest_s: float | None = None
+
+    def is_over(self) -> bool:
+        return self._clock.monotonic() >= self._end
+
+    def __enter__(self) -> None:
+        self._began = self._clock.monotonic()
+
+    def __exit__(self, *error: object) -> None:
+        self.slowest_s = max(self.slowest_s or 0.0, self._clock.monotonic() - self._began)
 
 
 def _behind(tx: Any, hook: Hook, after: int) -> tuple[list[log.Entry], int]:
