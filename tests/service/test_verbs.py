@@ -90,6 +90,18 @@ def test_every_cell_of_the_matrix(resting_service: Service, phase: str, verb: st
     assert set(after["supported_verbs"]) <= set(states.VERBS)
 
 
+@pytest.mark.parametrize("verb", ["retry", "rollback"])
+def test_the_new_task_is_of_the_request_that_asked_for_it(resting_service: Service, verb: str) -> None:
+    first, second = (f"req-00000000-0000-4000-8000-00000000000{number}" for number in (1, 2))
+    client = resting_service.client()
+    asked = client.post("/v3/tasks", json={"task": "undoable"}, headers={"X-OpenStack-Request-ID": first})
+    uuid = asked.json()["task"]["uuid"]
+    put(resting_service, uuid, "FAILED")
+    answer = client.post(f"/v3/tasks/{uuid}/{verb}", headers={"X-OpenStack-Request-ID": second})
+    made = answer.json()["task"]
+    assert (made["request_id"], made["global_request_id"]) == (answer.headers["x-openstack-request-id"], second)
+
+
 @pytest.mark.parametrize("state", ["FAILED", "CANCELLED"])
 def test_where_nothing_is_left_a_rollback_has_nothing_to_do(resting_service: Service, state: str) -> None:
     client = resting_service.client()

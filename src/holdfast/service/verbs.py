@@ -206,11 +206,15 @@ class Verbs:
             answers = {step: (each.word, self._kept(each.result)) for step, each in data.steps.items()}
             return control.resume(tx, at.id, now, actor=actor, answers=answers)
         if verb == "rollback":
-            return control.rollback(tx, at.id, now, actor=actor, uuid=uuid, request_id=ask.request_id, force=data.force)
+            return control.rollback(
+                tx, at.id, now, actor=actor, uuid=uuid, request_id=ask.request_id, force=data.force,
+                global_request_id=ask.global_request_id,
+            )  # fmt: skip
         if verb == "retry":
             return control.retry(
-                tx, at.id, now, actor=actor, uuid=uuid, request_id=ask.request_id, limits=self.service.quotas
-            )
+                tx, at.id, now, actor=actor, uuid=uuid, request_id=ask.request_id, limits=self.service.quotas,
+                global_request_id=ask.global_request_id,
+            )  # fmt: skip
         return control.force_fail(tx, at.id, now, actor=actor, reason=data.reason, retention_s=keep_s)
 
     def _replayed(self, tx: Tx, ask: Ask, at: TaskRow, now: float) -> TaskRow | None:

@@ -43,7 +43,15 @@ def may_roll_back(at: TaskRow) -> bool:
 
 
 def retry(
-    tx: Tx, at: TaskRow, now: float, *, actor: str, uuid: str, request_id: str, limits: Limits | None = None
+    tx: Tx,
+    at: TaskRow,
+    now: float,
+    *,
+    actor: str,
+    uuid: str,
+    request_id: str,
+    global_request_id: str = "",
+    limits: Limits | None = None,
 ) -> Submitted:
     """The task that makes the same request again. It counts as any other; an undo is never refused for a quota."""
     _check_kept(at, now)
@@ -55,7 +63,7 @@ def retry(
         known = tx.execute(_ROLLBACKS, {"_task": at.rollback_of}).first()
         if known is not None:
             return Submitted(row.of(known), replayed=True)
-    request = _request(tx, at, actor, request_id)
+    request = _request(tx, at, actor, request_id, global_request_id)
     if at.rollback_of is None:
         request = request._replace(limits=limits)
     joined.making(tx, at)
@@ -73,6 +81,7 @@ def rollback(
     uuid: str,
     request_id: str,
     force: bool,
+    global_request_id: str = "",
     parent: TaskRow | None = None,
 ) -> Submitted | None:
     """The task that undoes what this one did; None: nothing is left to undo. `parent`: whose child it is to be."""
@@ -86,7 +95,7 @@ def rollback(
     if at.effect == "none":
         return None
     _check_kept(at, now)
-    request = _request(tx, at, actor, request_id)
+    request = _request(tx, at, actor, request_id, global_request_id)
     if not force:
         _check_unchanged(tx, at, request)
     request = request._replace(rollback_of=at.id, digest=at.digest)
@@ -151,7 +160,7 @@ def _check_unchanged(tx: Tx, at: TaskRow, request: Request) -> None:
             )
 
 
-def _request(tx: Tx, at: TaskRow, actor: str, request_id: str) -> Request:
+def _request(tx: Tx, at: TaskRow, actor: str, request_id: str, global_request_id: str) -> Request:
     """The request that made the task, as a request for another: without its tag, in nobody's name but the asker's."""
     text, claimed = row.asked_for(tx, at.id)
     return Request(
@@ -171,6 +180,7 @@ def _request(tx: Tx, at: TaskRow, actor: str, request_id: str) -> Request:
         project_id=at.project_id,
         user_id=actor or at.user_id,
         request_id=request_id,
+        global_request_id=global_request_id,
         origin=at.origin,
         actor=actor,
     )

@@ -147,8 +147,9 @@ def resume(tx: Tx, task: int, now: float, *, actor: str, answers: Answers | None
 
 
 def rollback(
-    tx: Tx, task: int, now: float, *, actor: str, uuid: str, request_id: str = "", force: bool = False
-) -> Answer:
+    tx: Tx, task: int, now: float, *, actor: str, uuid: str, request_id: str = "", global_request_id: str = "",
+    force: bool = False,
+) -> Answer:  # fmt: skip
     """Undo: of a moving task once it has stopped; of one that has ended by a new task (its id will be `uuid`), unless
     there is one. `force`: even if others have changed its resources since. Raises: VerbRefused, PastPivot, TaskGone.
     """
@@ -156,7 +157,9 @@ def rollback(
     children.refuse_alone(tx, at, "rollback")
     if states.TASK.answer(_phase(at), "rollback") == states.ANEW:
         children.refuse_past_pivot(tx, at, "rollback")
-        made = anew.rollback(tx, at, now, actor=actor, uuid=uuid, request_id=request_id, force=force)
+        made = anew.rollback(
+            tx, at, now, actor=actor, uuid=uuid, request_id=request_id, force=force, global_request_id=global_request_id
+        )
         return Answer(at, NO_OP) if made is None else _anew(tx, at, made, "rollback", now, actor)
     if at.rollback_of is not None:
         raise VerbRefused(f"Cannot 'rollback' task {at.uuid}: it is a rollback itself", allowed=supported_verbs(at))
@@ -169,8 +172,9 @@ def rollback(
 
 
 def retry(
-    tx: Tx, task: int, now: float, *, actor: str, uuid: str, request_id: str = "", limits: Limits | None = None
-) -> Answer:
+    tx: Tx, task: int, now: float, *, actor: str, uuid: str, request_id: str = "", global_request_id: str = "",
+    limits: Limits | None = None,
+) -> Answer:  # fmt: skip
     """The same request again, as a new task (its id will be `uuid`), unless there is one that may yet succeed or did.
 
     Raises: VerbRefused, TaskGone, QuotaExceeded.
@@ -179,7 +183,9 @@ def retry(
     if states.TASK.answer(_phase(at), "retry") != states.ANEW:
         raise refused(at, "retry")
     children.refuse_alone(tx, at, "retry")
-    made = anew.retry(tx, at, now, actor=actor, uuid=uuid, request_id=request_id, limits=limits)
+    made = anew.retry(
+        tx, at, now, actor=actor, uuid=uuid, request_id=request_id, limits=limits, global_request_id=global_request_id
+    )
     return _anew(tx, at, made, "retry", now, actor)
 
 
