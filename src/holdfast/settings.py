@@ -144,6 +144,22 @@ TABLE: Final = (
         "server_faults", int, 0, "0 or 1", "1: a server's metadata may ask for faults, for tests and demonstrations",
         0, 1,
     ),
+    Setting(
+        "node_calls_max", int, 50, "count", "how many calls to BMCs run at once; each BMC is called once at a time",
+        1, 10_000,
+    ),
+    Setting("node_call_s", float, 20.0, "seconds", "how long one call to a BMC may take", 0.1, 3_600),
+    Setting(
+        "node_timeout_s", float, 300.0, "seconds",
+        "how long a machine may take for what it is told, where the request doesn't say", 0.1, 86_400,
+    ),
+    Setting(
+        "node_poll_s", float, 1.0, "seconds", "how often a machine is looked at that was told something", 0.01, 3_600
+    ),
+    Setting(
+        "node_settle_s", float, 15.0, "seconds",
+        "for how long a machine may still go off after its soft power off was taken back, to be put on again", 0, 3_600,
+    ),
     Setting("access_log", str, "off", "word", "off, or on: a line for each request to the logger holdfast.access"),
     Setting("log_format", str, "text", "word", "how `serve` and `worker` write their logs to stderr: text, or json"),
     Setting(
@@ -206,6 +222,11 @@ class Settings:
     server_boot_s: float
     server_stop_s: float
     server_faults: int
+    node_calls_max: int
+    node_call_s: float
+    node_timeout_s: float
+    node_poll_s: float
+    node_settle_s: float
     access_log: str
     log_format: str
     otel_endpoint: str | None

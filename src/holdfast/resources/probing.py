@@ -98,6 +98,13 @@ def found(tx: Tx, kind: Kind, look: Look, seen: Seen, task: str, now: float) -> 
     return state.change(tx, by_uuid(tx, task), row, now, **columns)
 
 
+def noted(tx: Tx, kind: str, id: str, seen: dict[str, Any], task: str, now: float) -> None:
+    """Write what a task sees of a resource that it has, before its end."""
+    row, at = state.lock(tx, kind, id), by_uuid(tx, task)
+    if row is not None and row.deleted_at is None and at.finished_at is None:
+        state.change(tx, at, row, now, **seen_columns(row, seen))
+
+
 def _as_desired(row: ResourceRow, seen: ResourceRow) -> dict[str, Any]:
     """The world is as that revision says, whoever made it so."""
     columns: dict[str, Any] = {}

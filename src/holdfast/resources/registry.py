@@ -41,6 +41,8 @@ class Opened(Protocol):
     settings: Settings
     sealer: Sealer
 
+    def poke(self) -> None: ...
+
 
 class World:
     """The database that the steps of kinds are to find, once it is open. Its settings are known before."""
@@ -110,11 +112,14 @@ class Kinds:
         here by then, to which it may add operations), and `more`."""
         from importlib.metadata import entry_points
 
+        from holdfast.resources.node.kind import make_node
         from holdfast.resources.server.kind import make_server
 
         found = cls(more)
         if "server" not in found:
             found.add(make_server(settings))
+        if "node" not in found:
+            found.add(make_node(settings))
         for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
             given = point.load()
             if callable(given) and not isinstance(given, Kind):

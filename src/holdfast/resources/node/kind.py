@@ -1,0 +1,146 @@
+"""The kind `node`: a machine whose power is controlled through its BMC.
+
+The words are Ironic's. Enrolling a node checks the credentials against the BMC; a node whose check fails stays
+`enroll`. Whatever else fails does not move it: what is known of the power is in `observed` (views.py).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from holdfast.errors import BMCAuthFailed, PowerUnsupported
+from holdfast.resources.kind import UNCLAIMED, Change, Kind, Seen, final, resting
+from holdfast.resources.node import drivers, views, words
+from holdfast.resources.node.course import checked, seen
+from holdfast.resources.node.flows import Nodes
+from holdfast.settings import Settings
+
+ENROLL = "enroll"
+MANAGEABLE = "manageable"
+Text = Annotated[str, Meta(max_length=255)]
+Name = Annotated[str, Meta(min_length=1, max_length=255)]
+Key = Annotated[str, Meta(min_length=1, max_length=255)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+
+#: What is known of the power after an operation that was stopped, or failed in the middle: nothing.
+UNKNOWN = {"power_state": words.ERROR, "status": words.ERROR}
+SUMMARIES = {
+    "power_on": "Switch the machine on.",
+    "power_off": "Switch the machine off, at once.",
+    "reboot": "Switch the machine off, at once, and on.",
+    "soft_reboot": "Ask the machine to shut down, wait until it is off, and switch it on.",
+    "soft_power_off": "Ask the machine to shut down, and wait until it is off.",
+    "inject_nmi": "Send the machine a non-maskable interrupt.",
+    "abort_soft_reboot": "Stop a soft reboot, or a soft power off, that waits for the machine to go off.",
+    "abort_soft_power_off": "Stop a soft power off, or a soft reboot, that waits for the machine to go off.",
+    "abort_inject_nmi": "Stop the sending of an interrupt.",
+}
+
+
+class NodeFields(Struct, forbid_unknown_fields=True, kw_only=True):
+    """What is desired of a node. `driver_info`: what its driver needs: address, username, password and others."""
+
+    name: Name
+    driver: Name
+    driver_info: Annotated[dict[Key, Any], Meta(max_length=64)] = {}
+    maintenance: bool = False
+    maintenance_reason: Text | None = None
+    extra: Annotated[dict[Key, Any], Meta(max_length=128)] = {}
+
+
+class Patience(Struct, forbid_unknown_fields=True, kw_only=True):
+    """For how many seconds each command is waited for; null: as long as the service does (node_timeout_s)."""
+
+    timeout: Seconds | None = None
+
+
+node = Kind(
+    "node",
+    fields=NodeFields,
+    lifecycle={ENROLL: resting(), MANAGEABLE: resting(), "deleted": final()},
+    driver=Nodes(),
+    title="Node",
+    secrets=("driver_info.password",),
+)
+
+
+@node.operation("create", ends=MANAGEABLE, summary="Enrol a machine: its BMC is asked who is there.")
+def create(kind: Kind) -> Any:
+    return kind.driver.enrol()
+
+
+@node.operation(
+    "manage", starts=(ENROLL, MANAGEABLE), ends=MANAGEABLE, applies=True, summary="Check the way to the BMC once more."
+)
+def manage(kind: Kind) -> Any:
+    return kind.driver.enrol()
+
+
+@node.operation(
+    "update",
+    starts=(ENROLL, MANAGEABLE),
+    summary="Change what is known of the machine; another way to its BMC is checked.",
+)
+def update(kind: Kind) -> Any:
+    return kind.driver.update()
+
+
+@node.operation("reconcile", starts=(ENROLL, MANAGEABLE), applies=True, summary="Check what is known of the machine.")
+def reconcile(kind: Kind) -> Any:
+    return kind.driver.enrol()
+
+
+@node.operation(
+    "delete", starts=(ENROLL, MANAGEABLE), ends="deleted", summary="Forget the machine, which is left as it is."
+)
+def delete(kind: Kind) -> Any:
+    return kind.driver.delete()
+
+
+def _declare_power() -> None:
+    for name in views.COMMANDS:
+        node.operation(name, starts=(MANAGEABLE,), params=Patience, left=UNKNOWN, summary=SUMMARIES[name])(
+            lambda kind, name=name: kind.driver.power(name)
+        )
+    for name, target in views.TARGETS.items():
+        if target in words.STOPPED_BY:
+            node.operation(name, mode=UNCLAIMED, starts=(ENROLL, MANAGEABLE), summary=SUMMARIES[name])(
+                lambda kind, name=name: kind.driver.abort(name)
+            )
+
+
+_declare_power()
+
+
+@node.precommit
+def check_driver(change: Change) -> None:
+    """Raises: DocumentInvalid: no such driver, or not what it needs; PowerUnsupported."""
+    driver, info = str(change.desired.get("driver")), change.desired.get("driver_info") or {}
+    if change.kind.get(change.operation).desires:
+        drivers.check(driver, change.kind.driver.opened(info))
+    target = views.TARGETS.get(change.operation)
+    if target is not None and target not in drivers.supported(driver, info):
+        raise PowerUnsupported(f"The driver {driver} does not support the power state, {target}")
+
+
+def probe(driver: Nodes, resource_id: str, desired: dict[str, Any], before: str) -> Seen:
+    """Where the machine is. One that was never let in, or is in maintenance, is left alone."""
+    if before == ENROLL or desired.get("maintenance"):
+        return Seen(None)
+    name = desired["driver"]
+    made, bmc = drivers.get(name), driver.bmc(resource_id, desired)
+    try:
+        power = checked(name, driver.lines.call(bmc, lambda at: made.get_power_state(at), background=True))
+    except BMCAuthFailed as error:
+        return Seen(False, {"last_error": str(error)})
+    return Seen(True, {name: value for name, value in seen(power).items() if name != "last_error"})
+
+
+node.probe(probe, verifies=False)
+
+
+def make_node(settings: Settings | None = None) -> Kind:
+    """The kind, with the settings of one Holdfast; None: those of the environment, or of its database."""
+    return node.using(Nodes(settings))

@@ -1,0 +1,201 @@
+"""The steps of a node's operations: look, tell the machine something and wait for it, put it back, stop another task.
+
+A command is a step that is entered again and again until the machine is where it was told to be (course.py). An undo
+looks, too: a soft power off can't be taken back, so the machine is watched for a while (`node_settle_s`), and put on
+again if it goes off after all. What has failed is not undone: the machine is as it is, and the task says so.
+
+The flows made of these: flows.py. How a driver is called: lines.py. What a target is derived from: views.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from holdfast.core.values import Secret
+from holdfast.errors import BMCUnreachable
+from holdfast.flow.step import Again
+from holdfast.resources import probing
+from holdfast.resources.node import drivers, views, words
+from holdfast.resources.node.course import GOALS, LOOKS_MAX, Course, checked, seen
+from holdfast.resources.node.lines import Lines
+from holdfast.resources.node.power import Bmc
+from holdfast.runtime.context import AsyncContext
+
+if TYPE_CHECKING:
+    from holdfast.resources.registry import World
+    from holdfast.settings import Settings
+    from holdfast.store.base import Tx
+
+T = TypeVar("T")
+
+STOP_LOOK_S: Final = 0.02
+
+
+class NotUndone(Exception):
+    """What was done can't be taken back, or is not."""
+
+
+class Power:
+    """What the steps have in common. `world`: the database, once it is open."""
+
+    def __init__(self, settings: Settings, world: World | None = None) -> None:
+        self.settings = settings
+        self.world = world
+        self.lines = Lines(settings.node_calls_max)
+
+    # --- talking to a BMC -----------------------------------------------------------------------------------------
+
+    def bmc(self, node: str, desired: Mapping[str, Any], timeout_s: float | None = None) -> Bmc:
+        """For a call of a driver: with the secrets in the clear."""
+        call_s = self.settings.node_call_s
+        return Bmc(node, self.opened(desired["driver_info"]), call_s if timeout_s is None else min(call_s, timeout_s))
+
+    def opened(self, value: Any) -> Any:
+        """Raises: SecretKeyMissing."""
+        if isinstance(value, Secret):
+            return value.reveal(None if self.world is None else self.world.hold.sealer.unseal)
+        if isinstance(value, Mapping):
+            return {name: self.opened(each) for name, each in value.items()}
+        return value
+
+    async def power_state(self, ctx: AsyncContext, bmc: Bmc, name: str) -> str:
+        driver = drivers.get(name)
+        return checked(name, await self.lines.call_for(ctx, bmc, lambda at: driver.get_power_state(at)))
+
+    def now(self) -> float:
+        assert self.world is not None
+        return self.world.hold.clock.time()
+
+    async def read(self, fn: Callable[[Tx], T]) -> T:
+        assert self.world is not None
+        return await asyncio.to_thread(self.world.hold.store.read, fn)
+
+    async def write(self, fn: Callable[[Tx], T]) -> T:
+        assert self.world is not None
+        hold = self.world.hold
+        answer = await asyncio.to_thread(hold.store.write, fn)
+        hold.poke()
+        return answer
+
+    async def saw(self, ctx: AsyncContext, node: str, power: str) -> None:
+        """What is known of the node, on the way: no task has to end for it to be shown."""
+        known = await self.read(lambda tx: views.power_state(tx, node))
+        if known != power:
+            seen, now = {"power_state": power, "status": power}, self.now()
+            await self.write(lambda tx: probing.noted(tx, views.KIND, node, seen, ctx.task_id, now))
+
+    # --- steps ----------------------------------------------------------------------------------------------------
+
+    async def verify(self, ctx: AsyncContext, resource_id: str, desired: dict[str, Any]) -> dict[str, Any]:
+        """Ask the BMC for the power state: who is let in and answered can do the rest."""
+        power = await self.power_state(ctx, self.bmc(resource_id, desired), desired["driver"])
+        return seen(power) | {"provision_updated_at": self.now()}
+
+    async def verify_changes(
+        self, ctx: AsyncContext, resource_id: str, desired: dict[str, Any], applied: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """As `verify`, if there is another BMC, or another way to it."""
+        if applied is not None and self._access(applied) == self._access(desired):
+            return {}
+        return await self.verify(ctx, resource_id, desired)
+
+    def _access(self, document: Mapping[str, Any]) -> tuple[Any, Any]:
+        return document["driver"], self.opened(document["driver_info"])
+
+    async def forget(self) -> None:
+        """The machine is left as it is."""
+
+    async def look_before(self, ctx: AsyncContext, resource_id: str, desired: dict[str, Any]) -> dict[str, Any]:
+        """Where the machine is before anything is done."""
+        memory = ctx.last_checkpoint or {"looks": 0}
+        try:
+            power = await self.power_state(ctx, self.bmc(resource_id, desired), desired["driver"])
+        except BMCUnreachable:
+            if memory["looks"] + 1 >= LOOKS_MAX:
+                raise
+            return Again(self.settings.node_poll_s, {"looks": memory["looks"] + 1})  # type: ignore[return-value]
+        await self.saw(ctx, resource_id, power)
+        return {"power": power}
+
+    async def command(
+        self,
+        ctx: AsyncContext,
+        resource_id: str,
+        desired: dict[str, Any],
+        found: dict[str, Any],
+        target: str,
+        timeout: float | None = None,
+    ) -> Any:
+        """Tell the machine, and wait until it is there."""
+        course = Course(self, ctx, resource_id, desired, target, timeout, ctx.last_checkpoint)
+        return await course.go()
+
+    async def put_back(
+        self,
+        ctx: AsyncContext,
+        resource_id: str,
+        desired: dict[str, Any],
+        found: dict[str, Any],
+        failures: Mapping[str, Any],
+        target: str,
+        timeout: float | None = None,
+        result: Any = None,
+    ) -> Any:
+        """Put the machine back where it was, if `target` has moved it, or does so in the next while."""
+        told = ctx.last_checkpoint or {}
+        forward, memory = told.get("forward", told), told.get("undo")
+        if not forward.get("sends"):
+            return None
+        if failures:
+            raise NotUndone(f"{target} was sent, and is not taken back")
+        back = found["power"]
+        if GOALS[target] == back:
+            return None
+        settle_s = 0.0 if result is not None else self.settings.node_settle_s
+        course = Course(
+            self, ctx, resource_id, desired, back, timeout, memory, wrap=lambda undo: {"forward": forward, "undo": undo}
+        )
+        return await course.go(settle_s=settle_s, is_undo=True)
+
+    async def inject(
+        self,
+        ctx: AsyncContext,
+        resource_id: str,
+        desired: dict[str, Any],
+        found: dict[str, Any],
+        timeout: float | None = None,
+    ) -> Any:
+        """Send the interrupt: nobody can see from outside whether it has come."""
+        return await Course(self, ctx, resource_id, desired, words.INJECT_NMI, timeout, ctx.last_checkpoint).shoot(
+            found
+        )
+
+    async def not_taken_back(self, ctx: AsyncContext) -> None:
+        if (ctx.last_checkpoint or {}).get("sends"):
+            raise NotUndone("an interrupt that was sent can't be taken back")
+
+    async def stop(self, ctx: AsyncContext, resource_id: str, target: str) -> Any:
+        """Abort what aims at `target` now, and say how it ended."""
+        memory = ctx.last_checkpoint
+        if memory is None:
+            holder = await self.read(lambda tx: views.aiming(tx, resource_id, target))
+            if holder is None:
+                return _untouched(f"nothing aims at {target}")
+            memory = {"task": holder.uuid}
+            await ctx.checkpoint(memory)
+        now = self.now()
+        stopped = await self.write(lambda tx: views.stop(tx, resource_id, target, memory["task"], ctx.task_id, now))
+        if not stopped:
+            return _untouched(f"task {memory['task']} no longer aimed at {target}", task=memory["task"])
+        for _ in range(50):
+            end = await self.read(lambda tx: views.end_of(tx, memory["task"]))
+            if end is not None:
+                return {"answer": {"task": memory["task"], "state": end}, "effect": "applied"}
+            await ctx.sleep(STOP_LOOK_S)
+        return Again(self.settings.node_poll_s, memory)
+
+
+def _untouched(why: str, **more: Any) -> dict[str, Any]:
+    return {"answer": {"task": None, "state": None, "why": why} | more, "effect": "none"}

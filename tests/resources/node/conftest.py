@@ -1,0 +1,85 @@
+"""A yard of machines: a database with the kind `node`, whose nodes have the driver `fake` over one file."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import holdfast as hf
+from holdfast.resources import state
+from holdfast.resources.handle import Resource
+from holdfast.resources.node import views
+from holdfast.resources.node.fake import Called, Device
+from holdfast.resources.node.kind import make_node
+from holdfast.resources.state import ResourceRow
+
+Node = Resource[hf.Task]
+PATIENCE_S = 30.0
+POLL_S = 0.02
+
+
+class Yard:
+    """An open database, its machines, and what the tests do with them again and again."""
+
+    def __init__(self, directory: Path, **settings: Any) -> None:
+        self.url = f"sqlite:///{directory / 'tasks.db'}"
+        self.machines = str(directory / "machines.db")
+        quick = {"node_poll_s": POLL_S, "node_settle_s": 0.2, "node_timeout_s": 20.0, "lease_s": 1.0}
+        self.hold = hf.open(self.url, kinds=[make_node()], **{**quick, **settings})
+
+    def enrol(self, name: str = "rack-1", **knobs: Any) -> Node:
+        """A node that is manageable. `knobs`: of its machine."""
+        info = {"path": self.machines, "fake": knobs}
+        task = self.hold.operate("node", "create", desired={"name": name, "driver": "fake", "driver_info": info})
+        self.until_ended(task)
+        return self.hold.resource("node", str(task.view()["resource_id"]))
+
+    def machine(self, node: Node) -> Device:
+        return Device(self.machines, node.id)
+
+    def sent(self, node: Node) -> list[str]:
+        """The commands that the machine was sent."""
+        return [called.call for called in self.machine(node).calls(looks=False)]
+
+    def calls(self, node: Node) -> list[Called]:
+        return self.machine(node).calls()
+
+    def states(self, node: Node) -> dict[str, Any]:
+        """As the API shows them."""
+        return self.hold.store.read(lambda tx: views.node_states(tx, self._row(tx, node)))
+
+    def shown(self, node: Node) -> tuple[str | None, str | None]:
+        """power_state, target_power_state."""
+        states = self.states(node)
+        return states["power_state"], states["target_power_state"]
+
+    def _row(self, tx: Any, node: Node) -> ResourceRow:
+        return state.read(tx, "node", node.id)
+
+    def until(self, fact: Callable[[], object], what: str = "it", within_s: float = PATIENCE_S) -> None:
+        limit, pause = time.monotonic() + within_s, threading.Event()
+        while not fact():
+            assert time.monotonic() < limit, f"waited {within_s:g} s for {what}"
+            pause.wait(0.005)
+
+    def until_ended(self, task: hf.Task) -> hf.Task:
+        self.until(lambda: task.view()["finish_time"] is not None, f"the end of {task.view()['task']}")
+        return task
+
+    def until_sent(self, node: Node, command: str, times: int = 1) -> None:
+        self.until(lambda: self.sent(node).count(command) >= times, command)
+
+    def do(self, node: Node, operation: str, params: dict[str, Any] | None = None) -> hf.Task:
+        return self.until_ended(node.operate(operation, params))
+
+
+@pytest.fixture
+def yard(tmp_path: Path) -> Iterator[Yard]:
+    made = Yard(tmp_path)
+    with made.hold, made.hold.working():
+        yield made
