@@ -44,6 +44,22 @@ def test_a_new_server_comes_with_its_task(still: Cloud) -> None:
     assert [{link["rel"] for link in each["links"]} for each in listed] == [{"self", "bookmark", "tasks"}]
 
 
+@pytest.mark.parametrize("match", ["*", '"1"', "nonsense"])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v3/servers", {"server": {"name": "web"}}),
+        ("/v3/tasks", {"task": "create", "resource": {"server": None}, "params": {"name": "web"}}),
+        ("/v3/tasks", {"task": "quick"}),
+        ("/v3/tasks/verbs", {"verb": "cancel", "filter": {"task": "quick"}}),
+        ("/v3/webhooks", {"url": "https://example.org/"}),
+    ],
+)
+def test_what_is_only_made_has_no_revision(still: Cloud, path: str, body: dict[str, Any], match: str) -> None:
+    problem(still.member.post(path, json=body, headers={"If-Match": match}), 412, "precondition.failed")
+    assert still.tasks() == []
+
+
 @pytest.mark.requirement("NOVA-7", "TAG-3")
 @pytest.mark.parametrize(
     ("path", "body"),

@@ -216,6 +216,19 @@ def test_a_task_that_is_purged_meanwhile_is_its_own_business(make_service: MakeS
     }  # fmt: skip
 
 
+def test_an_event_is_delivered_to_the_task_as_it_was_seen(shared: Service) -> None:
+    client = shared.client()
+    uuid = shared.submit("waiting", client=client)["uuid"]
+    seen = client.get(f"/v3/tasks/{uuid}").headers["etag"]
+    shared.until(uuid, "WAITING", client=client)
+    for stale in (seen, '"7"', "nonsense"):
+        answer = client.post(f"/v3/tasks/{uuid}/events/go", headers={"If-Match": stale})
+        problem(answer, 412, "precondition.failed")
+    now = client.get(f"/v3/tasks/{uuid}").headers["etag"]
+    assert client.post(f"/v3/tasks/{uuid}/events/go", headers={"If-Match": now}).status_code == 202
+    shared.until(uuid, "SUCCEEDED", client=client)
+
+
 @pytest.mark.requirement("P6")
 def test_if_match_is_the_task_as_it_was_seen(resting_service: Service) -> None:
     client = resting_service.client()

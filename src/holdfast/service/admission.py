@@ -127,6 +127,8 @@ class Admission:
             claims=tuple(_claims(data.claims)),
         )
         self.check_agent(ask, kind, name)
+        if operation.creates:
+            ask.check_new(f"a new {kind}")
 
         def accept(tx: Tx, now: float, uuid: str) -> Submitted:
             found = operate(tx, hold.kinds, asked, now, uuid)
@@ -170,6 +172,7 @@ class Admission:
                 allowed=self.names,
             )
         check_inputs(offer.plan, data.params)
+        ask.check_new("a new task")
         named = _claims(data.claims)
         if kind is not None:
             if not ident:

@@ -143,6 +143,8 @@ class Ask:
         self.path = _path(route, scope)
         self.query, self.pairs = _query(route, scope["query_string"])
         self.tag = _tag(route, self.headers)
+        if "if-match" in self.headers and route.method not in SAFE and PreconditionFailed.status not in route.answers:
+            raise PreconditionFailed(f"{route.method} {route.path} is about nothing that has a revision: no If-Match")
         self.data: Any = None
         self._raw = b""
         self._prefer: dict[str, str] | None = None
@@ -204,6 +206,11 @@ class Ask:
         given = self.headers.get("if-match")
         if given is not None and given.strip() != "*" and etag not in _etags(given):
             raise PreconditionFailed(f"it is at {etag} now, not at {given[:80]}", etag=etag)
+
+    def check_new(self, what: str) -> None:
+        """Raises: PreconditionFailed: there is If-Match, and what it would be about is only made by this request."""
+        if "if-match" in self.headers:
+            raise PreconditionFailed(f"If-Match is about what is there already, and {what} is not")
 
     def revision(self) -> int | None:
         """The revision that If-Match names, of a thing whose ETag begins with it; None: any.

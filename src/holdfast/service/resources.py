@@ -191,6 +191,8 @@ class Resources:
         """`name` None: create or update it, as it needs."""
         admission = self._tasks.admission
         common = admission.asked(ask)._replace(kind=kind.name, resource_id=ident, params=params or {}, desired=desired)
+        if name == CREATE:
+            ask.check_new(f"a new {kind.name}")
         hold, uuid = self._hold, self._hold.clock.uuid7()
         plain = ask.route.path.startswith("/v3/resources/")
 
@@ -234,8 +236,7 @@ class Resources:
         """Whether a PUT creates or updates. Raises: PreconditionFailed."""
         if CREATE not in kind.operations or self._known(tx, ask, kind, ident) is not None:
             return UPDATE
-        if "if-match" in ask.headers:
-            raise PreconditionFailed(f"there is no {kind.name} {ident[:80]}")
+        ask.check_new(f"{kind.name} {ident[:80]}")
         return CREATE  # which another project's id refuses
 
     def _anew(self, tx: Tx, ask: Ask, kind: Kind, at: TaskRow, *, plain: bool) -> dict[str, Any]:

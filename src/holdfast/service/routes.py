@@ -46,8 +46,8 @@ class Route(NamedTuple):
     policy.py: who may ask; None: anybody. `body`: the Struct of msgspec that it takes; `dict`: any JSON object, of
     which `body_schema` says more (Structs may stand in it); None: none. `answers`: status -> schema of the body (a
     Struct, a JSON schema, a name of documents.py, or None: no body); errors that every route may answer with are not
-    listed. `tagged`: it makes a task, so it takes a Task-tag. `media`: what it can answer in, besides problems.
-    `limited`: it counts for the project's rate."""
+    listed. One that may answer 412 looks at If-Match; the others refuse it. `tagged`: it makes a task, so it takes a
+    Task-tag. `media`: what it can answer in, besides problems. `limited`: it counts for the project's rate."""
 
     method: str
     path: str

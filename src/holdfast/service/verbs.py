@@ -141,6 +141,7 @@ class Verbs:
 
         def write(tx: Tx, now: float) -> tuple[TaskRow, dict[str, Any]]:
             at = view.find(tx, ask, ask.path["task"])
+            ask.check_match(view.etag(at))
             answer = control.deliver(tx, at.id, name, payload, now)
             return answer.task, view.task(tx, ask, answer.task)
 
@@ -287,6 +288,7 @@ def routes(service: Service) -> list[Route]:
               answers={200: "Adopted", 202: "Adopted", 404: "Problem", 409: "Problem", 412: "Problem"}),
         Route("POST", f"{one}/events/{{name}}", verbs.deliver, "tasks:deliver", "Deliver an event that it waits for",
               path_schemas={"name": {"type": "string", "pattern": "^(?!child:)[!-~]{1,255}$"}}, body=Delivery,
-              body_needed=False, answers={200: "TaskOne", 202: "TaskOne", 404: "Problem", 409: "Problem"}),
+              body_needed=False,
+              answers={200: "TaskOne", 202: "TaskOne", 404: "Problem", 409: "Problem", 412: "Problem"}),
     ]  # fmt: skip
     return found
