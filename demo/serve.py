@@ -1,6 +1,7 @@
 """`make serve`: the service on loopback, with a token that is made the first time and kept, until Ctrl-C.
 
-Everything is in .demo/ at the top of the repository: the database, the servers, the token. `make clean` removes it.
+Everything is in .demo/ at the top of the repository: the database, the servers, the token, the key of its secrets.
+`make clean` removes it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from pathlib import Path
 
 from demo.children import ROOT
+from holdfast.seal import new_key
 
 HOLDFAST = Path(sys.executable).with_name("holdfast")
 PORT = 8760
@@ -29,6 +31,16 @@ def token_of(directory: Path) -> str:
     known = {hashlib.sha256(token.encode()).hexdigest(): {"user": "you", "project": "default", "roles": ["admin"]}}
     (directory / "tokens.json").write_text(json.dumps(known), encoding="utf-8")
     return token
+
+
+def key_of(directory: Path) -> Path:
+    """The file of the key that seals secrets; made, if there is none yet."""
+    path = directory / "key"
+    if not path.exists():
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.write(new_key() + "\n")
+    return path
 
 
 def words_for(token: str, port: int) -> str:
@@ -54,6 +66,7 @@ def main() -> None:
     settings = {
         "HOLDFAST_IDENTITY": "tokens",
         "HOLDFAST_TOKENS_FILE": str(directory / "tokens.json"),
+        "HOLDFAST_SECRET_KEY_FILE": str(key_of(directory)),
         "HOLDFAST_SERVER_DIR": str(directory / "servers"),
         "HOLDFAST_SERVER_FAULTS": "1",
     }

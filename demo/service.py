@@ -16,6 +16,7 @@ from demo.guests import Witness
 from demo.show import Show
 from demo.web import Web
 from holdfast.resources.server.process import Server
+from holdfast.seal import new_key
 
 LIMIT_S = 45.0  # for any one thing that is waited for; it only says when to give up
 HOLDFAST = Path(sys.executable).with_name("holdfast")
@@ -33,6 +34,7 @@ class Service:
         self._directory = directory
         self._children = children
         self._started = 0
+        self._key = new_key()
 
     @property
     def web(self) -> Web:
@@ -49,6 +51,7 @@ class Service:
             "PYTHONUNBUFFERED": "1",
             "HOLDFAST_SERVER_DIR": str(self.witness.directory),
             "HOLDFAST_SERVER_FAULTS": "1",
+            "HOLDFAST_SECRET_KEY": self._key,
         }
         output = self._directory / f"service.{self._started}.out"
         self.process = self._children.start([str(HOLDFAST), *words], output, env=env)

@@ -102,7 +102,7 @@ def test_a_database_that_is_not_there(say: Say) -> None:
 
 def test_secret_keys(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     say("run", "flows_for_cli.py:good")
-    made = say("doctor", "--new-key")
+    made = say("key", "new")
     assert made.code == 0
     monkeypatch.setenv("HOLDFAST_SECRET_KEY", made.out.strip())
     assert "the secret key can be used" in say("doctor").out

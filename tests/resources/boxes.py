@@ -9,7 +9,6 @@ import msgspec
 import holdfast as hf
 from holdfast.resources import sealing
 from holdfast.resources.kind import Kind, Seen, final, resting
-from holdfast.seal import Sealer
 
 
 class Access(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -34,16 +33,15 @@ class Device:
         self.calls: list[str | None] = []
         self.notes: list[dict[str, Any]] = []
 
-    def log_in(self, sealer: Sealer, kind: Kind, document: dict[str, Any]) -> None:
-        known = sealing.opened(sealer, kind, document)
+    def log_in(self, document: dict[str, Any]) -> None:
+        known = sealing.opened(document)
         self.calls.append(known["access"]["password"])
         self.notes.append(known["notes"])
         if known["access"]["password"] == "wrong":
             raise ConnectionError("the box does not know you")
 
 
-def make_kind(sealer: Sealer) -> Kind:
-    """`sealer`: of whoever opens the secrets."""
+def make_kind() -> Kind:
     box = Kind(
         "box", plural="boxes", fields=BoxFields, lifecycle={"NEW": resting(), "THERE": resting(), "GONE": final()},
         driver=Device(), secrets=("access.password",),
@@ -52,13 +50,13 @@ def make_kind(sealer: Sealer) -> Kind:
     def logging_in(kind: Kind) -> hf.Flow:
         @hf.step
         def log_in(desired: dict[str, Any], applied: dict[str, Any] | None) -> dict[str, Any]:
-            kind.driver.log_in(sealer, kind, desired)
+            kind.driver.log_in(desired)
             return desired  # what a step returns is stored
 
         @log_in.revert
         def log_out(applied: dict[str, Any] | None) -> None:
             if applied is not None:
-                kind.driver.log_in(sealer, kind, applied)
+                kind.driver.log_in(applied)
 
         return hf.linear("log_in", log_in)
 
@@ -82,8 +80,8 @@ def make_kind(sealer: Sealer) -> Kind:
         return hf.linear("forget", forget)
 
     @box.probe
-    def look(driver: Device, kind: Kind, desired: dict[str, Any]) -> Seen:
-        driver.log_in(sealer, kind, desired)
+    def look(driver: Device, desired: dict[str, Any]) -> Seen:
+        driver.log_in(desired)
         return Seen(True)
 
     return box

@@ -16,7 +16,7 @@ from holdfast.errors import DocumentInvalid, KindError, SecretKeyMissing, TagReu
 from holdfast.resources import sealing
 from holdfast.resources.kind import Kind, resting
 from holdfast.resources.operate import Asked, operate
-from holdfast.seal import Sealer, new_key
+from holdfast.seal import new_key
 from holdfast.tasks import tags
 from tests.resources.boxes import BoxFields, Device, make_kind
 
@@ -30,8 +30,7 @@ class House:
 
     def __init__(self, directory: Path, key: str | None = KEY) -> None:
         self.directory = directory
-        kind = make_kind(Sealer(lambda: key))
-        self.hold = hf.open(f"sqlite:///{directory / 'tasks.db'}", kinds=[kind], secret_key=key)
+        self.hold = hf.open(f"sqlite:///{directory / 'tasks.db'}", kinds=[make_kind()], secret_key=key)
         self.device: Device = self.hold.kinds.kind("box").driver
 
     def do(self, operation: str, id: str | None = None, **options: Any) -> hf.Task:
@@ -186,4 +185,4 @@ def test_a_document_without_what_is_secret_is_as_it_is() -> None:
         assert sealing.guarded(kind, document, {}) == document
     guarded = sealing.guarded(kind, {"a": {"b": {"c": "x", "d": "y"}}}, {})
     assert str(guarded) == "{'a': {'b': {'c': Secret(***), 'd': 'y'}}}"
-    assert sealing.opened(Sealer(lambda: None), kind, guarded) == {"a": {"b": {"c": "x", "d": "y"}}}
+    assert sealing.opened(guarded) == {"a": {"b": {"c": "x", "d": "y"}}}

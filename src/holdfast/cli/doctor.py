@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from holdfast.cli import exits, show
 from holdfast.cli.options import DatabaseOption, FlowsOption, OutputOption
 
 
 def doctor(
     database: DatabaseOption = None,
-    new_key: Annotated[bool, typer.Option("--new-key", help="Print a new key for HOLDFAST_SECRET_KEY.")] = False,
     flows: FlowsOption = None,
     output: OutputOption = "table",
 ) -> int:
     """Examine the database and what is around it: a line for each thing, with what to do. Exit 1 if one is wrong."""
-    if new_key:
-        from holdfast.seal import new_key as make
-
-        print(make())
-        return exits.OK
     from holdfast.cli.findings import examine
 
     findings = list(examine(database, flows or ()))

@@ -49,6 +49,7 @@ def examine(database: str | None, flows: Sequence[str]) -> Iterator[Finding]:
             yield from _workers(hold)
             yield from _tasks(hold)
             yield from _resources(hold)
+            yield from _secrets(hold)
             yield from _flows(hold)
     except HoldfastError as error:
         yield Finding(False, str(error))
@@ -62,7 +63,7 @@ def _secret_key(settings: Settings) -> Finding:
 
     try:
         if settings.read_keys() is None:
-            return Finding(True, "no secret key, which only flows with hf.Secret need (--new-key prints one)")
+            return Finding(True, "no secret key, which only secrets need (`holdfast key new` prints one)")
         Sealer(settings.read_keys).seal("")
     except HoldfastError as error:
         return Finding(False, str(error))
@@ -194,6 +195,15 @@ def _resources(hold: Holdfast) -> Iterator[Finding]:
     if counted:
         numbers = ", ".join(f"{number} {word}" for word, number in counted.items())
         yield Finding(True, f"resources: {numbers}" + ("" if wrong else "; each is as it may be"))
+
+
+def _secrets(hold: Holdfast) -> Iterator[Finding]:
+    from holdfast.cli import key
+    from holdfast.store import sealed
+
+    names = sealed.lost(hold.store, hold.sealer)
+    if names:
+        yield Finding(False, key.lost(names))
 
 
 def _unfinished(tx: Tx) -> list[TaskRow]:

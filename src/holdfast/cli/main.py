@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.cli import db, doctor, drain, exits, machine, nouns, resource, run, serve, task, worker
+from holdfast.cli import db, doctor, drain, exits, key, machine, nouns, resource, run, serve, task, worker
 from holdfast.errors import HoldfastError
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app.add_typer(resource.app, name="resource", short_help="What is wanted of thing
 app.command(name="worker", short_help="Do tasks as they come.")(worker.worker)
 app.command(name="drain", short_help="Have workers take nothing more, and wait.")(drain.drain)
 app.add_typer(machine.app, name="machine", short_help="The state machines, proven and drawn.")
+app.add_typer(key.app, name="key", short_help="Make and change the keys that seal secrets.")
 app.command(name="doctor", short_help="Say what is wrong and what to do.")(doctor.doctor)
 app.add_typer(db.app, name="db", short_help="Upgrade or purge the database.")
 

@@ -5,7 +5,7 @@ read it. Anything else is written as `{"$": tag, "v": data}`; a dict with a key 
 user data can be taken for a tag. json alone would turn tuples into lists, 1 into "1" as a key, and subclasses into
 their bases; so the exact type of every item is checked first, a whole container at a time and in C.
 
-Which types there are and how each is kept: core/storable.py. How a Secret is sealed: seal.py.
+Which types there are and how each is kept: core/storable.py. How a Secret is sealed: core/secret.py, seal.py.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from holdfast.core.retry import type_name
+from holdfast.core.secret import Seal, Secret
 from holdfast.core.storable import Refusal, advice, register, restore, way_of
 from holdfast.errors import SecretKeyMissing, ValueRefused, ValueTooLarge
 
-__all__ = ["DEPTH_MAX", "SEALED", "Secret", "Stored", "decode", "encode", "register"]
+__all__ = ["DEPTH_MAX", "SEALED", "Seal", "Secret", "Stored", "decode", "encode", "register"]
 
 DEPTH_MAX: Final = 100
 #: Longer ints are written in hex, because CPython may refuse to read their decimal text (PYTHONINTMAXSTRDIGITS).
 INT_BITS_MAX: Final = 2_000
-
-Seal = Callable[[str], str]
 #: How a sealed secret begins in a text of `encode`; what follows is its token.
 SEALED: Final = '{"$":"secret","v":"'
 
@@ -32,66 +31,6 @@ _CONTAINERS: Final = frozenset((list, dict))
 _STR: Final = frozenset((str,))
 _PLAIN_AT_ONCE: Final = frozenset((float, str))
 _LONG: Final = frozenset((str, bytes))
-
-
-class Secret:
-    """A value that is encrypted at rest and never shown: only `reveal()` gives it back.
-
-    One that was read back is unsealed when it is revealed, so lists and traces need no key.
-    """
-
-    __slots__ = ("_sealed", "_unseal", "_value")
-    __hash__ = None  # type: ignore[assignment]
-
-    def __init__(self, value: Any) -> None:
-        self._value = value
-        self._sealed: str | None = None
-        self._unseal: Seal | None = None
-
-    @classmethod
-    def _of_sealed(cls, sealed: str, unseal: Seal | None) -> Secret:
-        secret = cls(None)
-        secret._sealed = sealed
-        secret._unseal = unseal
-        return secret
-
-    def reveal(self, unseal: Seal | None = None) -> Any:
-        """The value. `unseal`: for one that was read back without.
-
-        Raises: SecretKeyMissing: it was stored, and there is no key in this process."""
-        if self._sealed is not None:
-            unseal = self._unseal or unseal
-            if unseal is None:
-                raise SecretKeyMissing
-            self._value = decode(unseal(self._sealed), unseal)
-            self._sealed = None
-        return self._value
-
-    def as_sealed(self, seal: Seal) -> str | None:
-        """As it was read back, if that was sealed by who would seal it now; None: it has to be."""
-        owner = getattr(self._unseal, "__self__", None)
-        return self._sealed if owner is not None and owner is getattr(seal, "__self__", None) else None
-
-    def __eq__(self, other: object) -> bool:
-        return bool(self.reveal() == other.reveal()) if isinstance(other, Secret) else NotImplemented
-
-    def __repr__(self) -> str:
-        return "Secret(***)"
-
-    def __str__(self) -> str:
-        return "***"
-
-    def __format__(self, spec: str) -> str:
-        return format("***", spec)
-
-    def __copy__(self) -> Secret:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Secret:
-        return self
-
-    def __reduce__(self) -> Any:
-        raise TypeError("a Secret isn't pickled: that would write it in the clear")
 
 
 class Stored:
@@ -340,7 +279,7 @@ class _Lowering:
         try:
             known = value.reveal()
         except SecretKeyMissing:  # who can't open it can still hand it on
-            sealed = value.as_sealed(self.seal)
+            sealed = value._as_sealed(self.seal)
             if sealed is None:
                 raise
         else:

@@ -97,7 +97,7 @@ def operate(tx: Tx, kinds: Kinds, asked: Asked, now: float, uuid: str) -> Accept
     operation = kind.get(asked.operation)
     sealer = kinds.world.hold.sealer if kind.secrets and operation.desires else None
     if sealer is not None:
-        asked = _unguessable(tx, sealer, kind, asked)
+        asked = _unguessable(tx, sealer, asked)
     if asked.tag is not None:
         known = _replayed(tx, asked, now)
         if known is not None:
@@ -158,10 +158,9 @@ def _replayed(tx: Tx, asked: Asked, now: float) -> Accepted | None:
     return Accepted(task, found, replayed=True)
 
 
-def _unguessable(tx: Tx, sealer: Sealer, kind: Kind, asked: Asked) -> Asked:
+def _unguessable(tx: Tx, sealer: Sealer, asked: Asked) -> Asked:
     """The request, with secrets as text to be checked, and a fingerprint from which none can be guessed."""
-    told = None if asked.desired is None else sealing.told(kind, asked.desired)
-    asked = asked._replace(params=sealing.told(kind, asked.params), desired=told)
+    asked = asked._replace(params=sealing.opened(asked.params), desired=sealing.opened(asked.desired))
     return asked if asked.tag is None else asked._replace(fingerprint=tags.marked(tx, sealer, _fingerprint(asked)))
 
 

@@ -22,17 +22,16 @@ if TYPE_CHECKING:
     from holdfast.seal import Sealer
 
 
-def opened(sealer: Sealer, kind: Kind, document: Mapping[str, Any]) -> dict[str, Any]:
-    """A desired or applied document with its secrets in the clear, for a call of a driver: keep it nowhere.
+def opened(document: Any) -> Any:
+    """A document, or a part of one, with its secrets in the clear, for a call of a driver: keep it nowhere.
 
     Raises: SecretKeyMissing.
     """
-    return _changed(kind, document, lambda path, value: _opened(value, sealer))
-
-
-def told(kind: Kind, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What somebody asks for, as he would write it: a Secret is its text."""
-    return _changed(kind, given, lambda path, value: _opened(value, None))
+    if isinstance(document, Secret):
+        return document.reveal()
+    if isinstance(document, Mapping):
+        return {name: opened(value) for name, value in document.items()}
+    return [opened(value) for value in document] if isinstance(document, list) else document
 
 
 def guarded(kind: Kind, given: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,10 +59,6 @@ def read(sealer: Sealer, text: str) -> dict[str, Any]:
     """A stored document, with its Secrets."""
     found: dict[str, Any] = decode(text, sealer.unseal)
     return found
-
-
-def _opened(value: Any, sealer: Sealer | None) -> Any:
-    return value.reveal(None if sealer is None else sealer.unseal) if isinstance(value, Secret) else value
 
 
 def _changed(kind: Kind, document: Mapping[str, Any], change: Callable[[str, Any], Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from holdfast.errors import BMCAuthFailed, PowerUnsupported
+from holdfast.resources import sealing
 from holdfast.resources.kind import UNCLAIMED, Change, Kind, Seen, final, resting
 from holdfast.resources.node import drivers, views, words
 from holdfast.resources.node.course import checked, seen
@@ -116,10 +117,10 @@ _declare_power()
 
 @node.precommit
 def check_driver(change: Change) -> None:
-    """Raises: DocumentInvalid: no such driver, or not what it needs; PowerUnsupported."""
+    """Raises: DriverInvalid: no such driver, or not what it needs; PowerUnsupported."""
     driver, info = str(change.desired.get("driver")), change.desired.get("driver_info") or {}
     if change.kind.get(change.operation).desires:
-        drivers.check(driver, change.kind.driver.opened(info))
+        drivers.check(driver, sealing.opened(info))
     target = views.TARGETS.get(change.operation)
     if target is not None and target not in drivers.supported(driver, info):
         raise PowerUnsupported(f"The driver {driver} does not support the power state, {target}")

@@ -13,10 +13,9 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from holdfast.core.values import Secret
 from holdfast.errors import BMCUnreachable
 from holdfast.flow.step import Again
-from holdfast.resources import probing
+from holdfast.resources import probing, sealing
 from holdfast.resources.node import drivers, views, words
 from holdfast.resources.node.course import GOALS, LOOKS_MAX, Course, checked, seen
 from holdfast.resources.node.lines import Lines
@@ -48,17 +47,11 @@ class Power:
     # --- talking to a BMC -----------------------------------------------------------------------------------------
 
     def bmc(self, node: str, desired: Mapping[str, Any], timeout_s: float | None = None) -> Bmc:
-        """For a call of a driver: with the secrets in the clear."""
+        """For a call of a driver: with the secrets in the clear. Raises: SecretKeyMissing."""
         call_s = self.settings.node_call_s
-        return Bmc(node, self.opened(desired["driver_info"]), call_s if timeout_s is None else min(call_s, timeout_s))
-
-    def opened(self, value: Any) -> Any:
-        """Raises: SecretKeyMissing."""
-        if isinstance(value, Secret):
-            return value.reveal(None if self.world is None else self.world.hold.sealer.unseal)
-        if isinstance(value, Mapping):
-            return {name: self.opened(each) for name, each in value.items()}
-        return value
+        return Bmc(
+            node, sealing.opened(desired["driver_info"]), call_s if timeout_s is None else min(call_s, timeout_s)
+        )
 
     async def power_state(self, ctx: AsyncContext, bmc: Bmc, name: str) -> str:
         driver = drivers.get(name)
@@ -102,7 +95,7 @@ class Power:
         return await self.verify(ctx, resource_id, desired)
 
     def _access(self, document: Mapping[str, Any]) -> tuple[Any, Any]:
-        return document["driver"], self.opened(document["driver_info"])
+        return document["driver"], sealing.opened(document["driver_info"])
 
     async def forget(self) -> None:
         """The machine is left as it is."""
