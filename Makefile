@@ -33,7 +33,8 @@ serve: .venv/.demo ## The service on this machine, until Ctrl-C; prints its toke
 	@$(BIN)/python -m demo.serve
 
 .PHONY: test
-test: .venv/.test ## The test suite (one part: make test ONLY=tests/core)
+test: .venv/.test ## The test suite (one part: make test ONLY=tests/core); it needs BMCs and a machine
+	@tools/need ipmitool openipmi qemu-system-x86
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ONLY)
 
 .PHONY: check

@@ -1,0 +1,185 @@
+"""pyghmi's BMC as a peer: IPMI 2.0 on loopback with NMI, and with the faults that ipmi_sim can't have.
+
+    with pyghmi_bmc(tmp_path) as peer:
+        peer.driver_info, peer.power, peer.log(), peer.turn("garbage", "short"), peer.hang()
+
+Beside the switches of chassis.py:
+
+    garbage   `short`: answers without the bytes that belong in them; `noise`: packets that are none
+    drop      every so many-th packet that comes in is lost
+    reset     at the next command the BMC resets: it forgets the command and every session, and is away so many seconds
+
+    python -m peers.pyghmi_bmc DIRECTORY      # prints its port; that of a machine which is more than files: bmc.py
+
+To a user whom it does not know it says nothing; a wrong password shows at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from pyghmi.ipmi import bmc
+from pyghmi.ipmi.private import serversession
+from pyghmi.ipmi.private import session as sessions
+
+from peers import chassis
+from peers.chassis import Chassis, Peer
+
+_USER: Final = "admin"
+_PASSWORD: Final = "ghmi-pass-4711"
+_NETFN_CHASSIS: Final = 0
+_NOISE_BYTES: Final = 60
+#: In the answer to "open session".
+_INVALID_AUTHENTICATION_ALGORITHM: Final = 0x04
+_HMAC_SHA1: Final = 1
+_NOT_IN_PRESENT_STATE: Final = 0xD5
+
+
+class ChassisBmc(bmc.Bmc):  # type: ignore[misc]
+    """A BMC in front of a machine in files."""
+
+    def __init__(self, machine: Chassis) -> None:
+        super().__init__({_USER: _PASSWORD}, port=0, address="127.0.0.1")
+        self.machine = machine
+        self.port: int = self.serversocket.getsockname()[1]
+
+    # --- what is asked of it --------------------------------------------------------------------------------------
+
+    def get_power_state(self) -> str:
+        return self.machine.power.removeprefix("power ")
+
+    def power_on(self) -> int:
+        return self._obey(chassis.ON)
+
+    def power_off(self) -> int:
+        return self._obey(chassis.OFF)
+
+    def power_shutdown(self) -> int:
+        return self._obey(chassis.SOFT_OFF)
+
+    def pulse_diag(self) -> int:
+        return self._obey(chassis.NMI)
+
+    def _obey(self, command: str) -> int:
+        self.machine.note(command)
+        if command in (chassis.SOFT_OFF, chassis.NMI) and self.machine.power == chassis.OFF:
+            return _NOT_IN_PRESENT_STATE
+        self.machine.obey(command)
+        return 0
+
+    # --- how it answers -------------------------------------------------------------------------------------------
+
+    def handle_raw_request(self, request: dict[str, Any], session: Any) -> None:
+        if request["netfn"] != _NETFN_CHASSIS:
+            super().handle_raw_request(request, session)
+            return
+        machine, reading = self.machine, request["command"] == 1
+        if reading:
+            machine.note(chassis.READ)
+        threading.Event().wait(float(machine.switch("slow") or 0))
+        if not reading and (away_s := machine.switch("reset")) is not None:
+            machine.release("reset")
+            self._reset(float(away_s))
+        elif (code := machine.switch("fail")) is not None:
+            session.send_ipmi_response(code=int(code, 16))
+        elif (garbage := machine.switch("garbage")) == "noise":
+            session.socket.sendto(os.urandom(_NOISE_BYTES), session.sockaddr)
+        elif garbage is not None:
+            session.send_ipmi_response(data=[])
+        else:
+            super().handle_raw_request(request, _Mute(session, machine) if not reading else session)
+
+    def _reset(self, away_s: float) -> None:
+        handlers = sessions.Session.bmc_handlers
+        for other in [other for other in handlers if other is not self.serversocket]:
+            del handlers[other]
+        _Loss.away_until = time.monotonic() + away_s
+
+
+class _Mute:
+    """A session whose answer is held up."""
+
+    def __init__(self, session: Any, machine: Chassis) -> None:
+        self._session = session
+        self._machine = machine
+
+    def send_ipmi_response(self, **answer: Any) -> None:
+        if self._machine.switch("mute") is not None:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        self._session.send_ipmi_response(**answer)
+
+
+class _Loss:
+    """Packets that come in and are not read."""
+
+    away_until = 0.0
+    _count = itertools.count(1)
+
+    @classmethod
+    def strikes(cls, machine: Chassis) -> bool:
+        every = int(machine.switch("drop") or 0)
+        return time.monotonic() < cls.away_until or (every > 0 and next(cls._count) % every == 0)
+
+
+def _mend(machine: Chassis) -> None:
+    """Have pyghmi refuse cipher suites that it does not speak and privileges that it does not give, as a BMC does; and
+    lose packets."""
+    receive = sessions._io_recvfrom
+    open_session = serversession.ServerSession.create_open_session_response
+
+    def receive_some(socket: Any, size: int) -> Any:
+        while (packet := receive(socket, size)) is not None and _Loss.strikes(machine):
+            pass
+        return packet
+
+    def open_or_refuse(session: Any, request: bytearray) -> bytearray:
+        if request[12] != _HMAC_SHA1:
+            return bytearray((request[0], _INVALID_AUTHENTICATION_ALGORITHM, 0, 0)) + request[4:8]
+        return bytearray(open_session(session, request))
+
+    sessions._io_recvfrom = receive_some
+    serversession.ServerSession.clientpriv = 0  # it has none before it has asked, and would fall over that
+    serversession.ServerSession.create_open_session_response = open_or_refuse
+
+
+@contextmanager
+def pyghmi_bmc(directory: Path) -> Iterator[Peer]:
+    """A BMC whose machine is off, in `directory`, which is made if it is not there."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / "output", "a", encoding="utf-8") as output:
+        process = chassis.start(
+            [sys.executable, "-m", "peers.pyghmi_bmc", str(directory)],
+            cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, stderr=output,
+        )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        port = process.stdout.readline().strip()
+        if not port:
+            raise OSError(f"pyghmi's BMC does not start: {(directory / 'output').read_text(encoding='utf-8')}")
+        info = {"address": "127.0.0.1", "port": int(port), "username": _USER, "password": _PASSWORD}
+        peer = Peer(directory, info)
+        peer.pid = process.pid
+        yield peer
+    finally:
+        chassis.end(process)
+
+
+def serve(served: ChassisBmc) -> None:
+    """Until the process is ended."""
+    _mend(served.machine)
+    print(served.port, flush=True)
+    served.listen()
+
+
+if __name__ == "__main__":
+    serve(ChassisBmc(Chassis(Path(sys.argv[1]))))
