@@ -1,21 +1,18 @@
 """The BMC as the demo sees it from outside: its process, its knobs, and its call log.
 
-The log is written by the device (bmc.py), so it can testify against the flow (power.py).
+The log is written by the device (peers/redfish_device.py), so it can testify against the flow (power.py).
 """
 
 from __future__ import annotations
 
-import base64
 import http.client
 import json
-import ssl
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from demo.children import Child, Children, until
-from demo.credentials import Credentials
-from demo.knobs import put, system_id
+from peers.knobs import put, system_id
 
 
 class Call(NamedTuple):
@@ -71,35 +68,24 @@ class Node:
         """Read the power state in the name of `by`: a plain request, without sushy and without Holdfast."""
         self.bmc.get(f"/redfish/v1/Systems/{self.system}", by)
 
-    def reset(self, reset: str, by: str) -> int:
-        """Ask for that reset in the name of `by`; the HTTP status."""
-        path = f"/redfish/v1/Systems/{self.system}/Actions/ComputerSystem.Reset"
-        return self.bmc.ask("POST", path, by, {"ResetType": reset})
-
 
 class Bmc:
-    """The device's process. Start it from the main thread: it dies with the thread that started it.
+    """The device's process. Start it from the main thread: it dies with the thread that started it."""
 
-    With credentials it serves by https, and to their user."""
-
-    def __init__(self, state_dir: Path, nodes: list[str], credentials: Credentials | None = None) -> None:
+    def __init__(self, state_dir: Path, nodes: list[str]) -> None:
         self.state_dir = state_dir
-        self.credentials = credentials
         self.nodes = {name: Node(name, self) for name in nodes}
         self.process: Child
         self.port = 0
 
     @property
     def url(self) -> str:
-        return f"{'https' if self.credentials else 'http'}://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}"
 
     def start(self, children: Children, *, limit_s: float = 60.0) -> None:
         """Start it and wait until it answers."""
         self.state_dir.mkdir(parents=True, exist_ok=True)
-        words = [str(self.state_dir), *self.nodes]
-        if (own := self.credentials) is not None:
-            words = ["--tls", str(own.certificate), str(own.key), "--users", str(own.users), *words]
-        command = [sys.executable, "-m", "demo.bmc", *words]
+        command = [sys.executable, "-m", "peers.redfish_device", str(self.state_dir), *self.nodes]
         self.process = children.start(command, self.state_dir / "output")
         until(self._answers, "the BMC to answer", limit_s=limit_s)
 
@@ -115,22 +101,9 @@ class Bmc:
 
     def get(self, path: str, by: str) -> int:
         """One GET; the HTTP status."""
-        return self.ask("GET", path, by)
-
-    def ask(self, method: str, path: str, by: str, body: Any = None) -> int:
-        """One request, without sushy and without Holdfast; the HTTP status."""
-        headers = {"User-Agent": by}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        if (own := self.credentials) is None:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        else:
-            context = ssl.create_default_context(cafile=own.ca)
-            connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=5, context=context)
-            login = base64.b64encode(f"{own.username}:{own.password}".encode()).decode()
-            headers["Authorization"] = f"Basic {login}"
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
-            connection.request(method, path, body=None if body is None else json.dumps(body), headers=headers)
+            connection.request("GET", path, headers={"User-Agent": by})
             response = connection.getresponse()
             response.read()
             return response.status

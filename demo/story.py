@@ -17,11 +17,11 @@ from demo import proofs
 from demo.children import until
 from demo.evidence import Check
 from demo.guests import below
-from demo.knobs import put
 from demo.proxy import Proxy
 from demo.service import LIMIT_S, Service
 from demo.stream import Stream
 from demo.web import Answer, Lost, Web
+from peers.knobs import put
 
 SLOW = 1000.0
 

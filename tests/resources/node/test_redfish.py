@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from holdfast.errors import BMCAuthFailed, BMCError, BMCRefused, BMCUnreachable, PowerUnknown
+from holdfast.errors import BMCAuthFailed, BMCError, BMCRefused, BMCUnreachable, PowerUnknown, PowerUnsupported
 from holdfast.resources.node.power import Bmc, Follow
 from holdfast.resources.node.redfish import Redfish
-from holdfast.resources.node.words import INJECT_NMI, POWER_OFF, POWER_ON, SOFT_POWER_OFF, TARGETS
-from tests.peers.lying_redfish import LyingRedfish, lying_redfish
-from tests.peers.redfish_bmc import RedfishBmc, redfish_bmc
+from holdfast.resources.node.words import INJECT_NMI, POWER_OFF, POWER_ON, REBOOT, SOFT_POWER_OFF, TARGETS
+from peers.lying_redfish import LyingRedfish, lying_redfish
+from peers.redfish_bmc import RedfishBmc, redfish_bmc
 
 TIMEOUT_S = 20.0
 
@@ -66,28 +66,30 @@ def test_off_and_on_and_soft_off_over_tls_with_a_password(one: RedfishBmc) -> No
     told = []
     for target in (POWER_OFF, POWER_ON, SOFT_POWER_OFF, POWER_ON, INJECT_NMI):
         assert driver.set_power_state(bmc(one.driver_info), target) is None
-        told.append((driver.get_power_state(bmc(one.driver_info)), one.power()))
+        told.append((driver.get_power_state(bmc(one.driver_info)), one.power))
 
-    assert told == [
-        (POWER_OFF, "Off"), (POWER_ON, "On"), (POWER_OFF, "Off"), (POWER_ON, "On"), (POWER_ON, "On"),
-    ]  # fmt: skip
-    assert one.resets() == ["ForceOff", "On", "GracefulShutdown", "On", "Nmi"]
+    assert told == [(state, state) for state in (POWER_OFF, POWER_ON, POWER_OFF, POWER_ON, POWER_ON)]
+    assert one.log() == [POWER_OFF, POWER_ON, SOFT_POWER_OFF, POWER_ON, INJECT_NMI]
 
 
 def test_systems_of_one_bmc_are_told_apart(one: RedfishBmc) -> None:
-    driver.set_power_state(bmc(one.info("two")), POWER_OFF)
+    driver.set_power_state(bmc(one.beside["two"].driver_info), POWER_OFF)
 
-    assert [driver.get_power_state(bmc(one.info(node))) for node in ("one", "two")] == [POWER_ON, POWER_OFF]
+    assert [driver.get_power_state(bmc(one.beside[node].driver_info)) for node in ("one", "two")] == [
+        POWER_ON,
+        POWER_OFF,
+    ]
     with pytest.raises(BMCError, match=r"has 3 systems: name one in driver_info\.system"):
         driver.get_power_state(bmc(one.driver_info, system=None))
 
 
 def test_a_guest_that_does_not_attend_stays_on(one: RedfishBmc) -> None:
-    one.set("ignore_acpi", node="deaf")
-    driver.set_power_state(bmc(one.info("deaf")), SOFT_POWER_OFF)
+    deaf = one.beside["deaf"]
+    deaf.turn("ignore_acpi")
+    driver.set_power_state(bmc(deaf.driver_info), SOFT_POWER_OFF)
 
-    assert driver.get_power_state(bmc(one.info("deaf"))) == POWER_ON
-    assert one.resets("deaf") == ["GracefulShutdown"]
+    assert driver.get_power_state(bmc(deaf.driver_info)) == POWER_ON
+    assert deaf.log() == [SOFT_POWER_OFF]
 
 
 def test_a_system_that_is_not_there_is_named(one: RedfishBmc) -> None:
@@ -96,9 +98,9 @@ def test_a_system_that_is_not_there_is_named(one: RedfishBmc) -> None:
 
 
 def test_a_refusal_quotes_the_bmc(one: RedfishBmc) -> None:
-    one.reset("ForceOff", "two")
+    one.beside["two"].power = POWER_OFF
     with pytest.raises(BMCRefused, match=r"won't do it \(409\): the system is off$"):
-        driver.set_power_state(bmc(one.info("two")), INJECT_NMI)
+        driver.set_power_state(bmc(one.beside["two"].driver_info), INJECT_NMI)
 
 
 def test_a_wrong_password_is_said_and_not_shown(one: RedfishBmc) -> None:
@@ -142,6 +144,22 @@ def test_driver_info_without_sense_is_named_and_not_quoted(info: dict[str, Any],
     assert "hunter22" not in str(told.value)
 
 
+def test_an_option_that_nobody_knows_is_named_with_those_there_are() -> None:
+    driver.check({"address": "10.0.0.7", "system": "1", "verify_ca": False})
+    with pytest.raises(ValueError, match="there is no 'verify_ssl' for redfish: there is address, port, username"):
+        driver.check({"address": "10.0.0.7", "verify_ssl": False})
+    with pytest.raises(BMCError, match="no address"):
+        driver.check({"address": "ftp://10.0.0.7"})
+
+
+def test_what_is_no_command_is_not_sent(one: RedfishBmc) -> None:
+    before = one.log()
+    with pytest.raises(PowerUnsupported, match="'rebooting' is no reset of Redfish"):
+        driver.set_power_state(bmc(one.driver_info), REBOOT)
+
+    assert one.log() == before
+
+
 def test_an_address_may_come_without_scheme_and_with_a_port_of_its_own(one: RedfishBmc) -> None:
     scheme, host, port = one.driver_info["address"].split(":")
     assert scheme == "https"
@@ -173,7 +191,7 @@ def fails(info: Bmc, kind: type[BMCError], said: str, target: str | None = None)
 def test_a_bmc_that_hangs_is_given_up_in_time_and_was_asked_once(liar: LyingRedfish) -> None:
     liar.hang()
     took = elapsed(lambda: fails(bmc(liar.driver_info, 1.0), BMCUnreachable, "gave no answer within 1 s"))
-    liar.go_on()
+    liar.wake()
 
     assert took < 1.8
 
@@ -213,7 +231,7 @@ def test_a_call_that_hangs_is_ended_within_a_second(liar: LyingRedfish, lie: str
     hooks[0]()
     caller.join(TIMEOUT_S)
     took = time.monotonic() - began
-    liar.go_on()
+    liar.wake()
 
     assert took < 1.0
     assert [type(problem) for problem in ended] == [BMCUnreachable]
@@ -227,7 +245,7 @@ def test_a_call_that_was_ended_before_it_began_sends_nothing(liar: LyingRedfish)
     with pytest.raises(BMCUnreachable, match="was ended"):
         driver.set_power_state(Bmc("n", liar.driver_info, 5.0, at_once), POWER_OFF)
 
-    assert liar.log() == []
+    assert liar.heard() == []
 
 
 def test_nobody_home_and_nobody_of_that_name(one: RedfishBmc) -> None:
@@ -283,14 +301,14 @@ def test_a_system_need_not_be_named_where_there_is_one(liar: LyingRedfish) -> No
 @pytest.mark.parametrize(
     ("lie", "kind", "said", "power"),
     [
-        ("lose_reply", BMCUnreachable, "closed the connection before it had answered", "Off"),
-        ("drop", BMCUnreachable, "closed the connection before it had answered", "On"),
-        ("half", BMCUnreachable, "broke off in the middle|closed the connection", "Off"),
-        ("busy", BMCError, r"won't do it \(503\): busy$", "On"),
-        ("broken", BMCError, r"won't do it \(500\): The power supply is on fire\.; Power button found\.$", "On"),
-        ("nonsense_error", BMCRefused, r"won't do it \(400\): Bad Request$", "On"),
-        ("say_no", BMCRefused, r"won't do it \(409\): The lid is open\.$", "On"),
-        ("html", BMCError, "text/html that is no JSON object", "On"),
+        ("lose_reply", BMCUnreachable, "closed the connection before it had answered", POWER_OFF),
+        ("drop", BMCUnreachable, "closed the connection before it had answered", POWER_ON),
+        ("half", BMCUnreachable, "broke off in the middle|closed the connection", POWER_OFF),
+        ("busy", BMCError, r"won't do it \(503\): busy$", POWER_ON),
+        ("broken", BMCError, r"won't do it \(500\): The power supply is on fire\.; Power button found\.$", POWER_ON),
+        ("nonsense_error", BMCRefused, r"won't do it \(400\): Bad Request$", POWER_ON),
+        ("say_no", BMCRefused, r"won't do it \(409\): The lid is open\.$", POWER_ON),
+        ("html", BMCError, "text/html that is no JSON object", POWER_ON),
     ],
 )
 def test_a_reset_is_sent_once_whatever_it_is_answered(
@@ -299,7 +317,7 @@ def test_a_reset_is_sent_once_whatever_it_is_answered(
     liar.lie(reset=lie)
     fails(bmc(liar.driver_info), kind, said, POWER_OFF)
 
-    assert (liar.resets(), liar.power()) == (["ForceOff"], power)
+    assert (liar.log(), liar.power) == ([POWER_OFF], power)
 
 
 def test_a_reset_to_a_bmc_that_hangs_is_sent_once(liar: LyingRedfish) -> None:
@@ -307,7 +325,7 @@ def test_a_reset_to_a_bmc_that_hangs_is_sent_once(liar: LyingRedfish) -> None:
     liar.lie(reset="hang")
     fails(bmc(liar.driver_info, 1.5), BMCUnreachable, "gave no answer within 1.5 s", POWER_OFF)
 
-    assert liar.resets() == ["ForceOff"]
+    assert liar.log() == [POWER_OFF]
 
 
 def test_what_a_system_does_not_offer_is_refused_and_not_sent(liar: LyingRedfish) -> None:
@@ -322,7 +340,7 @@ def test_what_a_system_does_not_offer_is_refused_and_not_sent(liar: LyingRedfish
     liar.lie(system="types")
     fails(bmc(liar.driver_info), BMCRefused, "offers no reset of the system", POWER_OFF)
 
-    assert liar.resets() == []
+    assert liar.log() == []
 
 
 # --- tasks of the BMC
@@ -334,13 +352,13 @@ def test_a_monitor_is_followed_to_its_end_and_nothing_is_sent_again(liar: LyingR
     first = driver.set_power_state(bmc(liar.driver_info), POWER_OFF)
     assert first is not None
     assert first.monitor == "/redfish/v1/TaskService/TaskMonitors/" + str(first.monitor).rpartition("/")[2]
-    assert (liar.power(), first.message) == ("On", "the BMC: New")
+    assert (liar.power, first.message) == (POWER_ON, "the BMC: New")
 
     last, seen = settle(liar, POWER_OFF, first.monitor)
 
     assert last is None
     assert [(follow.monitor, follow.fraction) for follow in seen] == [(first.monitor, 0.4)] * 2
-    assert (liar.resets(), liar.looks(), liar.power()) == (["ForceOff"], 3, "Off")
+    assert (liar.log(), liar.looks(), liar.power) == ([POWER_OFF], 3, POWER_OFF)
 
 
 @pytest.mark.parametrize("kind", ["as_task", "elsewhere", "forget", "forget_410"])
@@ -351,7 +369,7 @@ def test_a_task_that_has_ended_well_however_it_is_told(liar: LyingRedfish, kind:
     assert first is not None
 
     assert settle(liar, POWER_OFF, first.monitor)[0] is None
-    assert (liar.resets(), liar.power()) == (["ForceOff"], "Off")
+    assert (liar.log(), liar.power) == ([POWER_OFF], POWER_OFF)
 
 
 @pytest.mark.parametrize(
@@ -371,7 +389,7 @@ def test_a_task_that_has_failed_is_an_error_in_the_bmcs_words(liar: LyingRedfish
     with pytest.raises(BMCError, match=said):
         settle(liar, POWER_OFF, first.monitor)
 
-    assert liar.resets() == ["ForceOff"]
+    assert liar.log() == [POWER_OFF]
 
 
 def test_a_task_that_never_ends_is_followed_for_as_long_as_somebody_asks(liar: LyingRedfish) -> None:
@@ -382,7 +400,7 @@ def test_a_task_that_never_ends_is_followed_for_as_long_as_somebody_asks(liar: L
 
     assert last is not None
     assert last.monitor == first.monitor
-    assert (len(seen), liar.resets()) == (20, ["ForceOff"])
+    assert (len(seen), liar.log()) == (20, [POWER_OFF])
 
 
 def test_an_nmi_that_the_bmc_has_forgotten_is_unknown_and_not_repeated(liar: LyingRedfish) -> None:
@@ -392,7 +410,7 @@ def test_an_nmi_that_the_bmc_has_forgotten_is_unknown_and_not_repeated(liar: Lyi
     with pytest.raises(PowerUnknown, match="has forgotten about it"):
         settle(liar, INJECT_NMI, first.monitor)
 
-    assert liar.resets() == ["Nmi"]
+    assert liar.log() == [INJECT_NMI]
 
 
 def test_a_task_that_is_nowhere_is_left_to_whoever_looks_at_the_power(liar: LyingRedfish) -> None:
@@ -412,7 +430,7 @@ def test_a_bmc_that_restarts_under_a_task_is_away_and_then_has_forgotten(liar: L
     liar.start()
 
     assert driver.set_power_state(bmc(liar.driver_info), POWER_OFF, first.monitor) is None
-    assert (driver.get_power_state(bmc(liar.driver_info)), liar.resets()) == (POWER_ON, ["ForceOff"])
+    assert (driver.get_power_state(bmc(liar.driver_info)), liar.log()) == (POWER_ON, [POWER_OFF])
 
 
 @pytest.mark.parametrize(
@@ -449,7 +467,7 @@ def test_basic_authentication_leaves_no_session(liar: LyingRedfish) -> None:
     driver.set_power_state(bmc(liar.driver_info), POWER_OFF)
 
     assert liar.sessions() == (0, 0)
-    assert len(liar.log()) == 3  # one look, one command, and what the machine did
+    assert len(liar.heard()) == 3  # one look, one command, and what the machine did
 
 
 @pytest.mark.parametrize("lie", [{}, {"basic": "refuse"}])
@@ -461,7 +479,7 @@ def test_a_session_is_closed_with_the_call(liar: LyingRedfish, lie: dict[str, st
     liar.lie(reset="say_no", **lie)
     fails(bmc(liar.driver_info, auth="session"), BMCRefused, "The lid is open", POWER_OFF)
     assert liar.sessions() == (2, 2)
-    assert liar.resets() == ["ForceOff"]
+    assert liar.log() == [POWER_OFF]
 
 
 def test_a_session_is_closed_after_a_call_that_was_ended(liar: LyingRedfish) -> None:

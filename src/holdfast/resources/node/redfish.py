@@ -2,9 +2,7 @@
 
     driver_info: {address: "https://10.0.0.7", username: …, password: …, system: "1", verify_ca: "/etc/bmc-ca.pem"}
 
-`address` with https (the default), http only if it says so; `port` where it isn't in the address. `system` is an id or
-a path, and may be left out where the BMC has one system. `verify_ca`: true (the system's CAs), a file or folder of
-CAs, or false (whoever answers gets the password). `auth`: basic, or session for a BMC that takes nothing else.
+What can stand there: `OPTIONS`.
 
 Basic authentication is the default because it leaves nothing at the BMC: 500 nodes that are looked at each minute are
 500 requests a minute. With sessions they would be 2,000 (log in, log out, and the way there), and each call that is
@@ -26,10 +24,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from holdfast.errors import BMCError, BMCRefused
+from holdfast.errors import BMCError, BMCRefused, PowerUnsupported
 from holdfast.resources.node.power import Bmc, Follow
 from holdfast.resources.node.redfish_answers import Answer, Place, Reader, dig, local, local_to
 from holdfast.resources.node.words import INJECT_NMI, POWER_OFF, POWER_ON, SOFT_POWER_OFF, TARGETS
@@ -37,6 +36,19 @@ from holdfast.resources.node.words import INJECT_NMI, POWER_OFF, POWER_ON, SOFT_
 if TYPE_CHECKING:
     from holdfast.resources.node.redfish_wire import Line
 
+#: What a node's `driver_info` may say.
+OPTIONS: Final = MappingProxyType(
+    {
+        "address": "Where the BMC is: https://10.0.0.7. Without a scheme it is https; http only if it says so",
+        "port": "Its port, where it isn't in the address; 443 of https, 80 of http",
+        "username": "Who logs in",
+        "password": "Sealed before it is stored, and never shown",
+        "system": "The system's id, or its path at the BMC; may be left out where the BMC has one system",
+        "verify_ca": "Who must have signed the BMC's certificate: true (the CAs of the worker's machine), a file or "
+        "folder of CAs there, or false: whoever answers gets the password",
+        "auth": "basic, or session, for a BMC that takes nothing else: each call then logs in and out",
+    }
+)
 ROOT = "/redfish/v1/"
 _RESETS = {POWER_ON: "On", POWER_OFF: "ForceOff", SOFT_POWER_OFF: "GracefulShutdown", INJECT_NMI: "Nmi"}
 #: A machine that is powering off may still have a guest that writes, one that is powering on is not off any more.
@@ -54,6 +66,13 @@ class Redfish:
         """All of them. What a system itself offers is known when it is asked: BMCRefused."""
         return TARGETS
 
+    def check(self, info: Mapping[str, Any]) -> None:
+        """Raises: ValueError, BMCError: it makes no sense."""
+        unknown = sorted(info.keys() - OPTIONS.keys())
+        if unknown:
+            raise ValueError(f"there is no {unknown[0][:80]!r} for redfish: there is {', '.join(OPTIONS)}")
+        Access.of(info)
+
     def get_power_state(self, bmc: Bmc) -> str:
         """Raises: BMCUnreachable, BMCAuthFailed, BMCError."""
         with _talking(bmc) as talk:
@@ -64,7 +83,9 @@ class Redfish:
             return _POWER[said]
 
     def set_power_state(self, bmc: Bmc, target: str, monitor: Any = None) -> Follow | None:
-        """Raises: BMCUnreachable, BMCAuthFailed, BMCRefused, BMCError, PowerUnknown."""
+        """Raises: BMCUnreachable, BMCAuthFailed, BMCRefused, BMCError, PowerUnknown; PowerUnsupported."""
+        if target not in _RESETS:
+            raise PowerUnsupported(f"{target!r} is no reset of Redfish")
         with _talking(bmc) as talk:
             if monitor is not None:
                 path = str(monitor)

@@ -70,7 +70,7 @@ class Reader:
         if following and status in _AWAY:
             return Follow(asked, after_s(answer.headers), None, f"the BMC is busy ({status})")
         if status >= 300:
-            raise self.refusal(answer, "failed at it" if following else "won't do it", BMCRefused)
+            raise self.refusal(answer, *(("failed at it", BMCError) if following else ("won't do it", BMCRefused)))
         document = self.document(answer) if answer.body.strip() else {}
         if self._ended(answer, document):
             return None

@@ -2,7 +2,7 @@
 
     with lying_redfish(tmp_path) as peer:
         peer.lie(reset="lose_reply")
-        peer.driver_info, peer.power(), peer.log(), peer.stop(), peer.start()
+        peer.driver_info, peer.power, peer.log(), peer.heard(), peer.stop(), peer.start()
 
 Its machine is real enough to be controlled: it is on or off, its guest shuts down when it is asked to (or not:
 `deaf`), and it stays as it is while the BMC restarts; tasks and sessions are gone then. What the lies are: `LIES`.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import signal
 import socket
 import ssl
 import struct
@@ -21,20 +20,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from demo.children import Child, Children, until
-from demo.credentials import Credentials, make
-from demo.knobs import put
+from peers.chassis import NMI, OFF, ON, SOFT_OFF, Peer
+from peers.credentials import Credentials, make
+from peers.knobs import put
+from peers.redfish_bmc import serving
 
 SYSTEM = "/redfish/v1/Systems/1"
 ACTION = f"{SYSTEM}/Actions/ComputerSystem.Reset"
 SESSIONS = "/redfish/v1/SessionService/Sessions"
 MONITORS = "/redfish/v1/TaskService/TaskMonitors/"
+WORDS = {"On": ON, "ForceOff": OFF, "GracefulShutdown": SOFT_OFF, "Nmi": NMI}
 WRONG = {"@Message.ExtendedInfo": [{"MessageSeverity": "OK", "Message": "Have a nice day."}]}
 BROKEN = [
     {"MessageSeverity": "OK", "Message": "Power button found."},
@@ -352,113 +353,92 @@ class Server(ThreadingHTTPServer):
         """Who talks to a liar goes away in the middle."""
 
 
-class LyingRedfish:
-    """The peer."""
+class LyingRedfish(Peer):
+    """The peer. `log` has each command that was asked for, answered or not."""
 
-    def __init__(self, place: Path, credentials: Credentials, children: Children) -> None:
-        self.place = place
+    def __init__(self, directory: Path, credentials: Credentials) -> None:
         self.credentials = credentials
         self.port = 0
-        self._children = children
-        self._child: Child
-        place.mkdir(parents=True)
-        self.lie()
-        put(place / "power", "On")
-
-    @property
-    def driver_info(self) -> dict[str, Any]:
-        own = self.credentials
-        return {
+        self._running = ExitStack()
+        directory.mkdir(parents=True, exist_ok=True)
+        super().__init__(directory, {})
+        self.anew()
+        self.start()
+        self.driver_info = {
             "address": f"https://127.0.0.1:{self.port}",
-            "username": own.username,
-            "password": own.password,
-            "verify_ca": str(own.ca),
+            "username": credentials.username,
+            "password": credentials.password,
+            "verify_ca": str(credentials.ca),
             "system": "1",
         }
+
+    @property
+    def power(self) -> str:
+        return ON if (self.directory / "power").read_text(encoding="utf-8") == "On" else OFF
+
+    @power.setter
+    def power(self, state: str) -> None:
+        put(self.directory / "power", "On" if state == ON else "Off")
 
     def lie(self, **lies: Any) -> None:
         """Lie so from now on, and in no other way."""
         for name, value in lies.items():
             known = LIES[name]
             assert not isinstance(known, tuple) or value in known, f"{name} is one of {known}"
-        put(self.place / "lies", json.dumps(lies))
+        put(self.directory / "lies", json.dumps(lies))
 
     def anew(self) -> None:
         """As it was started: no lies, the machine on, nothing heard."""
-        self.go_on()
+        if self.pid:
+            self.wake()
         self.lie()
-        self.set_power("On")
-        (self.place / "received").unlink(missing_ok=True)
+        self.power = ON
+        (self.directory / "received").unlink(missing_ok=True)
 
-    def power(self) -> str:
-        return (self.place / "power").read_text(encoding="utf-8")
-
-    def set_power(self, power: str) -> None:
-        put(self.place / "power", power)
-
-    def log(self) -> list[dict[str, Any]]:
+    def heard(self) -> list[dict[str, Any]]:
         """What it heard and what its machine did, in order."""
         try:
-            text = (self.place / "received").read_text(encoding="utf-8")
+            text = (self.directory / "received").read_text(encoding="utf-8")
         except FileNotFoundError:
             return []
         return [json.loads(line) for line in text.splitlines()]
 
-    def resets(self) -> list[str]:
-        """The resets that were asked for, in order, whether they were answered or not."""
-        return [line["reset"] for line in self.log() if line.get("method") == "POST" and line["path"] == ACTION]
+    def log(self) -> list[str]:
+        return [
+            WORDS.get(line["reset"], line["reset"])
+            for line in self.heard()
+            if line.get("method") == "POST" and line["path"] == ACTION
+        ]
 
     def looks(self) -> int:
         """How many times a monitor was looked at."""
-        return sum(1 for line in self.log() if str(line.get("path")).startswith(MONITORS))
+        return sum(str(line.get("path")).startswith(MONITORS) for line in self.heard())
 
     def sessions(self) -> tuple[int, int]:
         """How many sessions were opened and closed."""
-        log = self.log()
-        return sum("opened" in line for line in log), sum("closed" in line for line in log)
-
-    def hang(self) -> None:
-        """It takes connections and answers nothing more."""
-        os.kill(self._child.pid, signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        if self._child.poll() is None:
-            os.kill(self._child.pid, signal.SIGCONT)
+        heard = self.heard()
+        return sum("opened" in line for line in heard), sum("closed" in line for line in heard)
 
     def stop(self) -> None:
         """The BMC is gone, in the middle of whatever it did."""
-        self._child.kill9()
+        self._running.close()
 
     def start(self) -> None:
         """Start it, again too: on the same port, with the machine as it is and nothing else."""
         own = self.credentials
-        (self.place / "port").unlink(missing_ok=True)
-        words = [str(self.place), str(own.certificate), str(own.key), own.username, own.password, str(self.port)]
-        self._child = self._children.start(
-            [sys.executable, "-m", "tests.peers.lying_redfish", *words], self.place / "output"
-        )
-        until(self._listens, "the BMC to listen", limit_s=60)
-
-    def _listens(self) -> bool:
-        if self._child.poll() is not None:
-            raise RuntimeError(self._child.output.read_text(errors="replace"))
-        try:
-            self.port = int((self.place / "port").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return False
-        return True
+        words = [str(self.directory), str(own.certificate), str(own.key), own.username, own.password, str(self.port)]
+        process, self.port = self._running.enter_context(serving(self.directory, "peers.lying_redfish", *words))
+        self.pid = process.pid
 
 
 @contextmanager
-def lying_redfish(place: Path, password: str = "correct horse") -> Iterator[LyingRedfish]:
-    """Start one, with its files in that folder; its machine is on. From the main thread: it dies with its maker."""
-    with Children() as children:
-        peer = LyingRedfish(place / "liar", make(place / "credentials", password=password), children)
-        peer.start()
-        try:
-            yield peer
-        finally:
-            peer.go_on()
+def lying_redfish(directory: Path, password: str = "correct horse") -> Iterator[LyingRedfish]:
+    """Start one in that folder, which is made if it is not there. From the main thread: it dies with its maker."""
+    peer = LyingRedfish(directory, make(directory / "credentials", password=password))
+    try:
+        yield peer
+    finally:
+        peer.stop()
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""What the BMC's process and those who watch it agree on: how a file is put, and what a machine is called.
+"""What a Redfish BMC's process and those who watch it agree on: how a file is put, and what a machine is called.
 
-Kept apart from bmc.py so that the watchers need not load the emulator.
+Kept apart from redfish_device.py so that the watchers need not load the emulator.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What opens a simulated BMC: a user with a password, and a certificate for 127.0.0.1 with the CA that signed it.
 
-Made anew for each BMC, in its own folder, and good for a day. How a BMC is given them: bmc.py.
+Made anew for each BMC, in its own folder, and good for a day. How a BMC is given them: redfish_device.py.
 """
 
 from __future__ import annotations

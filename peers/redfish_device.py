@@ -1,6 +1,6 @@
-"""The device: sushy-tools' Redfish emulator, as a process of its own, with a driver whose timing is set from outside.
+"""A Redfish device: sushy-tools' emulator, as a process of its own, with a driver whose timing is set from outside.
 
-    python -m demo.bmc [--tls CERTIFICATE KEY] [--users HTPASSWD] STATE_DIR NODE [NODE …]
+    python -m peers.redfish_device [--tls CERTIFICATE KEY] [--users HTPASSWD] STATE_DIR NODE [NODE …]
 
 It serves on a free port of loopback, by https and to those users if it is told so, and writes the port's number to
 STATE_DIR/port once it listens. Each node has a directory STATE_DIR/NODE with its knobs, which are files that may come
@@ -9,9 +9,11 @@ and go at any time:
     ignore_acpi   the guest does not attend to its power button while the file exists
     acpi_delay    seconds that the guest needs to shut down, or the word hold: as long as the file exists
     fail          "CODE [TIMES [RESET]]": requests to change power are answered with that HTTP status
+    slow          seconds that the BMC takes over each request for the node
+    mute          the BMC does what it is told, and then hangs before it answers (SIGSTOP)
 
-and with `calls`, the witness of every scene: one JSON line for each request that the BMC answered and for each thing
-that the guest did. The client's part of that log (`Call`, `Bmc`) is in calls.py.
+and with `calls`, the witness of what happened: one JSON line for each request that the BMC answered and for each thing
+that the guest did. Who starts one for a test: redfish_bmc.py; for the demo: demo/calls.py.
 
 The stock fake driver waits a random 1 to 11 s before a change and has no NMI, which is no base for a proof.
 """
@@ -21,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -34,19 +37,19 @@ from sushy_tools.emulator import main as emulator
 from sushy_tools.emulator.resources.systems import fakedriver
 from werkzeug.serving import make_server
 
-from demo.knobs import put, system_id
+from peers.knobs import put, system_id
 
 
 class Witness:
     """Appends to a node's call log; a line is whole or absent."""
 
     def __init__(self, state_dir: Path) -> None:
-        self._state_dir = state_dir
+        self.state_dir = state_dir
         self._lock = threading.Lock()
 
     def note(self, node: str, **what: Any) -> None:
         line = json.dumps({"at": round(time.time(), 3), **what}) + "\n"
-        with self._lock, open(self._state_dir / node / "calls", "a", encoding="utf-8") as log:
+        with self._lock, open(self.state_dir / node / "calls", "a", encoding="utf-8") as log:
             log.write(line)
 
 
@@ -116,10 +119,15 @@ class Driver(fakedriver.FakeDriver):  # type: ignore[misc]
         raise error.FishyError("simulated hardware fault", code=int(code))
 
     def _knob(self, node: str, name: str) -> str | None:
-        try:
-            return (self.state_dir / node / name).read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
-            return None
+        return read(self.state_dir / node / name)
+
+
+def read(knob: Path) -> str | None:
+    """What it is set to; None: it isn't there."""
+    try:
+        return knob.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
 
 
 def keep_log(app: Any, witness: Witness) -> None:
@@ -143,6 +151,10 @@ def keep_log(app: Any, witness: Witness) -> None:
                 status=response.status_code,
                 power=power or app.systems.get_power_state(identity),
             )
+            if (witness.state_dir / node / "mute").exists():
+                os.kill(os.getpid(), signal.SIGSTOP)
+            if seconds := read(witness.state_dir / node / "slow"):
+                time.sleep(float(seconds))
         return response
 
     app.after_request(note)
@@ -176,7 +188,7 @@ def serve(state_dir: Path, nodes: list[str], tls: tuple[str, str] | None, users:
 
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    parser = argparse.ArgumentParser(prog="python -m demo.bmc")
+    parser = argparse.ArgumentParser(prog="python -m peers.redfish_device")
     parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"))
     parser.add_argument("--users", metavar="HTPASSWD")
     parser.add_argument("state_dir", type=Path)
