@@ -3,7 +3,7 @@
 The guest writes one letter to its serial port for each thing that happens to it: U it is up, B the button was pressed,
 D it goes down, N an NMI. It needs QEMU (Debian: qemu-system-x86) and no KVM; it is up after a tenth of a second.
 
-The BMC in front of it: bmc.py.
+The BMC in front of it: metal.py.
 """
 
 from __future__ import annotations
@@ -45,12 +45,13 @@ def boot_sector(ticks: int) -> bytes:
 
 
 class Machine:
-    """`goes_down_after_s`: how long the guest takes to hear its button; None: it never does. QEMU belongs to the
-    process group of whoever switches it on, so who ends that ends the machine too."""
+    """`directory` holds its disk, and what its guests say (`serial`). `goes_down_after_s`: how long the guest takes to
+    hear its button; None: it never does. QEMU ends with the thread that has switched the machine on."""
 
-    def __init__(self, goes_down_after_s: float | None = 0.0) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="machine-")  # short: the path of a socket has to be
-        self._at = Path(self._directory.name)
+    def __init__(self, directory: Path, goes_down_after_s: float | None = 0.0) -> None:
+        self._at = directory
+        self._short = tempfile.TemporaryDirectory(prefix="machine-")  # the path of a socket has to be
+        self._monitor = Path(self._short.name, "qmp")
         self._process: subprocess.Popen[bytes] | None = None
         self._turn = threading.Lock()
         ticks = DEAF if goes_down_after_s is None else min(round(goes_down_after_s * TICKS_PER_S), DEAF - 1)
@@ -61,21 +62,21 @@ class Machine:
         return self._process is not None and self._process.poll() is None
 
     @property
-    def said(self) -> str:
-        """What its guests have said, since it was made."""
-        serial = self._at / "serial"
-        return serial.read_text() if serial.exists() else ""
+    def pid(self) -> int | None:
+        """QEMU's, while the machine is on."""
+        return self._process.pid if self._process is not None and self.is_on else None
 
     def on(self) -> None:
         with self._turn:
             if not self.is_on:
                 self._process = subprocess.Popen(
                     [
-                        "qemu-system-x86_64", "-accel", "tcg", "-machine", "pc", "-m", "2",
+                        "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64",
+                        "-accel", "tcg", "-machine", "pc", "-m", "2",
                         "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none",
                         "-drive", f"file={self._at / 'disk'},format=raw,if=ide",
                         "-chardev", f"file,id=com1,path={self._at / 'serial'},append=on", "-serial", "chardev:com1",
-                        "-qmp", f"unix:{self._at / 'qmp'},server=on,wait=off",
+                        "-qmp", f"unix:{self._monitor},server=on,wait=off",
                     ],
                     stdin=subprocess.DEVNULL,
                 )  # fmt: skip
@@ -98,14 +99,14 @@ class Machine:
 
     def close(self) -> None:
         self.off()
-        self._directory.cleanup()
+        self._short.cleanup()
 
     def _tell(self, command: str) -> None:
         """Does nothing to a machine that is off."""
         with self._turn:
             pause = threading.Event()
             while self.is_on:
-                monitor = QEMUMonitorProtocol(str(self._at / "qmp"))
+                monitor = QEMUMonitorProtocol(str(self._monitor))
                 try:
                     monitor.connect()
                     monitor.cmd(command)

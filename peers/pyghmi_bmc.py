@@ -9,7 +9,7 @@ Beside the switches of chassis.py:
     drop      every so many-th packet that comes in is lost
     reset     at the next command the BMC resets: it forgets the command and every session, and is away so many seconds
 
-    python -m peers.pyghmi_bmc DIRECTORY      # prints its port; that of a machine which is more than files: bmc.py
+    python -m peers.pyghmi_bmc DIRECTORY      # prints its port; that of a machine which is more than files: metal.py
 
 To a user whom it does not know it says nothing; a wrong password shows at once.
 """
@@ -155,10 +155,19 @@ def _mend(machine: Chassis) -> None:
 @contextmanager
 def pyghmi_bmc(directory: Path) -> Iterator[Peer]:
     """A BMC whose machine is off, in `directory`, which is made if it is not there."""
+    with served_by(directory, "peers.pyghmi_bmc", str(directory)) as (info, pid):
+        peer = Peer(directory, info)
+        peer.pid = pid
+        yield peer
+
+
+@contextmanager
+def served_by(directory: Path, module: str, *arguments: str) -> Iterator[tuple[dict[str, Any], int]]:
+    """The module as a process, which prints its port and serves: the `driver_info` of its BMC, and its pid."""
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / "output", "a", encoding="utf-8") as output:
         process = chassis.start(
-            [sys.executable, "-m", "peers.pyghmi_bmc", str(directory)],
+            [sys.executable, "-m", module, *arguments],
             cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, stderr=output,
         )  # fmt: skip
     try:
@@ -167,9 +176,7 @@ def pyghmi_bmc(directory: Path) -> Iterator[Peer]:
         if not port:
             raise OSError(f"pyghmi's BMC does not start: {(directory / 'output').read_text(encoding='utf-8')}")
         info = {"address": "127.0.0.1", "port": int(port), "username": _USER, "password": _PASSWORD}
-        peer = Peer(directory, info)
-        peer.pid = process.pid
-        yield peer
+        yield info, process.pid
     finally:
         chassis.end(process)
 
