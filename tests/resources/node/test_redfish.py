@@ -270,7 +270,7 @@ def test_what_does_not_speak_tls(one: RedfishBmc, liar: LyingRedfish) -> None:
         ("types", BMCError, "does not say whether the system is on: PowerState is 5"),
         ("no_power", BMCError, "does not say whether the system is on: PowerState is None"),
         ("huge", BMCError, "answered with more than 4 MiB"),
-        ("away", BMCError, r"has not shown .* \(503\): Service Unavailable"),
+        ("away", BMCUnreachable, r"has not shown .* \(503\): Service Unavailable"),
         ("redirect_elsewhere", BMCError, "sends on to gopher://elsewhere.example"),
     ],
 )
@@ -304,7 +304,7 @@ def test_a_system_need_not_be_named_where_there_is_one(liar: LyingRedfish) -> No
         ("lose_reply", BMCUnreachable, "closed the connection before it had answered", POWER_OFF),
         ("drop", BMCUnreachable, "closed the connection before it had answered", POWER_ON),
         ("half", BMCUnreachable, "broke off in the middle|closed the connection", POWER_OFF),
-        ("busy", BMCError, r"won't do it \(503\): busy$", POWER_ON),
+        ("busy", BMCUnreachable, r"won't do it \(503\): busy$", POWER_ON),
         ("broken", BMCError, r"won't do it \(500\): The power supply is on fire\.; Power button found\.$", POWER_ON),
         ("nonsense_error", BMCRefused, r"won't do it \(400\): Bad Request$", POWER_ON),
         ("say_no", BMCRefused, r"won't do it \(409\): The lid is open\.$", POWER_ON),
@@ -352,7 +352,7 @@ def test_a_monitor_is_followed_to_its_end_and_nothing_is_sent_again(liar: LyingR
     first = driver.set_power_state(bmc(liar.driver_info), POWER_OFF)
     assert first is not None
     assert first.monitor == "/redfish/v1/TaskService/TaskMonitors/" + str(first.monitor).rpartition("/")[2]
-    assert (liar.power, first.message) == (POWER_ON, "the BMC: New")
+    assert (liar.power, first.message) == (POWER_ON, "its task is New")
 
     last, seen = settle(liar, POWER_OFF, first.monitor)
 
@@ -361,9 +361,9 @@ def test_a_monitor_is_followed_to_its_end_and_nothing_is_sent_again(liar: LyingR
     assert (liar.log(), liar.looks(), liar.power) == ([POWER_OFF], 3, POWER_OFF)
 
 
-@pytest.mark.parametrize("kind", ["as_task", "elsewhere", "forget", "forget_410"])
+@pytest.mark.parametrize("kind", ["as_task", "elsewhere"])
 def test_a_task_that_has_ended_well_however_it_is_told(liar: LyingRedfish, kind: str) -> None:
-    """As its own document with 200 all the time, with the wrong host, or gone as soon as it is done."""
+    """As its own document with 200 all the time, or on a host of another name."""
     liar.lie(task=kind)
     first = driver.set_power_state(bmc(liar.driver_info), POWER_OFF)
     assert first is not None
@@ -403,14 +403,17 @@ def test_a_task_that_never_ends_is_followed_for_as_long_as_somebody_asks(liar: L
     assert (len(seen), liar.log()) == (20, [POWER_OFF])
 
 
-def test_an_nmi_that_the_bmc_has_forgotten_is_unknown_and_not_repeated(liar: LyingRedfish) -> None:
-    liar.lie(task="forget")
-    first = driver.set_power_state(bmc(liar.driver_info), INJECT_NMI)
+@pytest.mark.parametrize(("kind", "status"), [("forget", 404), ("forget_410", 410)])
+def test_a_task_that_the_bmc_has_forgotten_is_unknown_and_not_repeated(
+    liar: LyingRedfish, kind: str, status: int
+) -> None:
+    liar.lie(task=kind)
+    first = driver.set_power_state(bmc(liar.driver_info), POWER_OFF)
     assert first is not None
-    with pytest.raises(PowerUnknown, match="has forgotten about it"):
-        settle(liar, INJECT_NMI, first.monitor)
+    with pytest.raises(PowerUnknown, match=rf"has forgotten its task \({status}\): it has ended, or was lost$"):
+        settle(liar, POWER_OFF, first.monitor)
 
-    assert liar.log() == [INJECT_NMI]
+    assert (liar.log(), liar.power) == ([POWER_OFF], POWER_OFF)
 
 
 def test_a_task_that_is_nowhere_is_left_to_whoever_looks_at_the_power(liar: LyingRedfish) -> None:
@@ -429,7 +432,8 @@ def test_a_bmc_that_restarts_under_a_task_is_away_and_then_has_forgotten(liar: L
         driver.set_power_state(bmc(liar.driver_info), POWER_OFF, first.monitor)
     liar.start()
 
-    assert driver.set_power_state(bmc(liar.driver_info), POWER_OFF, first.monitor) is None
+    with pytest.raises(PowerUnknown, match="has forgotten its task"):
+        driver.set_power_state(bmc(liar.driver_info), POWER_OFF, first.monitor)
     assert (driver.get_power_state(bmc(liar.driver_info)), liar.log()) == (POWER_ON, [POWER_OFF])
 
 

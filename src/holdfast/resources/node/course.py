@@ -62,6 +62,7 @@ class Course:
         self.memory["spent"] += min(max(0.0, self.began - self.memory["at"]), power.settings.node_call_s)
         self.driver: PowerDriver = drivers.get(desired["driver"])
         self.fraction = 0.0
+        self.after_s = 0.0  # the BMC does not want to be asked before
 
     @property
     def spent(self) -> float:
@@ -101,10 +102,13 @@ class Course:
         """None: no answer. Raises: BMCUnreachable: so often, that nothing will be sent; what else the BMC says."""
         try:
             power = await self.power.power_state(self.ctx, self.bmc(), self.desired["driver"])
-        except BMCUnreachable as error:
+        except BMCError as error:
             self.memory["looks"] += 1
             self.memory["said"] = str(error)
-            if not self.memory["sends"] and not is_patient and self.memory["looks"] >= LOOKS_MAX:
+            if self.memory["sends"]:
+                return None  # a BMC that restarts says many things; there is a deadline
+            is_silent = isinstance(error, BMCUnreachable)
+            if not is_silent or (not is_patient and self.memory["looks"] >= LOOKS_MAX):
                 raise
             return None
         self.memory["looks"] = 0
@@ -147,6 +151,8 @@ class Course:
             self.note(await self.call(self.memory["monitor"]))
         except BMCUnreachable as error:
             self.memory["said"] = str(error)
+        except PowerUnknown as error:  # whether it is done can be seen
+            self.memory.update(monitor=None, said=str(error))
         except BMCError as error:
             self.memory.update(monitor=None, error=[type(error).__name__, str(error)], said=str(error))
 
@@ -154,6 +160,7 @@ class Course:
         self.memory["monitor"] = None if answer is None else answer.monitor
         if answer is not None:
             self.fraction = answer.fraction or 0.0
+            self.after_s = answer.after_s
             self.memory["said"] = answer.message or self.memory["said"]
 
     async def call(self, monitor: Any) -> Follow | None:
@@ -185,7 +192,7 @@ class Course:
         said = f"; the BMC said: {self.memory['said']}" if self.memory["said"] else ""
         self.ctx.progress(min(0.99, max(self.fraction, spent / self.timeout_s)), message + said)
         self.memory.update(spent=spent, at=self.power.now())
-        pause_s = max(0.0, min(self.power.settings.node_poll_s, self.timeout_s - spent))
+        pause_s = max(0.0, min(max(self.power.settings.node_poll_s, self.after_s), self.timeout_s - spent))
         return Again(pause_s, self.wrap(self.memory))
 
     async def arrived(self, power: str) -> dict[str, Any]:

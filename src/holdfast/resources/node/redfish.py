@@ -9,9 +9,9 @@ Basic authentication is the default because it leaves nothing at the BMC: 500 no
 cut short could leave one of the few sessions that a BMC has. A session lives for one call here.
 
 Theory: a command is one POST. If the BMC answers 202, it works on it and its Location is the task monitor, which is
-followed by later calls (`Follow`); these send nothing. A monitor that is gone (404, 410) is an operation that has
-ended or was lost with the BMC's memory: many BMCs forget it at once. Then this driver says that the command was
-accepted, and whoever waits for the power state finds out; only an NMI can't be found out (PowerUnknown).
+followed by later calls (`Follow`); these send nothing. A monitor that is gone (404, 410) is a task that has ended, or
+was lost with the BMC's memory; many BMCs forget it as soon as it has ended well. That is PowerUnknown here, and whoever
+looks at the power finds out; only an NMI can't be found out.
 
 The abort of an NMI is offered: the proposal denies it to IPMI, where an NMI is one packet that has been answered when
 anything could be stopped. In Redfish it may be a task of the BMC that takes its time, and that can be given up.
@@ -89,10 +89,10 @@ class Redfish:
         with _talking(bmc) as talk:
             if monitor is not None:
                 path = str(monitor)
-                return talk.reader.judge(talk.ask("GET", path), path, target, following=True)
+                return talk.reader.judge(talk.ask("GET", path), path, following=True)
             reset = _RESETS[target]
             path = talk.action(talk.system(), reset)
-            return talk.reader.judge(talk.ask("POST", path, {"ResetType": reset}), path, target, following=False)
+            return talk.reader.judge(talk.ask("POST", path, {"ResetType": reset}), path, following=False)
 
 
 class Access(NamedTuple):

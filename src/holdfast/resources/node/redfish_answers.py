@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
-from holdfast.errors import BMCAuthFailed, BMCError, BMCRefused, PowerUnknown
+from holdfast.errors import BMCAuthFailed, BMCError, BMCRefused, BMCUnreachable, PowerUnknown
 from holdfast.resources.node.power import Follow
-from holdfast.resources.node.words import INJECT_NMI
 
 #: States of a Redfish task that it does not leave any more, beside Completed; each other one is on its way.
 _FAILED = ("Exception", "Killed", "Cancelled")
@@ -58,17 +57,13 @@ class Reader:
         self.place = place
         self._secrets = secrets
 
-    def judge(self, answer: Answer, asked: str, target: str, following: bool) -> Follow | None:
+    def judge(self, answer: Answer, asked: str, following: bool) -> Follow | None:
         """What the BMC makes of a command, by its answer to it or to a look at the monitor."""
         status = answer.status
         if following and status in _GONE:
-            if target == INJECT_NMI:
-                raise PowerUnknown(
-                    f"the BMC at {self.place} took up the NMI and has forgotten about it: whether it came is not known"
-                )
-            return None
+            raise PowerUnknown(f"the BMC at {self.place} has forgotten its task ({status}): it has ended, or was lost")
         if following and status in _AWAY:
-            return Follow(asked, after_s(answer.headers), None, f"the BMC is busy ({status})")
+            return Follow(asked, after_s(answer.headers), None, f"it is busy ({status})")
         if status >= 300:
             raise self.refusal(answer, *(("failed at it", BMCError) if following else ("won't do it", BMCRefused)))
         document = self.document(answer) if answer.body.strip() else {}
@@ -79,8 +74,9 @@ class Reader:
             monitor = local_to(asked, answer.headers.get("Location") or document.get("@odata.id"))
         if monitor is None:
             return None  # it was accepted, and where to look is not told: the power state tells
-        state = self.clean(document.get("TaskState")) or "working on it"
-        return Follow(monitor, after_s(answer.headers), _fraction(document.get("PercentComplete")), f"the BMC: {state}")
+        state = self.clean(document.get("TaskState"))
+        message = f"its task is {state}" if state else "it works on it"
+        return Follow(monitor, after_s(answer.headers), _fraction(document.get("PercentComplete")), message)
 
     def _ended(self, answer: Answer, document: dict[str, Any]) -> bool:
         """Whether the BMC has done it. Where the answer is a Redfish task, the task tells and not the HTTP status: a
@@ -102,6 +98,8 @@ class Reader:
         if status == 401:
             return BMCAuthFailed(f"the BMC at {self.place} refused the user name or the password (401)")
         said = f"the BMC at {self.place} {what} ({status}): {words or _phrase(status)}"
+        if status in _AWAY:
+            return BMCUnreachable(said)  # what stands before a BMC says so too, of a request that it has passed on
         if status == 403:
             return BMCAuthFailed(said)
         return kind(said) if 400 <= status < 500 else BMCError(said)
