@@ -25,7 +25,10 @@ with warnings.catch_warnings():
     )
 
 #: Refused for what is so in the database or for what two parts of a request mean together, which no schema can say.
-MEANT = ("tag.reused", "tag.not_supported", "gone", "precondition.failed", "webhook.refused", "secret.key_missing")
+MEANT = (
+    "tag.reused", "tag.not_supported", "gone", "precondition.failed", "webhook.refused", "secret.key_missing",
+    "driver.invalid", "power.unsupported",
+)  # fmt: skip
 MEANT_PARAMETERS = ("marker", "task_state", "state", "start_time", "updated_at", "changes-before", "changes-since")
 EXAMPLES = 6
 CHECKS = [

@@ -5,6 +5,12 @@ from __future__ import annotations
 from holdfast.errors.tree import StepError, UsageError
 
 
+class DriverInvalid(UsageError):
+    """There is no driver of that name here, or a node's `driver_info` is not what it needs."""
+
+    code = "driver.invalid"
+
+
 class PowerUnsupported(UsageError):
     """The node's driver does not support that power state."""
 

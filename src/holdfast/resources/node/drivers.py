@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Final, cast
 
-from holdfast.errors import BMCError, DocumentInvalid
+from holdfast.errors import BMCError, DriverInvalid
 from holdfast.resources.node import words
 from holdfast.resources.node.power import GROUP, Bmc, PowerDriver
 
@@ -42,7 +42,7 @@ def names() -> list[str]:
 
 
 def get(name: str) -> PowerDriver:
-    """Raises: DocumentInvalid: there is no such driver, or it can't be loaded."""
+    """Raises: DriverInvalid: there is no such driver, or it can't be loaded."""
     found = _made.get(name)
     if found is None:
         found = _made[name] = _make(name)
@@ -56,14 +56,14 @@ def supported(name: str, info: Mapping[str, Any] | None = None) -> tuple[str, ..
 
 
 def check(name: str, info: Mapping[str, Any]) -> None:
-    """Have the driver look at a node's `driver_info`, if it has a `check(info)`. Raises: DocumentInvalid; as `get`."""
+    """Have the driver look at a node's `driver_info`, if it has a `check(info)`. Raises: DriverInvalid; as `get`."""
     asked = getattr(get(name), "check", None)
     if asked is None:
         return
     try:
         asked(info)
     except (ValueError, TypeError, KeyError, BMCError) as error:
-        raise DocumentInvalid(f"driver_info: {error}", field="driver_info") from None
+        raise DriverInvalid(f"driver_info: {error}", field="driver_info") from None
 
 
 def _make(name: str) -> PowerDriver:
@@ -76,11 +76,9 @@ def _make(name: str) -> PowerDriver:
             return cast(PowerDriver, point.load()())
     except Exception as error:
         why = f"the driver {name} can't be loaded: {type(error).__name__}: {error}"
-        raise DocumentInvalid(why, field="driver") from error
+        raise DriverInvalid(why, field="driver") from error
     known = names()
-    raise DocumentInvalid(
-        f"there is no driver {name[:80]!r}: there is {', '.join(known)}", field="driver", allowed=known
-    )
+    raise DriverInvalid(f"there is no driver {name[:80]!r}: there is {', '.join(known)}", field="driver", allowed=known)
 
 
 def _points() -> dict[str, Any]:

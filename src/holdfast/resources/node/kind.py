@@ -139,7 +139,7 @@ def probe(driver: Nodes, resource_id: str, desired: dict[str, Any], before: str)
     return Seen(True, {name: value for name, value in seen(power).items() if name != "last_error"})
 
 
-node.probe(probe, verifies=False)
+node.probe(probe, verifies=False, at_once=lambda nodes: nodes.settings.node_calls_max)
 
 
 def make_node(settings: Settings | None = None) -> Kind:

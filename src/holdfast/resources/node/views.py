@@ -16,7 +16,7 @@ from typing import Any, Final
 from sqlalchemy import bindparam, select, true
 
 from holdfast.core import states
-from holdfast.errors import DocumentInvalid
+from holdfast.errors import DriverInvalid
 from holdfast.resources import state
 from holdfast.resources.node import drivers, words
 from holdfast.resources.probing import by_uuid
@@ -85,7 +85,7 @@ def supported(row: ResourceRow) -> list[str]:
     document = json.loads(row.desired)
     try:
         return list(drivers.supported(str(document.get("driver")), document.get("driver_info")))
-    except DocumentInvalid:
+    except DriverInvalid:
         return []
 
 
