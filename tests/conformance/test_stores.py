@@ -9,6 +9,7 @@ import pytest
 from holdfast.store import open_store
 from holdfast.store.base import Store
 from holdfast.testing.conformance.store import StoreBase, StoreConformance
+from holdfast.testing.conformance.store_groups import StoreGroups
 from holdfast.testing.conformance.store_threads import StoreThreads
 
 
@@ -23,10 +24,10 @@ class _File(StoreBase):
     again = make
 
 
-class TestFile(_File, StoreConformance, StoreThreads):
+class TestFile(_File, StoreConformance, StoreGroups, StoreThreads):
     pass
 
 
-class TestMemory(StoreConformance, StoreThreads):
+class TestMemory(StoreConformance, StoreGroups, StoreThreads):
     def make(self) -> Store:
         return open_store("sqlite:///:memory:", look_s=0.005)

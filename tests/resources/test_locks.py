@@ -35,9 +35,9 @@ class Locks:
             ):
                 locked = [statement.table] if isinstance(statement, Update) else statement.get_final_froms()
                 self.parts[-1] += [getattr(each, "name", "") for each in locked]
-            assert not isinstance(statement, Insert) or statement.table is not queues, (
-                "insert_new: another may be first"
-            )
+            if isinstance(statement, Insert) and statement.table is queues:
+                assert statement._post_values_clause is not None, "draw or insert_new: another may be first"
+                self.parts[-1].append(queues.name)
             return execute(tx, statement, parameters)
 
         def begun(session: SqliteSession) -> None:

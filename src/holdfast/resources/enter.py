@@ -47,7 +47,7 @@ def enter(
     if desired is not None:
         columns["desired"] = desired
     after = state.change(tx, task, current, now, is_new=is_new, **columns)
-    tx.execute(
+    tx.later(
         _OPERATION,
         {
             "task": task.id,

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import bindparam, func, insert, null, select, update
 
 from holdfast.errors import NoTask, ResourceNotFound
-from holdfast.store.base import Tx
+from holdfast.store.base import LOCKS, Tx
 from holdfast.store.schema import operations, resources, revisions, tasks
 from holdfast.tasks import show as eye
 from holdfast.tasks import tell
@@ -99,7 +99,9 @@ _c = resources.c
 _KEY: Final = (_c.kind == bindparam("_kind")) & (_c.id == bindparam("_id"))
 _READ: Final = select(resources).where(_KEY)
 # An UPDATE, as tasks/row.py: on READ COMMITTED only it sees what the writer before it has committed.
-_LOCK: Final = update(resources).where(_KEY).values(turns=_c.turns).returning(resources)
+_LOCK: Final = (
+    update(resources).where(_KEY).values(turns=_c.turns).returning(resources).execution_options(**{LOCKS: True})
+)
 _REVISIONS: Final = (
     select(revisions)
     .where(
@@ -278,7 +280,7 @@ def change(
     after = row._replace(**columns)
     after = after._replace(sync_status=sync_of(after))
     if is_new:
-        tx.execute(_INSERT, after._asdict())
+        tx.later(_INSERT, after._asdict())
     elif after == row:
         return row
     else:
@@ -292,7 +294,7 @@ def change(
         _tell(tx, tell.STATUS, task, after, row.status, after.status, now)
     if after.revision != row.revision:
         said = {"kind": row.kind, "id": row.id, "revision": after.revision, "desired": after.desired}
-        tx.execute(_REVISE, {**said, "task": task.uuid, "at": now})
+        tx.later(_REVISE, {**said, "task": task.uuid, "at": now})
     return after
 
 

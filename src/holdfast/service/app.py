@@ -297,16 +297,21 @@ def _litestar(service: Service, allowed: _Allowed) -> Litestar:
 
 
 def _handler(service: Service, route: Route) -> HTTPRouteHandler:
-    async def handle(request: Request[Any, Any, Any]) -> ASGIApp:
-        scope: Any = request.scope
-        scope[ROUTE] = route
-        return await service.answer(route, scope, request.receive)
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        ours: Any = scope
+        ours[ROUTE] = route
+        sent = await service.answer(route, ours, receive)
+        await sent(scope, receive, send)
+
+    async def handle() -> None:
+        """Never called: `answer` stands before it, as a middleware that answers by itself. Litestar would make objects
+        of the request and of the answer, which takes longer than finding the route."""
 
     path = route.path
     for name, place in route.places.items():
         path = path.replace(f"{{{name}}}", f"{{part{place}:str}}")  # some names mean something to Litestar
     method: Any = route.method
-    made = HTTPRouteHandler(path, http_method=[method], status_code=200, request_max_body_size=None)
+    made = HTTPRouteHandler(path, http_method=[method], status_code=200, middleware=[lambda app: answer])
     return made(handle)
 
 

@@ -57,7 +57,7 @@ STEPS_TOLD = update(tasks).where(tasks.c.id == bindparam("_task")).values(steps_
 class Hot:
     """The statements of an append, in one dialect, with their values in a fixed order."""
 
-    __slots__ = ("_guards", "_inserts", "behind", "fold", "journal", "statements", "steps", "steps_told")
+    __slots__ = ("_draws", "_guards", "_inserts", "behind", "fold", "journal", "statements", "steps", "steps_told")
 
     def __init__(self, statements: Statements) -> None:
         self.statements = statements
@@ -70,6 +70,7 @@ class Hot:
         self.behind = _ordered(statements.prepare(BEHIND), ("_count", "_task", "_token"))
         self.steps_told = _ordered(statements.prepare(STEPS_TOLD), ("_task",))
         self._inserts: dict[Table, Insert] = {}
+        self._draws: dict[tuple[Table, str], Insert] = {}
         self._guards: dict[tuple[tuple[str, ...], bool], tuple[str, tuple[str, ...]]] = {}
 
     def insert_new(self, table: Table) -> Insert:
@@ -77,6 +78,17 @@ class Hot:
         made = self._inserts.get(table)
         if made is None:
             made = self._inserts[table] = self.statements.insert(table).on_conflict_do_nothing()
+        return made
+
+    def draw(self, table: Table, column: str) -> Insert:
+        """INSERT … ON CONFLICT DO UPDATE that adds 1 to the column, and returns it."""
+        made = self._draws.get((table, column))
+        if made is None:
+            counted = table.c[column]
+            upsert = self.statements.insert(table).on_conflict_do_update(
+                index_elements=list(table.primary_key), set_={column: counted + 1}
+            )
+            made = self._draws[table, column] = upsert.returning(counted)
         return made
 
     def guard(self, columns: tuple[str, ...], tells_steps: bool) -> tuple[str, tuple[str, ...]]:

@@ -2,7 +2,7 @@
 
 Theory: everything durable goes through two doors. `append` is the hot one: the writes of many tasks' drives, each
 fenced by its token, in one transaction. `write` takes a function of the transaction (admission, verbs, leases);
-many of them share a commit, each in a savepoint of its own. Both return when what they did is durable. `read` sees
+many of them share a commit, and each is undone by itself. Both return when what they did is durable. `read` sees
 one snapshot and changes nothing. Statements are SQLAlchemy Core over the tables of store/schema.py, so that the same
 function runs on every database.
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 from holdfast.errors import HoldfastError, LeaseLost
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from sqlalchemy.sql import Executable
 
 T = TypeVar("T")
+
+#: The option of a statement that changes nothing: an UPDATE for the sake of the row's lock, and of what it reads then.
+LOCKS: Final = "only_locks"
 
 
 class Conflict(HoldfastError):
@@ -119,8 +122,16 @@ class Tx(Protocol):
     def executemany(self, statement: Executable, parameters: Sequence[Mapping[str, Any]]) -> int:
         """The number of rows changed. All mappings have the keys of the first."""
 
+    def later(self, statement: Executable, parameters: Mapping[str, Any]) -> None:
+        """As `execute`, of a row that is no more than inserted: it is gathered with others of its table, and written
+        before the function ends or a statement that names the table is run."""
+
     def insert_new(self, table: Table, values: Mapping[str, Any]) -> bool:
         """Insert unless a unique key forbids it (ON CONFLICT DO NOTHING); whether it did."""
+
+    def draw(self, table: Table, values: Mapping[str, Any], column: str) -> int:
+        """Insert the row, or where there is one add 1 to that column of it; what the column has then. The row is
+        locked."""
 
     def append(self, one: Append) -> Appended:
         """An append inside this transaction. Raises LeaseLost."""

@@ -83,6 +83,7 @@ class SqliteSession:
         self._leave()
 
     def rollback(self) -> None:
+        self.tx.forget()
         try:
             if self._connection.in_transaction:
                 self._cursor.execute("ROLLBACK")
@@ -92,15 +93,18 @@ class SqliteSession:
             self._leave()
 
     def savepoint(self) -> None:
+        self.tx.flush()
         self._cursor.execute("SAVEPOINT one")
 
     def release(self) -> None:
         self._cursor.execute("RELEASE one")
 
     def rollback_to(self) -> None:
+        self.tx.forget()  # what waited when the savepoint was made has been written then
         self._cursor.execute("ROLLBACK TO one")
 
     def start_over(self) -> None:
+        self.tx.forget()
         try:
             self._cursor.execute("ROLLBACK")
             self._cursor.execute("BEGIN IMMEDIATE")

@@ -7,12 +7,16 @@ store/transaction.py.
 
 from __future__ import annotations
 
+import re
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Boolean
+
+from holdfast.store.base import LOCKS
+from holdfast.store.schema import metadata
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.compiler import SQLCompiler
 
 KEPT_MAX: Final = 1024  # statements made per call would else be kept for ever
+_WORD: Final = re.compile(r"\w+")
 
 _row_types: dict[tuple[str, ...], Any] = {}
 
@@ -34,13 +39,16 @@ def row_type(names: tuple[str, ...]) -> Any:
 
 
 class Prepared:
-    """A statement ready for the cursor: `sql`, the names of its parameters in order, how its rows come back."""
+    """A statement ready for the cursor: `sql`, the names of its parameters in order, how its rows come back. `tables`:
+    all that it names, and maybe more. `writes`: it may change something."""
 
-    __slots__ = ("_compiled", "_defaults", "_values", "booleans", "make", "names", "sql")
+    __slots__ = ("_compiled", "_defaults", "_values", "booleans", "make", "names", "sql", "tables", "writes")
 
     def __init__(self, statement: Executable, keys: Sequence[str] | None, dialect: Dialect) -> None:
         compiled: SQLCompiler = statement.compile(dialect=dialect, column_keys=keys)  # type: ignore[attr-defined]
         self.sql = str(compiled)
+        self.tables = frozenset(_WORD.findall(self.sql)) & metadata.tables.keys()
+        self.writes = statement.is_dml and not statement.get_execution_options().get(LOCKS, False)
         self.names = tuple(compiled.positiontup or ())
         self._defaults = {name: value for name, value in compiled.params.items() if value is not None}
         for name, bind in compiled.binds.items():

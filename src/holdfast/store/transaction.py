@@ -62,16 +62,23 @@ class Rows:
 class Transaction:
     """See store/base.py for what each method promises."""
 
-    __slots__ = ("cursor", "hot", "statements", "tasks")
+    __slots__ = ("_pending", "careful", "cursor", "hot", "statements", "tasks", "written")
 
     def __init__(self, cursor: Any, hot: appends.Hot) -> None:
         self.cursor = cursor
         self.hot = hot
         self.statements = hot.statements
         self.tasks: set[int] = set()  # touched since the transaction began
+        self.written = 0  # grows with each statement that may have changed something
+        self.careful = 0  # how many groups of functions are still to be run each in a savepoint: writer.CallMany
+        self._pending: dict[str, tuple[frozenset[str], list[Sequence[Any]]]] = {}  # SQL -> its tables, its values
 
     def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Rows:
         prepared = self.statements.prepare(statement, parameters)
+        if self._pending:
+            self.flush(prepared.tables)
+        if prepared.writes:
+            self.written += 1
         cursor = self.cursor
         cursor.execute(*prepared.bind(parameters))
         rows = prepared.rows(cursor.fetchall()) if cursor.description is not None else []
@@ -81,16 +88,38 @@ class Transaction:
         if not parameters:
             return 0
         prepared = self.statements.prepare(statement, parameters[0])
+        if self._pending:
+            self.flush(prepared.tables)
+        self.written += 1
         self.cursor.executemany(prepared.sql, [prepared.bind(each)[1] for each in parameters])
         return int(self.cursor.rowcount)
 
+    def later(self, statement: Executable, parameters: Mapping[str, Any]) -> None:
+        prepared = self.statements.prepare(statement, parameters)
+        self.written += 1
+        pending = self._pending.get(prepared.sql)
+        if pending is None:
+            pending = self._pending[prepared.sql] = (prepared.tables, [])
+        pending[1].append(prepared.bind(parameters)[1])
+
+    def flush(self, tables: frozenset[str] | None = None) -> None:
+        """Write what waits to be: all of it, or what these tables are to have."""
+        due = [sql for sql, (its, _) in self._pending.items() if tables is None or not its.isdisjoint(tables)]
+        for sql in due:
+            self.cursor.executemany(sql, self._pending.pop(sql)[1])
+
+    def forget(self) -> None:
+        """What waits to be written is undone."""
+        self._pending.clear()
+
     def insert_new(self, table: Table, values: Mapping[str, Any]) -> bool:
-        cursor = self.cursor
-        prepared = self.statements.prepare(self.hot.insert_new(table), values)
-        cursor.execute(*prepared.bind(values))
-        return int(cursor.rowcount) == 1
+        return self.execute(self.hot.insert_new(table), values).rowcount == 1
+
+    def draw(self, table: Table, values: Mapping[str, Any], column: str) -> int:
+        return int(self.execute(self.hot.draw(table, column), values).scalar())
 
     def append(self, one: Append) -> Appended:
+        self.written += 1
         return appends.append_one(self, one)
 
     def record(self, task: int, rows: Sequence[Row], projection: Mapping[str, Any] | None = None) -> int:
@@ -103,6 +132,7 @@ class Transaction:
         return int(drawn.seq)
 
     def write_steps(self, task: int, rows: Sequence[StepRow]) -> None:
+        self.written += 1
         appends.write_steps(self, task, rows)
 
     def journal(self, task: int, after: int = 0) -> list[JournalRow]:
@@ -111,4 +141,5 @@ class Transaction:
         return list(map(JournalRow._make, self.cursor.fetchall()))
 
     def touched(self, task: int) -> None:
+        self.written += 1
         self.tasks.add(task)

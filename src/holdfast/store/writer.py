@@ -4,7 +4,9 @@ Theory: whoever finds the writer idle leads: it runs its own function and commit
 hand-over. Whoever comes meanwhile queues. When the leader is done it wakes the first in the queue, which leads next
 and takes everything queued, up to `batch_max`, into its transaction; so while one transaction syncs the next one
 forms, with no timer. Each function runs in a savepoint of its own and hears of its own failure only; all are woken
-after COMMIT. Nobody's thread works for others more than once.
+after COMMIT. Nobody's thread works for others more than once. Functions of one thread that come together do without
+savepoints, because for each the database copies every page that is changed: if one of them raises when it has written,
+all are undone and run again, each in a savepoint.
 
 A COMMIT that fails for any reason but a full disk leaves unknown what is on it (a failed fsync is never repeated by
 the kernel), so the writer refuses everything from then on: the process must end, and the next one reads what is there.
@@ -18,7 +20,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from holdfast.errors import HoldfastClosed, LeaseLost, StoreBusy, StoreFull, UsageError, WorldError
 from holdfast.store.appends import Savepoints, append_all
@@ -79,7 +81,9 @@ class Call(Entry):
 
 
 class CallMany(Entry):
-    """Functions of one thread that share a commit, each in a savepoint of its own."""
+    """Functions of one thread that share a commit; what one of them raises undoes what it wrote, and nothing else."""
+
+    CAREFUL_RUNS: Final = 16  # with savepoints, once it was wrong to do without: whoever raises once, raises again
 
     __slots__ = ("_fns",)
 
@@ -88,17 +92,47 @@ class CallMany(Entry):
         self._fns = fns
 
     def run(self, tx: Transaction, points: Savepoints, *, alone: bool) -> list[Any]:
+        if tx.careful:
+            tx.careful -= 1
+        else:
+            touched = set(tx.tasks)
+            answers = self._together(tx, points)
+            if answers is not None:
+                return answers
+            if alone:
+                points.start_over()
+            else:
+                points.rollback_to()
+            tx.tasks = touched
+            tx.careful = self.CAREFUL_RUNS
         return [self._one(fn, tx, points) for fn in self._fns]
+
+    def _together(self, tx: Transaction, points: Savepoints) -> list[Any] | None:
+        """Without savepoints. None: that does not do."""
+        answers: list[Any] = []
+        for fn in self._fns:
+            before = tx.written
+            try:
+                answers.append(fn(tx))
+            except Exception as error:
+                answers.append(_own(error, points))
+                if tx.written != before:
+                    return None
+        try:
+            tx.flush()
+        except Exception as error:
+            _own(error, points)
+            return None
+        return answers
 
     def _one(self, fn: Callable[[Tx], Any], tx: Transaction, points: Savepoints) -> Any:
         touched = set(tx.tasks)
         points.savepoint()
         try:
             result = fn(tx)
+            tx.flush()
         except Exception as error:
-            told = points.translate(error)
-            if isinstance(told, WorldError):
-                raise told  # noqa: B904 - translate has chained them
+            told = _own(error, points)
             points.rollback_to()
             points.release()
             tx.tasks = touched
@@ -113,6 +147,14 @@ class CallMany(Entry):
         self.result = [part.result if part.error is None else part.error for part in parts]
         if all(isinstance(part.error, WorldError) for part in parts):
             self.error = parts[0].error
+
+
+def _own(error: Exception, points: Savepoints) -> Exception:
+    """What a function raised of itself. Raises: WorldError: the database did."""
+    told = points.translate(error)
+    if isinstance(told, WorldError):
+        raise told  # translate has chained them
+    return told
 
 
 class AppendOne(Entry):
@@ -306,10 +348,9 @@ class Writer:
         entry.error = None
         try:
             entry.result = entry.run(session.tx, session, alone=True)
+            session.tx.flush()
         except Exception as error:
-            told = session.translate(error)
-            if isinstance(told, WorldError):
-                raise told  # noqa: B904 - translate has chained them
+            told = _own(error, session)
             session.rollback()
             entry.error = told
             return False
@@ -323,10 +364,9 @@ class Writer:
         session.savepoint()
         try:
             entry.result = entry.run(session.tx, session, alone=False)
+            session.tx.flush()
         except Exception as error:
-            told = session.translate(error)
-            if isinstance(told, WorldError):
-                raise told  # noqa: B904
+            told = _own(error, session)
             session.rollback_to()
             session.release()
             entry.error = told

@@ -100,12 +100,6 @@ def is_yielding(text: str) -> bool:
 
 _t = tickets.c
 _LOCK: Final = select(queues.c.next_ticket).where(queues.c.resource == bindparam("_r")).with_for_update()
-_DRAW: Final = (
-    update(queues)
-    .where(queues.c.resource == bindparam("_r"))
-    .values(next_ticket=queues.c.next_ticket + 1)
-    .returning(queues.c.next_ticket)
-)
 _ADD: Final = insert(tickets)
 _OF_TASK: Final = select(tickets).where(_t.task == bindparam("_task")).order_by(_t.resource)
 _GRANT: Final = update(tickets).where(_t.task == bindparam("_task")).values(granted=true())
@@ -192,11 +186,8 @@ def are_free(tx: Tx, places: Sequence[Place]) -> bool:
 
 def occupy(tx: Tx, task: int, places: Sequence[Place], *, granted: bool = False) -> None:
     """Let the task stand there."""
-    rows = [{**place._asdict(), "task": task, "granted": granted} for place in places]
-    if len(rows) == 1:
-        tx.execute(_ADD, rows[0])
-    else:
-        tx.executemany(_ADD, rows)
+    for place in places:
+        tx.later(_ADD, {**place._asdict(), "task": task, "granted": granted})
 
 
 def draw(tx: Tx, task: int, claims: Sequence[Claim], *, yielding: bool = False) -> None:
@@ -206,10 +197,7 @@ def draw(tx: Tx, task: int, claims: Sequence[Claim], *, yielding: bool = False) 
 
 def take_number(tx: Tx, resource: str) -> int:
     """The next ticket number of the resource, whose row is then locked."""
-    following = tx.execute(_DRAW, {"_r": resource}).scalar()
-    if following is None and not tx.insert_new(queues, {"resource": resource, "next_ticket": 2}):
-        following = tx.execute(_DRAW, {"_r": resource}).scalar()  # another has made the row meanwhile
-    return 1 if following is None else int(following) - 1
+    return tx.draw(queues, {"resource": resource, "next_ticket": 2}, "next_ticket") - 1
 
 
 def lock_queue(tx: Tx, resource: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import bindparam, select, update
 
 from holdfast.errors import TaskNotFound
-from holdfast.store.base import Tx
+from holdfast.store.base import LOCKS, Tx
 from holdfast.store.schema import inputs, tasks
 
 
@@ -96,7 +96,13 @@ _FRESH: Final = TaskRow(
 )  # fmt: skip
 _BY_ID: Final = select(tasks).where(tasks.c.id == bindparam("_id"))
 # An UPDATE and not a SELECT: on READ COMMITTED only it sees what the writer before it has committed.
-_LOCK: Final = update(tasks).where(tasks.c.id == bindparam("_id")).values(seq=tasks.c.seq).returning(tasks)
+_LOCK: Final = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("_id"))
+    .values(seq=tasks.c.seq)
+    .returning(tasks)
+    .execution_options(**{LOCKS: True})
+)
 _INPUTS: Final = select(inputs.c.inputs, inputs.c.claims).where(inputs.c.task == bindparam("_id"))
 
 

@@ -206,5 +206,5 @@ def _insert(tx: Tx, request: Request, now: float, uuid: str, root: int | None, *
     }
     task = int(tx.execute(_INSERT, values).scalar())
     text = claims.to_text(request.claims, yielding=request.yielding)
-    tx.execute(_INPUTS, {"task": task, "inputs": request.inputs, "claims": text})
+    tx.later(_INPUTS, {"task": task, "inputs": request.inputs, "claims": text})
     return row.fresh(task, values)

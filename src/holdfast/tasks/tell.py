@@ -98,8 +98,8 @@ def news(at: TaskRow, type: str, data: Mapping[str, Any]) -> News:
 
 def write(tx: Tx, told: Sequence[News], now: float) -> None:
     """Rows of the feed, in this order."""
-    rows = [dict(zip(News._fields, each, strict=True), at=now) for each in told]
-    tx.executemany(_INSERT, rows)
+    for each in told:
+        tx.later(_INSERT, {**each._asdict(), "at": now})
 
 
 def brief(at: TaskRow, state: str) -> dict[str, Any]:

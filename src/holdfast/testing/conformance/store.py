@@ -7,13 +7,14 @@
         def again(self) -> Store | None:       # a second one on the same database; None where there is none
             return MyStore(...)
 
-`StoreThreads` (store_threads.py) too: what it promises to many threads.
+`StoreGroups` (store_groups.py) too: what it promises to functions that share a commit; and `StoreThreads`
+(store_threads.py): to many threads.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
@@ -60,7 +61,7 @@ def rows(*words: str) -> list[Row]:
     return [Row(word, "build/a", None, 2.0) for word in words]
 
 
-class _Failed(Exception):
+class Failed(Exception):
     """What a function of a test raises."""
 
 
@@ -157,7 +158,7 @@ class StoreConformance(StoreBase):
 
         def fail(tx: Tx) -> None:
             tx.execute(update(tasks).where(tasks.c.id == ids[0]).values(reason="never"))
-            raise _Failed
+            raise Failed
 
         batch = [
             Append(task, "mine", 0, rows("succeeded"), rows("started"), projection={"completed": 1}) for task in ids
@@ -169,7 +170,7 @@ class StoreConformance(StoreBase):
         assert answers[0] == answers[5] == Appended(2, True)
         assert isinstance(answers[1], Appended)
         assert not answers[1].accepted
-        assert [type(answers[place]) for place in (2, 3, 4)] == [LeaseLost, Conflict, _Failed]
+        assert [type(answers[place]) for place in (2, 3, 4)] == [LeaseLost, Conflict, Failed]
         stored = [["succeeded", "started"], ["cancel_asked", "succeeded"], [], [], [], ["succeeded", "started"]]
         assert [kinds(store, task) for task in ids] == stored
         assert [task_row(store, task).completed for task in ids] == [1, 0, 0, 0, 0, 1]
@@ -234,26 +235,13 @@ class StoreConformance(StoreBase):
     def test_a_write_that_raises_is_undone(self, store: Store) -> None:
         def fail(tx: Tx) -> None:
             add_task(tx)
-            raise _Failed
+            raise Failed
 
-        with pytest.raises(_Failed):
+        with pytest.raises(Failed):
             store.write(fail)
         with pytest.raises(Conflict):
             store.write(lambda tx: [add_task(tx, uuid="one") for _ in range(2)])
         assert store.read(lambda tx: tx.execute(select(tasks.c.id)).all()) == []
-
-    def test_many_writes_in_one_commit_each_with_its_own_answer(self, store: Store) -> None:
-        heard: list[frozenset[int]] = []
-        end = store.subscribe(heard.append)
-        asked: list[Callable[[Tx], object]] = [add_task, _touch_and_fail, _add_one, _add_one, add_task]
-        answers = store.write_all(asked)
-        end()
-        assert [type(answer) for answer in answers] == [int, _Failed, int, Conflict, int]
-        assert heard == [frozenset()]  # one commit, and what failed has touched nothing
-        (alone,) = store.write_all([_touch_and_fail])
-        assert isinstance(alone, _Failed)
-        assert store.write_all([]) == []
-        assert len(store.read(lambda tx: tx.execute(select(tasks.c.id)).all())) == 3
 
     def test_a_verb_draws_the_next_number(self, store: Store, task: int) -> None:
         assert store.write(lambda tx: tx.record(task, rows("suspend_asked"), {"due_at": 5.0})) == 1
@@ -339,8 +327,8 @@ class StoreConformance(StoreBase):
         store.write(lambda tx: tx.touched(other))
         store.write(lambda tx: tx.record(task, rows("cancel_asked")))
         store.append([Append(task, "another", 1, rows("x"))])
-        with pytest.raises(_Failed):
-            store.write(_touch_and_fail)
+        with pytest.raises(Failed):
+            store.write(touch_and_fail)
         end()
         store.write(lambda tx: tx.touched(task))
         assert [touched for touched in heard if touched] == [{task, other}, {other}, {task}]
@@ -382,10 +370,11 @@ class StoreConformance(StoreBase):
             assert kinds(store, task) == ["succeeded"]
 
 
-def _add_one(tx: Tx) -> int:
+def add_one(tx: Tx) -> int:
+    """Once; the second time it breaks a constraint."""
     return add_task(tx, uuid="one")
 
 
-def _touch_and_fail(tx: Tx) -> None:
+def touch_and_fail(tx: Tx) -> None:
     tx.touched(1)
-    raise _Failed
+    raise Failed

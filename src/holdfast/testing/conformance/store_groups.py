@@ -1,0 +1,113 @@
+"""What a store promises to functions that share a commit, and of rows that wait for it, as tests; see store.py beside
+it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import pytest
+from sqlalchemy import bindparam, func, insert, select, update
+
+from holdfast.errors import LeaseLost
+from holdfast.store.base import LOCKS, Append, Appended, Conflict, Store, Tx
+from holdfast.store.schema import plans, queues, tasks
+from holdfast.testing.conformance.store import Failed, StoreBase, add_one, add_task, rows, touch_and_fail
+
+_PLAN: Final = insert(plans)
+_DIGESTS: Final = select(plans.c.digest).order_by(plans.c.digest)
+_LOCKED: Final = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("_task"))
+    .values(seq=tasks.c.seq)
+    .returning(tasks.c.id)
+    .execution_options(**{LOCKS: True})
+)
+
+
+class StoreGroups(StoreBase):
+    def test_many_writes_in_one_commit_each_with_its_own_answer(self, store: Store) -> None:
+        heard: list[frozenset[int]] = []
+        end = store.subscribe(heard.append)
+        asked: list[Callable[[Tx], object]] = [add_task, touch_and_fail, add_one, add_one, add_task]
+        answers = store.write_all(asked)
+        end()
+        assert [type(answer) for answer in answers] == [int, Failed, int, Conflict, int]
+        assert heard == [frozenset()]  # one commit, and what failed has touched nothing
+        (alone,) = store.write_all([touch_and_fail])
+        assert isinstance(alone, Failed)
+        assert store.write_all([]) == []
+        assert len(store.read(lambda tx: tx.execute(select(tasks.c.id)).all())) == 3
+
+    def test_who_raises_before_he_writes_has_nobody_run_again(self, store: Store) -> None:
+        runs: list[str] = []
+
+        def look(tx: Tx) -> None:
+            runs.append("look")
+            tx.execute(_LOCKED, {"_task": 1})
+            raise Failed
+
+        def write(tx: Tx) -> int:
+            runs.append("write")
+            return add_task(tx)
+
+        asked: list[Callable[[Tx], object]] = [write, look, write]
+        answers = store.write_all(asked)
+        assert [type(answer) for answer in answers] == [int, Failed, int]
+        assert runs == ["write", "look", "write"]
+        assert len(store.read(lambda tx: tx.execute(select(tasks.c.id)).all())) == 2
+
+    def test_rows_that_are_inserted_later(self, store: Store) -> None:
+        def add(tx: Tx, *digests: str) -> None:
+            for digest in digests:
+                tx.later(_PLAN, {"digest": digest, "outline": digest * 2})
+
+        def look(tx: Tx) -> list[str]:
+            add(tx, "a", "b")
+            tx.execute(select(func.count()).select_from(tasks))
+            return list(tx.execute(_DIGESTS).scalars())
+
+        assert store.write(look) == ["a", "b"]
+
+        def fail(tx: Tx) -> None:
+            add(tx, "c")
+            raise Failed
+
+        def fail_late(tx: Tx) -> None:
+            add(tx, "d")
+            tx.execute(_DIGESTS)
+            raise Failed
+
+        asked: list[Callable[[Tx], object]] = [
+            lambda tx: add(tx, "e"), fail, lambda tx: add(tx, "f", "g"), fail_late, lambda tx: add(tx, "a"), add_task,
+        ]  # fmt: skip
+        answers = store.write_all(asked)
+        assert [type(answer) for answer in answers] == [type(None), Failed, type(None), Failed, Conflict, int]
+        for raising in (fail, fail_late):
+            with pytest.raises(Failed):
+                store.write(raising)
+        with pytest.raises(Conflict):
+            store.write(lambda tx: add(tx, "h", "a"))
+        assert store.read(lambda tx: tx.execute(_DIGESTS).scalars()) == ["a", "b", "e", "f", "g"]
+
+    def test_rows_inserted_later_by_the_last_act_of_an_append(self, store: Store, task: int) -> None:
+        other = store.write(add_task)
+
+        def end(tx: Tx) -> None:
+            tx.later(_PLAN, {"digest": "d", "outline": "o"})
+
+        batch = [Append(task, "mine", 0, rows("x"), then=end), Append(other, "another", 0, rows("x"), then=end)]
+        done, lost = store.append(batch)
+        assert done == Appended(1, True)
+        assert isinstance(lost, LeaseLost)
+        assert store.read(lambda tx: tx.execute(_DIGESTS).scalars()) == ["d"]
+
+    def test_numbers_are_drawn_from_a_row_that_is_made_for_it(self, store: Store) -> None:
+        def take(tx: Tx) -> int:
+            return tx.draw(queues, {"resource": "r", "next_ticket": 2}, "next_ticket")
+
+        assert store.write(lambda tx: [take(tx), take(tx)]) == [2, 3]
+        asked: list[Callable[[Tx], object]] = [take, touch_and_fail, take]
+        first, failed, second = store.write_all(asked)
+        assert (first, type(failed), second) == (4, Failed, 5)
+        assert store.read(lambda tx: tx.execute(select(queues)).all()) == [("r", 5)]
