@@ -135,7 +135,7 @@ TABLE: Final = (
     Setting("stop_s", float, 4.0, "seconds", "how long `holdfast serve` takes to stop at most, streams and all", 0.1),
     Setting(
         "sync_interval_s", float, 60.0, "seconds",
-        "how often resources are looked at whether they still are as applied", 0.01, 86_400 * 30,
+        "how often resources are looked at whether they still are as applied; 0: never", 0, 86_400 * 30,
     ),
     Setting("server_dir", str, "holdfast-servers", "path", "where the servers of the driver `process` are kept"),
     Setting("server_boot_s", float, 30.0, "seconds", "how long a server may take to come up", 0.1, 86_400),

@@ -134,6 +134,7 @@ class Kind:
         self.prober: Callable[..., Seen] | None = None
         self.probe_timeout_s: float | None = None
         self.verifies = True
+        self._probes_at_once: Callable[[Any], int] = lambda driver: 1
         self.checks: tuple[Callable[[Change], None], ...] = ()
         if self.fault is not None:
             self._state(self.fault, "fault")
@@ -211,15 +212,25 @@ class Kind:
 
         return declare
 
-    def probe(self, function: F | None = None, /, *, timeout_s: float | None = None, verifies: bool = True) -> Any:
+    def probe(
+        self,
+        function: F | None = None,
+        /,
+        *,
+        timeout_s: float | None = None,
+        verifies: bool = True,
+        at_once: Callable[[Any], int] = lambda driver: 1,
+    ) -> Any:
         """Declare how to see what the world is like: the function asks by name for `driver`, `resource_id`, `desired`,
         `revision`, `before` (the lifecycle state) and `doubt` ("unknown": a task was stopped in the middle; "drift": it
         was not as desired when it was looked at last; None) and returns `Seen`. It takes no claim, so it runs beside
-        operations, and changes nothing. verifies: what an aborted operation left is looked at at once; else the next
-        round over all resources does that."""
+        operations, and changes nothing; ResourceBusy says that it had to make way for one. verifies: what an aborted
+        operation left is looked at at once; else the next round over all resources does that. at_once: how many are
+        looked at at the same time in such a round, each on a thread; it is given the driver."""
 
         def declare(function: F) -> F:
             self.prober, self.probe_timeout_s, self.verifies = function, timeout_s, verifies
+            self._probes_at_once = at_once
             return function
 
         return declare if function is None else declare(function)
@@ -247,6 +258,10 @@ class Kind:
         return self if world.settings is None or fitting is None else self.using(fitting(world.settings))
 
     # --- asking ---------------------------------------------------------------------------------------------------
+
+    @property
+    def probes_at_once(self) -> int:
+        return self._probes_at_once(self.driver)
 
     def get(self, name: str) -> Operation:
         """Raises: OperationUnknown."""

@@ -77,12 +77,24 @@ def ask(kind: Kind, look: Look, sealer: Sealer) -> Seen:
     return seen
 
 
+def is_news(kind: Kind, look: Look, seen: Seen) -> bool:
+    """Whether what was seen would change anything."""
+    row = look.row
+    assert row is not None
+    return row._replace(**_columns(kind, row, row, seen, 0.0)) != row
+
+
 def found(tx: Tx, kind: Kind, look: Look, seen: Seen, task: str, now: float) -> ResourceRow | None:
     """Write what was seen; None: somebody has been at work since `look`, so it is dropped."""
     assert look.row is not None
     row = state.lock(tx, look.row.kind, look.row.id)
     if row is None or row.turns != look.row.turns or row.deleted_at != look.row.deleted_at or is_busy(tx, row):
         return None
+    return state.change(tx, by_uuid(tx, task), row, now, **_columns(kind, row, look.row, seen, now))
+
+
+def _columns(kind: Kind, row: ResourceRow, before: ResourceRow, seen: Seen, now: float) -> dict[str, Any]:
+    """What a look makes of a row. `before`: as it was then."""
     columns = seen_columns(row, dict(seen.observed))
     if seen.lifecycle is not None and seen.lifecycle != row.lifecycle:
         columns["lifecycle"] = seen.lifecycle
@@ -94,8 +106,8 @@ def found(tx: Tx, kind: Kind, look: Look, seen: Seen, task: str, now: float) -> 
     if seen.in_sync is not None:
         columns["doubt"] = None if seen.in_sync else state.DRIFT
     if seen.in_sync:
-        columns |= _as_desired(row, look.row)
-    return state.change(tx, by_uuid(tx, task), row, now, **columns)
+        columns |= _as_desired(row, before)
+    return columns
 
 
 def noted(tx: Tx, kind: str, id: str, seen: dict[str, Any], task: str, now: float) -> None:

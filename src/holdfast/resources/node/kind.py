@@ -10,12 +10,13 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from holdfast.errors import BMCAuthFailed, PowerUnsupported
+from holdfast.errors import BMCAuthFailed, PowerUnsupported, ResourceBusy
 from holdfast.resources import sealing
 from holdfast.resources.kind import UNCLAIMED, Change, Kind, Seen, final, resting
 from holdfast.resources.node import drivers, views, words
 from holdfast.resources.node.course import checked, seen
 from holdfast.resources.node.flows import Nodes
+from holdfast.resources.node.lines import Yielded
 from holdfast.settings import Settings
 
 ENROLL = "enroll"
@@ -52,7 +53,8 @@ class NodeFields(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Patience(Struct, forbid_unknown_fields=True, kw_only=True):
-    """For how many seconds each command is waited for; null: as long as the service does (node_timeout_s)."""
+    """For how many seconds each command is waited for, or the end of what is aborted; null: as long as the service does
+    (node_timeout_s)."""
 
     timeout: Seconds | None = None
 
@@ -107,9 +109,8 @@ def _declare_power() -> None:
         )
     for name, target in views.TARGETS.items():
         if target in words.STOPPED_BY:
-            node.operation(name, mode=UNCLAIMED, starts=(ENROLL, MANAGEABLE), summary=SUMMARIES[name])(
-                lambda kind, name=name: kind.driver.abort(name)
-            )
+            options = {"mode": UNCLAIMED, "starts": (ENROLL, MANAGEABLE), "params": Patience}
+            node.operation(name, summary=SUMMARIES[name], **options)(lambda kind, name=name: kind.driver.abort(name))
 
 
 _declare_power()
@@ -134,6 +135,8 @@ def probe(driver: Nodes, resource_id: str, desired: dict[str, Any], before: str)
     made, bmc = drivers.get(name), driver.bmc(resource_id, desired)
     try:
         power = checked(name, driver.lines.call(bmc, lambda at: made.get_power_state(at), background=True))
+    except Yielded:
+        raise ResourceBusy("the line to it was given to somebody who works on a node") from None
     except BMCAuthFailed as error:
         return Seen(False, {"last_error": str(error)})
     return Seen(True, {name: value for name, value in seen(power).items() if name != "last_error"})
