@@ -45,17 +45,18 @@ _KNOBS: Final = frozenset(
 )
 _SCHEMA: Final = """
     CREATE TABLE IF NOT EXISTS machines (id TEXT PRIMARY KEY, power TEXT, goal TEXT, goal_at REAL, behaves TEXT);
-    CREATE TABLE IF NOT EXISTS calls (n INTEGER PRIMARY KEY, machine TEXT, call TEXT, at REAL, answer TEXT);
+    CREATE TABLE IF NOT EXISTS calls (n INTEGER PRIMARY KEY, machine TEXT, call TEXT, at REAL, answer TEXT, until REAL);
     CREATE INDEX IF NOT EXISTS calls_of ON calls (machine, call);
 """
 
 
 class Called(NamedTuple):
-    """One call that reached the machine. `answer` None: it has not been answered (yet)."""
+    """One call that reached the machine. `answer`, `until` None: it has not been answered (yet)."""
 
     call: str
     answer: str | None
     at: float
+    until: float | None
 
 
 class Fake:
@@ -207,7 +208,9 @@ class Device:
     def calls(self, *, looks: bool = True) -> list[Called]:
         """What was asked of it, in that order; without `looks`, the commands alone."""
         with self._open() as at:
-            found = at.execute("SELECT call, answer, at FROM calls WHERE machine=? ORDER BY n", (self.node,)).fetchall()
+            found = at.execute(
+                "SELECT call, answer, at, until FROM calls WHERE machine=? ORDER BY n", (self.node,)
+            ).fetchall()
         return [Called(*row) for row in found if looks or row[0] not in (GET, FOLLOW)]
 
     def count(self, call: str | None) -> int:
@@ -227,7 +230,7 @@ class Device:
 
     def answered(self, number: int, answer: str) -> None:
         with self._open() as at:
-            at.execute("UPDATE calls SET answer=? WHERE n=?", (answer, number))
+            at.execute("UPDATE calls SET answer=?, until=? WHERE n=?", (answer, SYSTEM.time(), number))
 
     # --- the file -------------------------------------------------------------------------------------------------
 
