@@ -109,7 +109,7 @@ def _declare_power() -> None:
         )
     for name, target in views.TARGETS.items():
         if target in words.STOPPED_BY:
-            options = {"mode": UNCLAIMED, "starts": (ENROLL, MANAGEABLE), "params": Patience}
+            options: dict[str, Any] = {"mode": UNCLAIMED, "starts": (ENROLL, MANAGEABLE), "params": Patience}
             node.operation(name, summary=SUMMARIES[name], **options)(lambda kind, name=name: kind.driver.abort(name))
 
 

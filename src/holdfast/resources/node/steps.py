@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from holdfast.errors import BMCUnreachable
+from holdfast.errors import BMCUnreachable, WaitTimeout
 from holdfast.flow.step import Again
 from holdfast.resources import probing, sealing
 from holdfast.resources.node import drivers, views, words
@@ -169,14 +169,14 @@ class Power:
         if (ctx.last_checkpoint or {}).get("sends"):
             raise NotUndone("an interrupt that was sent can't be taken back")
 
-    async def stop(self, ctx: AsyncContext, resource_id: str, target: str) -> Any:
-        """Abort what aims at `target` now, and say how it ended."""
+    async def stop(self, ctx: AsyncContext, resource_id: str, target: str, timeout: float | None = None) -> Any:
+        """Abort what aims at `target` now, and say how it ended. Raises: WaitTimeout: it hasn't, in that time."""
         memory = ctx.last_checkpoint
         if memory is None:
             holder = await self.read(lambda tx: views.aiming(tx, resource_id, target))
             if holder is None:
                 return _untouched(f"nothing aims at {target}")
-            memory = {"task": holder.uuid}
+            memory = {"task": holder.uuid, "at": self.now()}
             await ctx.checkpoint(memory)
         now = self.now()
         stopped = await self.write(lambda tx: views.stop(tx, resource_id, target, memory["task"], ctx.task_id, now))
@@ -187,6 +187,8 @@ class Power:
             if end is not None:
                 return {"answer": {"task": memory["task"], "state": end}, "effect": "applied"}
             await ctx.sleep(STOP_LOOK_S)
+        if self.now() >= memory["at"] + (self.settings.node_timeout_s if timeout is None else timeout):
+            raise WaitTimeout(f"task {memory['task']} is told to abort, and has not ended")
         return Again(self.settings.node_poll_s, memory)
 
 
