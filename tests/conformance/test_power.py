@@ -1,0 +1,128 @@
+"""The power drivers of IPMI against the one suite, on BMCs by other people; and the driver `fake`, which is its own."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.resources.node import words
+from holdfast.resources.node.fake import Device, Fake
+from holdfast.resources.node.ipmi import Ipmi
+from holdfast.resources.node.irmc import Irmc
+from holdfast.resources.node.power import PowerDriver
+from holdfast.testing.power import GarbageConformance, NmiConformance, PowerConformance, SoftConformance
+from peers.chassis import Peer as Played
+from peers.ipmi_sim import ipmi_sim
+from peers.pyghmi_bmc import pyghmi_bmc
+
+pytestmark = pytest.mark.requirement("IRONIC-16")
+
+IPMI = tuple(target for target in words.TARGETS if target != words.ABORT_INJECT_NMI)
+SLOW_S = 1.2
+
+
+class OnIpmi(PowerConformance, SoftConformance):
+    supported = IPMI
+    #: ipmi_sim has no other code, and pyghmi's BMC is given the same.
+    says = "0xff, Unspecified error"
+
+    def bmc_in(self, directory: Path) -> AbstractContextManager[Played]:
+        return pyghmi_bmc(directory)
+
+    def make(self) -> PowerDriver:
+        return Ipmi()
+
+    @contextmanager
+    def peer(self, behaviour: str, directory: Path) -> Iterator[Played]:
+        with self.bmc_in(directory) as peer:
+            if behaviour != "ordinary":
+                SWITCHES[behaviour](peer)
+            yield peer
+
+
+def absent(peer: Played) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        peer.driver_info["port"] = free.getsockname()[1]
+
+
+SWITCHES: dict[str, Callable[[Played], object]] = {
+    "deaf": lambda peer: peer.turn("ignore_acpi"),
+    "slow": lambda peer: peer.turn("slow", SLOW_S),
+    "hung": lambda peer: peer.hang(),
+    "mute": lambda peer: peer.turn("mute"),
+    "locked": lambda peer: peer.driver_info.update(password="not-this-one"),
+    "failing": lambda peer: peer.turn("fail", "0xff"),
+    "garbage": lambda peer: peer.turn("garbage", "short"),
+    "absent": absent,
+}
+
+
+class TestIpmiOnOpenIpmi(OnIpmi):
+    def bmc_in(self, directory: Path) -> AbstractContextManager[Played]:
+        return ipmi_sim(directory)
+
+
+class TestIpmiOnPyghmi(OnIpmi, NmiConformance, GarbageConformance):
+    pass
+
+
+class TestIrmcOnPyghmi(OnIpmi, NmiConformance, GarbageConformance):
+    supported = words.TARGETS
+
+    def make(self) -> PowerDriver:
+        return Irmc()
+
+
+class FakePeer:
+    """A machine of the driver's own. What it refused at the door it has not heard."""
+
+    def __init__(self, path: Path, knobs: Mapping[str, Any]) -> None:
+        self.driver_info: dict[str, Any] = {"path": str(path), "fake": dict(knobs)}
+        self.device = Device(str(path), "node-1", knobs)
+
+    @property
+    def power(self) -> str:
+        return self.device.power
+
+    @power.setter
+    def power(self, state: str) -> None:
+        self.device.turn(state)
+
+    def log(self) -> list[str]:
+        return [called.call for called in self.device.calls(looks=False) if called.answer != "bmc.auth"]
+
+
+def every(what: str) -> dict[str, Any]:
+    return {"faults": [{"what": what}]}
+
+
+KNOBS: dict[str, dict[str, Any]] = {
+    "ordinary": {"follow_s": 0.2},
+    "deaf": {"soft_off": "ignored"},
+    "slow": {"delay_s": SLOW_S},
+    "hung": every("stall"),
+    "mute": every("lost"),
+    "locked": every("auth"),
+    "failing": every("fail"),
+    "garbage": every("garbage"),
+    "absent": every("unreachable"),
+}
+
+
+class TestFake(PowerConformance, SoftConformance, NmiConformance):
+    supported = words.TARGETS
+    says = "0xff"
+
+    def make(self) -> PowerDriver:
+        return Fake()
+
+    @contextmanager
+    def peer(self, behaviour: str, directory: Path) -> Iterator[FakePeer]:
+        directory.mkdir(parents=True, exist_ok=True)
+        yield FakePeer(directory / "machines.db", KNOBS[behaviour])
