@@ -8,13 +8,11 @@ from __future__ import annotations
 import datetime
 import ipaddress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import bcrypt
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import ec
 
 #: The least that bcrypt has: a BMC checks the password at each request.
 ROUNDS = 4
@@ -31,6 +29,11 @@ class Credentials(NamedTuple):
 
 def make(place: Path, username: str = "operator", password: str = "correct horse") -> Credentials:
     """Make all of it in that folder."""
+    # Here, because the BMCs import this module too and start often.
+    import bcrypt
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     place.mkdir(parents=True, exist_ok=True)
     made = Credentials(
         username, password, place / "ca.pem", place / "certificate.pem", place / "key.pem", place / "users"
@@ -52,6 +55,10 @@ def make(place: Path, username: str = "operator", password: str = "correct horse
 def _sign(
     name: str, key: ec.EllipticCurvePrivateKey, by: str, by_key: ec.EllipticCurvePrivateKey, *, is_ca: bool
 ) -> x509.Certificate:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.x509.oid import NameOID
+
     now = datetime.datetime.now(datetime.UTC)
     builder = (
         x509.CertificateBuilder()

@@ -47,8 +47,8 @@ LIES = {
     # what a request to the system is answered
     "system": ("html", "truncated", "half", "list", "types", "no_power", "huge", "drip", "not_http", "no_reset",
                "redirect", "redirect_elsewhere", "away", "echo"),
-    # what a reset is answered; lose_reply takes effect, drop and hang don't
-    "reset": ("lose_reply", "drop", "hang", "half", "busy", "broken", "html", "nonsense_error", "say_no"),
+    # what a reset is answered; lose_reply and mute take effect, drop and hang don't
+    "reset": ("lose_reply", "mute", "drop", "hang", "half", "busy", "broken", "html", "nonsense_error", "say_no"),
     # how a reset goes on that is answered 202
     "task": ("good", "as_task", "no_location", "elsewhere", "forget", "forget_410", "critical", "exception", "forever",
              "html", "error", "types", "nothing_done"),
@@ -80,7 +80,7 @@ class Metal:
 
     @property
     def power(self) -> str:
-        return (self.place / "power").read_text(encoding="utf-8")
+        return (self.place / "power").read_text(encoding="utf-8").strip().capitalize()
 
     def note(self, **what: Any) -> None:
         line = json.dumps({"at": round(time.time(), 3), **what}) + "\n"
@@ -91,9 +91,9 @@ class Metal:
         """What the machine does."""
         self.note(did=reset)
         if reset == "On":
-            put(self.place / "power", "On")
+            put(self.place / "power", "on")
         elif reset == "ForceOff" or (reset == "GracefulShutdown" and not self.lies.get("deaf")):
-            put(self.place / "power", "Off")
+            put(self.place / "power", "off")
 
     def system(self) -> dict[str, Any]:
         lies = self.lies
@@ -230,7 +230,9 @@ class Handler(BaseHTTPRequestHandler):
         lie = lies.get("reset")
         if lie == "drop":
             self.cut()
-        elif lie == "hang":
+        elif lie in ("hang", "mute"):
+            if lie == "mute":
+                metal.do(reset)
             self.rfile.read(1)  # it waits for more until the client has gone
         elif lie == "busy":
             self.answer(503, {"error": {"message": "busy"}}, {"Retry-After": "1"})
@@ -372,14 +374,6 @@ class LyingRedfish(Peer):
             "system": "1",
         }
 
-    @property
-    def power(self) -> str:
-        return ON if (self.directory / "power").read_text(encoding="utf-8") == "On" else OFF
-
-    @power.setter
-    def power(self, state: str) -> None:
-        put(self.directory / "power", "On" if state == ON else "Off")
-
     def lie(self, **lies: Any) -> None:
         """Lie so from now on, and in no other way."""
         for name, value in lies.items():
@@ -388,11 +382,11 @@ class LyingRedfish(Peer):
         put(self.directory / "lies", json.dumps(lies))
 
     def anew(self) -> None:
-        """As it was started: no lies, the machine on, nothing heard."""
+        """No lies, the machine off, nothing heard: as it was started."""
         if self.pid:
             self.wake()
         self.lie()
-        self.power = ON
+        self.power = OFF
         (self.directory / "received").unlink(missing_ok=True)
 
     def heard(self) -> list[dict[str, Any]]:
@@ -433,7 +427,7 @@ class LyingRedfish(Peer):
 
 @contextmanager
 def lying_redfish(directory: Path, password: str = "correct horse") -> Iterator[LyingRedfish]:
-    """Start one in that folder, which is made if it is not there. From the main thread: it dies with its maker."""
+    """A BMC whose machine is off, in `directory`, which is made if it is not there."""
     peer = LyingRedfish(directory, make(directory / "credentials", password=password))
     try:
         yield peer

@@ -6,6 +6,7 @@ It serves on a free port of loopback, by https and to those users if it is told 
 STATE_DIR/port once it listens. Each node has a directory STATE_DIR/NODE with its knobs, which are files that may come
 and go at any time:
 
+    power         `on` or `off`: what the machine is, which may be changed from outside; it is on at first
     ignore_acpi   the guest does not attend to its power button while the file exists
     acpi_delay    seconds that the guest needs to shut down, or the word hold: as long as the file exists
     fail          "CODE [TIMES [RESET]]": requests to change power are answered with that HTTP status
@@ -71,24 +72,24 @@ class Driver(fakedriver.FakeDriver):  # type: ignore[misc]
         with self._lock:
             system = self._get(identity)
             self._attend(system)
-            return str(system["power_state"])
+            return self._power(system)
 
     def set_power_state(self, identity: str, state: str) -> None:
         with self._lock:
             system = self._get(identity)
             self._attend(system)
             self._maybe_fail(system["name"], state)
-            running = system["power_state"] == "On"
+            running = self._power(system) == "On"
             if state in ("On", "ForceOn"):
                 if not running:
-                    self._update(system, power_state="On", pressed_at=None)
+                    self._turn(system, "on")
             elif state == "ForceOff":
-                self._update(system, power_state="Off", pressed_at=None)
+                self._turn(system, "off")
             elif state == "GracefulShutdown":
                 if running and not system.get("pressed_at"):
                     self._update(system, pressed_at=time.time())
             elif state in ("ForceRestart", "GracefulRestart"):
-                self._update(system, power_state="On", pressed_at=None)
+                self._turn(system, "on")
             elif state == "Nmi":
                 if not running:
                     raise error.Conflict("the system is off")
@@ -102,7 +103,7 @@ class Driver(fakedriver.FakeDriver):  # type: ignore[misc]
             return
         delay = self._knob(system["name"], "acpi_delay") or "0"
         if delay != "hold" and time.time() >= pressed_at + float(delay):
-            self._update(system, power_state="Off", pressed_at=None)
+            self._turn(system, "off")
             self.witness.note(system["name"], by="the guest", call="guest", what="went off", power="Off")
 
     def _maybe_fail(self, node: str, reset: str) -> None:
@@ -117,6 +118,13 @@ class Driver(fakedriver.FakeDriver):  # type: ignore[misc]
             else:
                 knob.unlink()
         raise error.FishyError("simulated hardware fault", code=int(code))
+
+    def _power(self, system: dict[str, Any]) -> str:
+        return "Off" if self._knob(system["name"], "power") == "off" else "On"
+
+    def _turn(self, system: dict[str, Any], power: str) -> None:
+        put(self.state_dir / system["name"] / "power", power)
+        self._update(system, pressed_at=None)
 
     def _knob(self, node: str, name: str) -> str | None:
         return read(self.state_dir / node / name)
@@ -151,8 +159,9 @@ def keep_log(app: Any, witness: Witness) -> None:
                 status=response.status_code,
                 power=power or app.systems.get_power_state(identity),
             )
-            if (witness.state_dir / node / "mute").exists():
+            if what is not None and (witness.state_dir / node / "mute").exists():
                 os.kill(os.getpid(), signal.SIGSTOP)
+                time.sleep(1)  # another thread may have taken the signal: this one is stopped in a moment
             if seconds := read(witness.state_dir / node / "slow"):
                 time.sleep(float(seconds))
         return response

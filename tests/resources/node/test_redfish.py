@@ -25,6 +25,8 @@ TIMEOUT_S = 20.0
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedfishBmc]:
     with redfish_bmc(tmp_path_factory.mktemp("redfish"), "one", "two", "deaf") as peer:
+        for each in peer.beside.values():
+            each.power = POWER_ON
         yield peer
 
 
@@ -37,6 +39,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LyingRedfish]:
 @pytest.fixture
 def liar(started: LyingRedfish) -> LyingRedfish:
     started.anew()
+    started.power = POWER_ON
     return started
 
 
@@ -522,4 +525,4 @@ def test_no_password_is_logged_or_quoted(liar: LyingRedfish, caplog: pytest.LogC
 @pytest.mark.parametrize("auth", ["basic", "session"])
 def test_a_password_may_have_any_letters(tmp_path: Path, auth: str) -> None:
     with lying_redfish(tmp_path, "pässwört: €") as peer:
-        assert driver.get_power_state(bmc(peer.driver_info, auth=auth)) == POWER_ON
+        assert driver.get_power_state(bmc(peer.driver_info, auth=auth)) == POWER_OFF
