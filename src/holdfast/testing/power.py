@@ -16,15 +16,14 @@
 `GarbageConformance` for peers that can be made to answer nonsense. A peer is a BMC or a simulator of one, in another
 process: what it has in its log is the evidence, so the driver has no part in writing it.
 
-Let pytest explain the assertions: `pytest.register_assert_rewrite("holdfast.testing.power")`.
+What is seen of a driver from outside: outside.py. Let pytest explain the assertions:
+`pytest.register_assert_rewrite("holdfast.testing.power")`.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +38,7 @@ import pytest
 from holdfast.errors import BMCAuthFailed, BMCError, BMCUnreachable
 from holdfast.resources.node import words
 from holdfast.resources.node.power import Bmc, Follow, PowerDriver
+from holdfast.testing.outside import Hooks, everything, family, listening, shown
 
 #: How a peer behaves, as `peer` is asked for it.
 BEHAVIOURS: Final = MappingProxyType(
@@ -132,7 +132,7 @@ class PowerConformance(_Suite):
 
     def test_the_list_is_in_order_and_asks_nobody(self) -> None:
         driver = self.make()
-        with _listening() as heard:
+        with listening() as heard:
             listed = tuple(driver.get_supported_power_states(Bmc("node-1", {})))
         assert heard == []
         assert listed == self.supported
@@ -210,19 +210,19 @@ class PowerConformance(_Suite):
     @pytest.mark.parametrize("when", ["before", "meanwhile", "after"])
     def test_a_stop_ends_a_hung_call_within_a_second(self, tmp_path: Path, when: str) -> None:
         with self.playing("hung", tmp_path, words.POWER_OFF) as peer:
-            family = _family()
-            hooks = _Hooks(is_stopped=when == "before")
+            before = family()
+            hooks = Hooks(is_stopped=when == "before")
             timeout_s = HUNG_S if when == "after" else PATIENCE_S
             bmc = self.bmc(peer, timeout_s, on_stop=hooks.add)
             with ThreadPoolExecutor(1) as thread:
                 call = thread.submit(self.make().get_power_state, bmc)
                 if when == "meanwhile":
-                    _until(lambda: call.done() or (_family() - family), 0.5)
+                    _until(lambda: call.done() or (family() - before), 0.5)
                     hooks.stop()
                 error = call.exception(timeout_s + LATE_S if when == "after" else STOP_S)
                 hooks.stop()  # nobody is there any more: it does no harm
             assert isinstance(error, BMCError)
-            assert _until(lambda: _family() <= family)
+            assert _until(lambda: family() <= before)
 
     @pytest.mark.parametrize("behaviour", ["hung", "locked", "failing", "absent"])
     def test_a_password_is_in_no_error_and_no_log(
@@ -233,18 +233,18 @@ class PowerConformance(_Suite):
             bmc = self.bmc(peer, HUNG_S)
             with pytest.raises(BMCError) as told:
                 self.make().set_power_state(bmc, words.POWER_ON)
-            assert str(bmc.info["password"]) not in _everything(told.value) + caplog.text + str(bmc)
+            assert str(bmc.info["password"]) not in everything(told.value) + caplog.text + str(bmc)
 
     def test_no_other_process_can_read_the_password(self, tmp_path: Path) -> None:
         """Nor a child's command line or environment, which stand in /proc for as long as it lives."""
         with self.playing("hung", tmp_path, words.POWER_OFF) as peer:
-            family = _family()
+            before = family()
             bmc = self.bmc(peer, HUNG_S)
             seen = []
             with ThreadPoolExecutor(1) as thread:
                 call = thread.submit(self.make().get_power_state, bmc)
                 while not call.done():
-                    seen += [_shown(process) for process in _family() - family]
+                    seen += [shown(process) for process in family() - before]
                     threading.Event().wait(0.02)
             assert str(bmc.info["password"]).encode() not in b"\n".join(seen)
 
@@ -298,57 +298,6 @@ class GarbageConformance(_Suite):
             assert _is_plain(str(told.value))
 
 
-# --- what is seen from outside ----------------------------------------------------------------------------------------
-
-
-class _Hooks:
-    """`Bmc.on_stop`, as who runs the calls keeps it."""
-
-    def __init__(self, is_stopped: bool) -> None:
-        self._lock = threading.Lock()
-        self._hows: list[Callable[[], object]] = []
-        self._is_stopped = is_stopped
-
-    def add(self, how: Callable[[], object]) -> None:
-        with self._lock:
-            self._hows.append(how)
-            is_stopped = self._is_stopped
-        if is_stopped:
-            how()
-
-    def stop(self) -> None:
-        with self._lock:
-            self._is_stopped = True
-            hows = list(self._hows)
-        for how in hows:
-            how()
-
-
-_OUTWARD: Final = frozenset(
-    ("socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo", "socket.gethostbyname",
-     "subprocess.Popen", "os.posix_spawn", "os.fork", "os.exec")
-)  # fmt: skip
-_listeners: Final[dict[int, list[str]]] = {}
-
-
-def _hear(event: str, _: object) -> None:
-    if _listeners and event in _OUTWARD and threading.get_ident() in _listeners:
-        _listeners[threading.get_ident()].append(event)
-
-
-@contextmanager
-def _listening() -> Iterator[list[str]]:
-    """What this thread does meanwhile to reach somebody, as the interpreter itself tells it."""
-    if not hasattr(_hear, "is_added"):
-        sys.addaudithook(_hear)
-        _hear.is_added = True  # type: ignore[attr-defined]
-    heard = _listeners[threading.get_ident()] = []
-    try:
-        yield heard
-    finally:
-        del _listeners[threading.get_ident()]
-
-
 @contextmanager
 def _in_time(timeout_s: float) -> Iterator[None]:
     began = time.monotonic()
@@ -365,49 +314,6 @@ def _until(fact: Callable[[], object], patience_s: float = PATIENCE_S) -> bool:
             return False
         pause.wait(0.02)
     return True
-
-
-def _family() -> set[int]:
-    """The processes that descend from this one."""
-    parents = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                stat = Path("/proc", entry, "stat").read_text(encoding="utf-8", errors="replace")
-            except OSError:
-                continue  # it has just ended
-            state, parent = stat.rpartition(")")[2].split()[:2]  # a name may have spaces
-            if state != "Z":
-                parents[int(entry)] = int(parent)
-    found: set[int] = set()
-    ahead = [os.getpid()]
-    while ahead:
-        above = ahead.pop()
-        below = [process for process, parent in parents.items() if parent == above]
-        found.update(below)
-        ahead += below
-    return found
-
-
-def _shown(process: int) -> bytes:
-    """What everybody of this user sees of it."""
-    shown = b""
-    for name in ("cmdline", "environ"):
-        try:
-            shown += Path("/proc", str(process), name).read_bytes()
-        except OSError:
-            pass  # it has ended
-    return shown
-
-
-def _everything(error: BaseException) -> str:
-    """All that could be shown or stored of an error, and of those it came from."""
-    told, ahead = [], [error]
-    while ahead:
-        one = ahead.pop()
-        told += [str(one), repr(one), repr(one.args), repr(getattr(one, "details", "")), *getattr(one, "__notes__", ())]
-        ahead += [other for other in (one.__cause__, one.__context__) if other is not None]
-    return "\n".join(told)
 
 
 def _is_plain(sentence: str) -> bool:
