@@ -84,17 +84,19 @@ class Course:
         Raises: PowerUnchanged and what else is in errors/bmc.py.
         """
         power = await self.look(is_patient=is_undo)
+        if power is not None and not self.memory["sends"]:
+            await self.power.saw(self.ctx, self.node, power)
         if power == GOALS[self.target]:
             if not self.memory["sends"] and self.spent < settle_s:
                 return self.wait(f"it is {power}, and is watched for a while")
-            return await self.arrived(power)
+            return self.arrived(power)
         if power is not None and self.memory["monitor"] is not None:
             await self.follow()
         elif power is not None and self.may_send():
             await self.send()
             power = await self.look()
             if power == GOALS[self.target]:
-                return await self.arrived(power)
+                return self.arrived(power)
         self.refuse_if_over(power)
         return self.wait(f"waits until it is {GOALS[self.target]}")
 
@@ -195,9 +197,8 @@ class Course:
         pause_s = max(0.0, min(max(self.power.settings.node_poll_s, self.after_s), self.timeout_s - spent))
         return Again(pause_s, self.wrap(self.memory))
 
-    async def arrived(self, power: str) -> dict[str, Any]:
+    def arrived(self, power: str) -> dict[str, Any]:
         self.ctx.progress(1.0, f"the machine is {power}")
-        await self.power.saw(self.ctx, self.node, power)
         return seen(power)
 
     # --- what can't be seen ---------------------------------------------------------------------------------------

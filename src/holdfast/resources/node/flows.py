@@ -54,7 +54,8 @@ class Nodes(Power):
             shot = step(self.inject, name=name, provides=provides)
             shot.revert(self.not_taken_back)
             return shot
-        made = step(self.command, name=name, provides=provides, inject={"target": views.TARGETS[name]})
+        told = {"target": views.TARGETS[name], "is_last": is_last}
+        made = step(self.command, name=name, provides=provides, inject=told)
         made.revert(self.put_back)
         return made
 

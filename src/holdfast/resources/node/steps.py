@@ -119,11 +119,15 @@ class Power:
         desired: dict[str, Any],
         found: dict[str, Any],
         target: str,
+        is_last: bool,
         timeout: float | None = None,
     ) -> Any:
-        """Tell the machine, and wait until it is there."""
+        """Tell the machine, and wait until it is there. `is_last`: what is seen then is shown with the task's end."""
         course = Course(self, ctx, resource_id, desired, target, timeout, ctx.last_checkpoint)
-        return await course.go()
+        reached = await course.go()
+        if not is_last and not isinstance(reached, Again):
+            await self.saw(ctx, resource_id, reached["power_state"])
+        return reached
 
     async def put_back(
         self,
@@ -150,7 +154,10 @@ class Power:
         course = Course(
             self, ctx, resource_id, desired, back, timeout, memory, wrap=lambda undo: {"forward": forward, "undo": undo}
         )
-        return await course.go(settle_s=settle_s, is_undo=True)
+        reached = await course.go(settle_s=settle_s, is_undo=True)
+        if not isinstance(reached, Again):
+            await self.saw(ctx, resource_id, back)
+        return reached
 
     async def inject(
         self,

@@ -106,7 +106,7 @@ def target_of(task: TaskRow) -> str | None:
     commands = COMMANDS.get(task.operation)
     if commands is None:
         return None
-    if task.rollback_of is not None or show.direction(task) == "back":
+    if task.goal != states.FAILED and show.direction(task) == "back":  # what has failed is not undone
         return _BACK.get(task.operation, words.POWER_ON)
     step = (task.progress_step or "").rpartition("/")[2]
     return TARGETS[step if step in commands else commands[0]]
