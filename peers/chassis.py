@@ -5,7 +5,7 @@
     ignore_acpi   the guest doesn't hear its power button while the file exists
     acpi_delay    seconds that the guest needs to go down
     slow          seconds that the BMC takes over each request
-    fail          the BMC answers every request with this completion code
+    fail          the BMC does nothing that it is told, and answers each command with this completion code
     mute          the BMC does what it is told, and no answer comes: ipmi_sim hangs, that of pyghmi goes on
 
 Each file is read anew for every request. The BMCs: ipmi_sim.py, pyghmi_bmc.py.

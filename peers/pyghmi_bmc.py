@@ -6,7 +6,7 @@
 Beside the switches of chassis.py:
 
     garbage   `short`: answers without the bytes that belong in them; `noise`: packets that are none
-    drop      every so many-th packet that comes in is lost
+    drop      "4 1": of the packets that come in from now on, the first four are read and the next one is lost
     reset     at the next command the BMC resets: it forgets the command and every session, and is away so many seconds
 
     python -m peers.pyghmi_bmc DIRECTORY      # prints its port; that of a machine which is more than files: metal.py
@@ -16,7 +16,6 @@ To a user whom it does not know it says nothing; a wrong password shows at once.
 
 from __future__ import annotations
 
-import itertools
 import os
 import subprocess
 import sys
@@ -37,6 +36,9 @@ from peers.chassis import Chassis, Peer
 _USER: Final = "admin"
 _PASSWORD: Final = "ghmi-pass-4711"
 _NETFN_CHASSIS: Final = 0
+_GET_STATUS: Final = 1
+_CONTROL: Final = 2
+_DIRECTIVES: Final = {0: chassis.OFF, 1: chassis.ON, 4: chassis.NMI, 5: chassis.SOFT_OFF}
 _NOISE_BYTES: Final = 60
 #: In the answer to "open session".
 _INVALID_AUTHENTICATION_ALGORITHM: Final = 0x04
@@ -70,7 +72,6 @@ class ChassisBmc(bmc.Bmc):  # type: ignore[misc]
         return self._obey(chassis.NMI)
 
     def _obey(self, command: str) -> int:
-        self.machine.note(command)
         if command in (chassis.SOFT_OFF, chassis.NMI) and self.machine.power == chassis.OFF:
             return _NOT_IN_PRESENT_STATE
         self.machine.obey(command)
@@ -79,24 +80,24 @@ class ChassisBmc(bmc.Bmc):  # type: ignore[misc]
     # --- how it answers -------------------------------------------------------------------------------------------
 
     def handle_raw_request(self, request: dict[str, Any], session: Any) -> None:
-        if request["netfn"] != _NETFN_CHASSIS:
+        asked = request["command"] if request["netfn"] == _NETFN_CHASSIS else None
+        if asked not in (_GET_STATUS, _CONTROL):
             super().handle_raw_request(request, session)
             return
-        machine, reading = self.machine, request["command"] == 1
-        if reading:
-            machine.note(chassis.READ)
+        machine, is_command = self.machine, asked == _CONTROL
+        machine.note(_DIRECTIVES.get(request["data"][0], "something else") if is_command else chassis.READ)
         threading.Event().wait(float(machine.switch("slow") or 0))
-        if not reading and (away_s := machine.switch("reset")) is not None:
+        if is_command and (away_s := machine.switch("reset")) is not None:
             machine.release("reset")
             self._reset(float(away_s))
-        elif (code := machine.switch("fail")) is not None:
+        elif is_command and (code := machine.switch("fail")) is not None:
             session.send_ipmi_response(code=int(code, 16))
         elif (garbage := machine.switch("garbage")) == "noise":
             session.socket.sendto(os.urandom(_NOISE_BYTES), session.sockaddr)
         elif garbage is not None:
             session.send_ipmi_response(data=[])
         else:
-            super().handle_raw_request(request, _Mute(session, machine) if not reading else session)
+            super().handle_raw_request(request, _Mute(session, machine) if is_command else session)
 
     def _reset(self, away_s: float) -> None:
         handlers = sessions.Session.bmc_handlers
@@ -121,12 +122,14 @@ class _Loss:
     """Packets that come in and are not read."""
 
     away_until = 0.0
-    _count = itertools.count(1)
+    _count = 0
 
     @classmethod
     def strikes(cls, machine: Chassis) -> bool:
-        every = int(machine.switch("drop") or 0)
-        return time.monotonic() < cls.away_until or (every > 0 and next(cls._count) % every == 0)
+        drop = machine.switch("drop")
+        cls._count = cls._count + 1 if drop else 0
+        read, lost = map(int, (drop or "0 0").split())
+        return time.monotonic() < cls.away_until or read < cls._count <= read + lost
 
 
 def _mend(machine: Chassis) -> None:

@@ -26,7 +26,7 @@ IPMI = tuple(target for target in words.TARGETS if target != words.ABORT_INJECT_
 SLOW_S = 1.2
 
 
-class OnIpmi(PowerConformance, SoftConformance):
+class IpmiPeers:
     supported = IPMI
     #: ipmi_sim has no other code, and pyghmi's BMC is given the same.
     says = "0xff, Unspecified error"
@@ -43,6 +43,10 @@ class OnIpmi(PowerConformance, SoftConformance):
             if behaviour != "ordinary":
                 SWITCHES[behaviour](peer)
             yield peer
+
+
+class OnIpmi(IpmiPeers, PowerConformance, SoftConformance):
+    pass
 
 
 def absent(peer: Played) -> None:
@@ -68,8 +72,8 @@ class TestIpmiOnOpenIpmi(OnIpmi):
         return ipmi_sim(directory)
 
 
-class TestIpmiOnPyghmi(OnIpmi, NmiConformance, GarbageConformance):
-    pass
+class TestIpmiOnPyghmi(IpmiPeers, NmiConformance, GarbageConformance):
+    """What ipmi_sim can't."""
 
 
 class TestIrmcOnPyghmi(OnIpmi, NmiConformance, GarbageConformance):

@@ -8,10 +8,14 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+
+#: How long a test waits for what must happen. Long, for slow machines: only a test that fails waits for it.
+PATIENCE_S: Final = 30.0
 
 
 class Hooks:
@@ -103,3 +107,14 @@ def everything(error: BaseException) -> str:
         told += [str(one), repr(one), repr(one.args), repr(getattr(one, "details", "")), *getattr(one, "__notes__", ())]
         ahead += [other for other in (one.__cause__, one.__context__) if other is not None]
     return "\n".join(told)
+
+
+def until(fact: Callable[[], object], patience_s: float = PATIENCE_S) -> bool:
+    """Look until it is so. False: patience is over."""
+    limit = time.monotonic() + patience_s
+    pause = threading.Event()
+    while not fact():
+        if time.monotonic() > limit:
+            return False
+        pause.wait(0.02)
+    return True

@@ -38,7 +38,7 @@ import pytest
 from holdfast.errors import BMCAuthFailed, BMCError, BMCUnreachable
 from holdfast.resources.node import words
 from holdfast.resources.node.power import Bmc, Follow, PowerDriver
-from holdfast.testing.outside import Hooks, everything, family, listening, shown
+from holdfast.testing.outside import PATIENCE_S, Hooks, everything, family, listening, shown, until
 
 #: How a peer behaves, as `peer` is asked for it.
 BEHAVIOURS: Final = MappingProxyType(
@@ -54,8 +54,6 @@ BEHAVIOURS: Final = MappingProxyType(
         "absent": "nobody is where its `driver_info` points",
     }
 )
-#: How long a test waits for what must happen. Long, for slow machines: only a test that fails waits for it.
-PATIENCE_S: Final = 30.0
 #: How long a call of a BMC that says nothing may take, how much later it has to be over, and how soon if it is stopped.
 HUNG_S: Final = 0.5
 MUTE_S: Final = 2.0
@@ -148,9 +146,9 @@ class PowerConformance(_Suite):
     def test_on_and_off_are_one_command_each(self, tmp_path: Path) -> None:
         with self.playing("ordinary", tmp_path, words.POWER_OFF) as peer:
             self.command(peer, words.POWER_ON)
-            assert _until(lambda: peer.power == words.POWER_ON)
+            assert until(lambda: peer.power == words.POWER_ON)
             self.command(peer, words.POWER_OFF)
-            assert _until(lambda: peer.power == words.POWER_OFF)
+            assert until(lambda: peer.power == words.POWER_OFF)
             assert peer.log() == [words.POWER_ON, words.POWER_OFF]
 
     def test_a_driver_has_no_state_of_its_own(self, tmp_path: Path) -> None:
@@ -217,12 +215,12 @@ class PowerConformance(_Suite):
             with ThreadPoolExecutor(1) as thread:
                 call = thread.submit(self.make().get_power_state, bmc)
                 if when == "meanwhile":
-                    _until(lambda: call.done() or (family() - before), 0.5)
+                    until(lambda: call.done() or (family() - before), 0.5)
                     hooks.stop()
                 error = call.exception(timeout_s + LATE_S if when == "after" else STOP_S)
                 hooks.stop()  # nobody is there any more: it does no harm
             assert isinstance(error, BMCError)
-            assert _until(lambda: family() <= before)
+            assert until(lambda: family() <= before)
 
     @pytest.mark.parametrize("behaviour", ["hung", "locked", "failing", "absent"])
     def test_a_password_is_in_no_error_and_no_log(
@@ -255,7 +253,7 @@ class SoftConformance(_Suite):
     def test_a_soft_off_reaches_the_guest(self, tmp_path: Path) -> None:
         with self.playing("ordinary", tmp_path, words.POWER_ON) as peer:
             self.command(peer, words.SOFT_POWER_OFF)
-            assert _until(lambda: peer.power == words.POWER_OFF)
+            assert until(lambda: peer.power == words.POWER_OFF)
             assert peer.log() == [words.SOFT_POWER_OFF]
 
     def test_a_soft_off_does_not_wait_for_the_guest_nor_help_it(self, tmp_path: Path) -> None:
@@ -303,17 +301,6 @@ def _in_time(timeout_s: float) -> Iterator[None]:
     began = time.monotonic()
     yield
     assert time.monotonic() - began < timeout_s + LATE_S
-
-
-def _until(fact: Callable[[], object], patience_s: float = PATIENCE_S) -> bool:
-    """Look until it is so. False: patience is over."""
-    until = time.monotonic() + patience_s
-    pause = threading.Event()
-    while not fact():
-        if time.monotonic() > until:
-            return False
-        pause.wait(0.02)
-    return True
 
 
 def _is_plain(sentence: str) -> bool:

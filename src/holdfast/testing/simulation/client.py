@@ -15,7 +15,7 @@ from holdfast.flow.compile import compile, digest, outline
 from holdfast.flow.registry import reference_of
 from holdfast.store.base import Tx
 from holdfast.store.journal import KINDS
-from holdfast.tasks import control, retention
+from holdfast.tasks import asking, control, retention
 from holdfast.tasks.claims import claims_of
 from holdfast.tasks.control import ACCEPTED, Answer
 from holdfast.tasks.row import TaskRow
@@ -221,7 +221,7 @@ class Client:
             return self.verb(row, "abort")
         words = REASONS[row.reason or "asked"].answers
         answers: dict[str, tuple[str, Any]] = {}
-        for step in control.steps_to_answer(row) if words else []:
+        for step in asking.steps_of(row) if words else []:
             word = self.world.chance.choice(words)
             answers[step] = (word, Stored.of(self.world.number()) if word == "done" else None)
         return self.verb(row, "resume", answers)
