@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -214,6 +217,36 @@ def test_a_task_that_is_purged_meanwhile_is_its_own_business(make_service: MakeS
     assert told == {
         uuids[0]: (202, "CANCELLED", None), uuids[1]: (404, None, "not_found"), uuids[2]: (202, "CANCELLED", None),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("state", "hold"), [("SUSPENDED", None), ("SUSPENDING", "pending"), ("PENDING", "sideways"), ("ASLEEP", None)]
+)
+def test_a_task_in_no_state_there_is_is_answered_for_and_can_be_ended(
+    make_service: MakeService, tmp_path: Path, state: str, hold: str | None
+) -> None:
+    """Somebody has written into the database by hand, past what it checks."""
+    service = make_service(worker=False)
+    client, admin = service.client(), service.client(roles="admin")
+    uuid = service.submit("quick", client=client)["uuid"]
+    with closing(sqlite3.connect(tmp_path / "tasks1.db")) as connection:
+        with pytest.raises(sqlite3.IntegrityError, match="ck_tasks_hold"):
+            connection.execute("UPDATE tasks SET state = 'SUSPENDED', hold = NULL")
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute("UPDATE tasks SET state = ?, hold = ?", (state, hold))
+        connection.commit()
+    shown = client.get(f"/v3/tasks/{uuid}").json()["task"]
+    assert (shown["state"], shown["supported_verbs"]) == (state, [])
+    assert [each["state"] for each in client.get("/v3/tasks").json()["tasks"]] == [state]
+    for verb in states.VERBS:
+        assert problem(client.post(f"/v3/tasks/{uuid}/{verb}"), 409, "task.verb_not_allowed")["allowed"] == []
+    (done,) = client.post("/v3/tasks/verbs", json={"verb": "abort", "filter": {"task": "quick"}}).json()["tasks"]
+    assert (done["status"], done["state"]) == (409, state)
+    for path in ("steps", "graph", "tasks", "events"):
+        assert client.get(f"/v3/tasks/{uuid}/{path}").status_code == 200
+    assert admin.get("/metrics").status_code == 200
+    answer = admin.post(f"/v3/tasks/{uuid}/force-fail", json={"reason": "written by hand"})
+    assert (answer.status_code, answer.json()["task"]["state"]) == (202, "FAILED")
 
 
 def test_an_event_is_delivered_to_the_task_as_it_was_seen(shared: Service) -> None:

@@ -223,7 +223,10 @@ def _faults(hold: Holdfast, at: TaskRow) -> Iterator[str]:
 
     phase = states.phase(at.state, at.hold)
     if phase not in states.TASK.rows:
-        yield f"is {phase}, which is no state: report it, with the output of `holdfast task show {at.uuid}`"
+        yield (
+            f"is {phase}, which is no state: report it, with the output of `holdfast task show {at.uuid}`;"
+            f" `holdfast task force-fail {at.uuid}` ends it"
+        )
         return
     if phase in states.RESTING and at.reason not in states.REASONS:
         yield f"rests and says no reason: `holdfast task resume {at.uuid}`"

@@ -164,8 +164,8 @@ GOALS: Final = (FAILED, CANCELLED, REVERTED)
 
 
 def verbs_allowed(phase: str) -> list[str]:
-    """The verbs that users may give now and that would change something."""
-    return [verb for verb in TASK.verbs_allowed(phase) if verb in VERBS]
+    """The verbs that users may give now and that would change something; none to what is no phase."""
+    return [verb for verb in TASK.verbs_allowed(phase) if verb in VERBS] if phase in TASK.rows else []
 
 
 class Reason(NamedTuple):

@@ -31,7 +31,7 @@ from sqlalchemy import (
     text,
 )
 
-from holdfast.core.states import API_STATES, FINAL
+from holdfast.core.states import API_STATES, FINAL, TASK
 
 metadata: Final = MetaData()
 
@@ -41,6 +41,10 @@ _Bytewise = Text().with_variant(Text(collation="C"), "postgresql")  # locked in 
 
 def _final_words() -> str:
     return ", ".join(f"'{state}'" for state in API_STATES if state in FINAL)
+
+
+def _holding_words() -> str:
+    return ", ".join(f"'{state}'" for state in API_STATES if state not in TASK.rows)
 
 
 store_info = Table(
@@ -114,6 +118,7 @@ tasks = Table(
     Column("error", Text),  # JSON of the failure
     UniqueConstraint("uuid", name="uq_tasks_uuid"),
     CheckConstraint(f"(finished_at IS NOT NULL) = (state IN ({_final_words()}))", name="ck_tasks_finished"),
+    CheckConstraint(f"(hold IS NOT NULL) = (state IN ({_holding_words()}))", name="ck_tasks_hold"),
     sqlite_autoincrement=True,  # an id is never used twice, even after a purge
 )
 

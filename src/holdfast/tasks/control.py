@@ -6,13 +6,12 @@ table of core/states.py for that state. What the table ignores changes nothing a
 claim and for no worker. Whatever it leaves to be done makes the task due; a worker that has the task is rung for
 (tasks/take.py).
 
-A new task in answer to a verb: tasks/anew.py. Taking a changed plan: tasks/adopt.py. What the events mean to the
-steps: core/machine.py.
+A new task in answer to a verb: tasks/anew.py. What a resting task asks: tasks/asking.py. Taking a changed plan:
+tasks/adopt.py. What the events mean to the steps: core/machine.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from holdfast.core import states
@@ -28,10 +27,10 @@ from holdfast.core.events import (
     Woke,
 )
 from holdfast.core.failure import Failure
-from holdfast.errors import AnswerNeeded, AnswerRefused, PastPivot, UsageError, VerbRefused
+from holdfast.errors import PastPivot, UsageError, VerbRefused
 from holdfast.store.base import Tx
 from holdfast.store.journal import encode
-from holdfast.tasks import anew, children, finish, joined, rest, row, tell
+from holdfast.tasks import anew, asking, children, finish, joined, rest, row, tell
 from holdfast.tasks.quota import Limits
 from holdfast.tasks.retention import DAY_S
 from holdfast.tasks.row import TaskRow
@@ -59,9 +58,6 @@ class Answer(NamedTuple):
 
     task: TaskRow
     accepted: str
-
-
-Answers = Mapping[str, tuple[str, Any]]
 
 
 def cancel(
@@ -121,7 +117,7 @@ def suspend(tx: Tx, task: int, now: float, *, actor: str, release_claims: bool =
     return _go(tx, at, phase, event, now, RETENTION_S, reason="asked", release_claims=release_claims, before=before)
 
 
-def resume(tx: Tx, task: int, now: float, *, actor: str, answers: Answers | None = None) -> Answer:
+def resume(tx: Tx, task: int, now: float, *, actor: str, answers: asking.Answers | None = None) -> Answer:
     """Go on. `answers` says of each step that the task rests for what is to become of it: (`done`, its result),
     (`rerun`, None), (`undo`, None) or (`skip`, None).
 
@@ -132,8 +128,8 @@ def resume(tx: Tx, task: int, now: float, *, actor: str, answers: Answers | None
     if phase is not None:
         _refuse_beneath_rest(tx, at)
         given = dict(answers or {})
-        _check_answers(at, given)
-        defaults = steps_to_answer(at) if at.reason == "on_failure" else []
+        asking.check(at, given)
+        defaults = asking.steps_of(at) if at.reason == "on_failure" else []
         children.let_go(tx, at, {*(step for step, said in given.items() if said[0] == "rerun"), *defaults})
     held = [child for child in children.living(tx, task) if _holds_for_parent(child)]
     if phase is None:
@@ -155,7 +151,7 @@ def rollback(
     """
     at = children.lock(tx, task)
     children.refuse_alone(tx, at, "rollback")
-    if states.TASK.answer(_phase(at), "rollback") == states.ANEW:
+    if _answer(at, "rollback") == states.ANEW:
         children.refuse_past_pivot(tx, at, "rollback")
         made = anew.rollback(
             tx, at, now, actor=actor, uuid=uuid, request_id=request_id, force=force, global_request_id=global_request_id
@@ -180,7 +176,7 @@ def retry(
     Raises: VerbRefused, TaskGone, QuotaExceeded.
     """
     at = row.lock(tx, task)
-    if states.TASK.answer(_phase(at), "retry") != states.ANEW:
+    if _answer(at, "retry") != states.ANEW:
         raise refused(at, "retry")
     children.refuse_alone(tx, at, "retry")
     made = anew.retry(
@@ -190,10 +186,10 @@ def retry(
 
 
 def force_fail(tx: Tx, task: int, now: float, *, actor: str, reason: str, retention_s: float = RETENTION_S) -> Answer:
-    """An administrator's last word: the task is FAILED now. Its worker, if it has one, can write no more to it; what
-    it still does nobody knows. Raises: VerbRefused: it has ended."""
+    """An administrator's last word: the task is FAILED now, even if it is in no state that there is. Its worker, if it
+    has one, can write no more to it; what it still does nobody knows. Raises: VerbRefused: it has ended."""
     at = children.lock(tx, task)
-    phase = _next(at, "force_fail")
+    phase = _next(at, "force_fail") if _phase(at) in states.TASK.rows else states.FAILED
     assert phase is not None
     children.reach(tx, at, lambda child: force_fail(tx, child.id, now, actor=actor, reason=reason))
     failure = Failure(("ForceFailed",), reason or "an administrator ended it", None, ())
@@ -267,9 +263,18 @@ def _phase(at: TaskRow) -> str:
     return states.phase(at.state, at.hold)
 
 
+def _answer(at: TaskRow, verb: str) -> str:
+    """What the table says. Raises: VerbRefused: nothing, because the task is in no state that there is."""
+    phase = _phase(at)
+    if phase not in states.TASK.rows:  # by no hand of ours
+        said = f"Cannot '{verb}' task {at.uuid}: it is {phase}, which is no state. Only force-fail ends it"
+        raise VerbRefused(said, state=at.state, allowed=[])
+    return states.TASK.answer(phase, verb)
+
+
 def _next(at: TaskRow, verb: str, *, pivot_forbids: bool = False) -> str | None:
     """The phase after the verb, by the table; None: it is so already. Raises: VerbRefused, PastPivot."""
-    answer = states.TASK.answer(_phase(at), verb)
+    answer = _answer(at, verb)
     if answer == states.REFUSE:
         raise refused(at, verb)
     if answer == states.IGNORE:
@@ -287,44 +292,6 @@ def refused(at: TaskRow, verb: str) -> VerbRefused:
     return VerbRefused(
         f"Cannot '{verb}' task {at.uuid} while it is {at.state}", state=at.state, allowed=supported_verbs(at)
     )
-
-
-def steps_to_answer(at: TaskRow) -> list[str]:
-    """The ids of the steps that the task rests for."""
-    import json
-
-    return list(json.loads(at.resting)) if at.resting else []
-
-
-def _check_answers(at: TaskRow, given: Answers) -> None:
-    reason = states.REASONS[at.reason or "asked"] if _phase(at) in states.RESTING else states.REASONS["asked"]
-    resting = steps_to_answer(at)
-    for step, (word, result) in given.items():
-        if step not in resting:
-            raise AnswerRefused(
-                f"task {at.uuid} does not rest for an answer about {step}"
-                + (f": it rests for {', '.join(resting)}" if resting and reason.answers else ""),
-                steps=resting,
-            )
-        if word not in reason.answers:
-            raise AnswerRefused(
-                f"'{word}' is no answer for {step}, which rests as {at.reason}: say {_or(reason.answers)}",
-                steps=[step],
-                words=list(reason.answers),
-            )
-        if result is not None and word != "done":
-            raise AnswerRefused(f"only 'done' has a result: {step} was given one with '{word}'", steps=[step])
-    missing = [step for step in resting if step not in given] if reason.needs_answer else []
-    if missing:
-        raise AnswerNeeded(
-            f"task {at.uuid} rests as {at.reason}: say for {', '.join(missing)} whether it is {_or(reason.answers)}",
-            steps=missing,
-            words=list(reason.answers),
-        )
-
-
-def _or(words: tuple[str, ...]) -> str:
-    return ", ".join(words[:-1]) + f" or {words[-1]}" if len(words) > 1 else "".join(words)
 
 
 def _go(

@@ -15,7 +15,7 @@ from typing import Any, Final
 from holdfast import errors
 from holdfast.core import states
 from holdfast.store.base import StepRow, Tx
-from holdfast.tasks import claims, control, lease, query, row
+from holdfast.tasks import asking, claims, control, lease, query, row
 from holdfast.tasks.lease import WorkerRow
 from holdfast.tasks.row import TaskRow
 
@@ -237,7 +237,7 @@ def direction(at: TaskRow) -> str:
 def resting(at: TaskRow) -> list[dict[str, Any]]:
     """The steps that a person has to say something about, and what may be said of each."""
     answers = list(states.REASONS[at.reason].answers) if at.reason in states.REASONS else []
-    return [{"step": name, "answers": answers} for name in control.steps_to_answer(at)]
+    return [{"step": name, "answers": answers} for name in asking.steps_of(at)]
 
 
 def error(at: TaskRow, *, traceback: bool = False) -> dict[str, Any] | None:

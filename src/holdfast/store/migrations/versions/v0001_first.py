@@ -276,6 +276,7 @@ def _tasks() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("uuid", name="uq_tasks_uuid"),
         sa.CheckConstraint(f"(finished_at IS NOT NULL) = (state IN ({FINAL}))", name="ck_tasks_finished"),
+        sa.CheckConstraint("(hold IS NOT NULL) = (state IN ('SUSPENDING', 'SUSPENDED'))", name="ck_tasks_hold"),
         sqlite_autoincrement=True,
     )
 
