@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import holdfast as hf
 from holdfast.errors import PowerUnsupported, ResourceImmutable
 from holdfast.resources.node import words
+from holdfast.resources.node.fake import Device
 from tests.resources.node.conftest import Node, Yard
 
 SOFT = ["soft_power_off", "soft_reboot"]
@@ -214,12 +216,10 @@ def race(yard: Yard, number: int) -> list[str]:
 
 
 def one_race(yard: Yard, node: Node, after_s: float) -> str:
-    from holdfast.resources.node.fake import Device
-
     machine = Device(None, node.id)
     machine.turn("power on")
     off = node.operate("soft_power_off")
-    time.sleep(after_s)
+    threading.Event().wait(after_s)
     stopped = yard.until_ended(node.operate("abort_soft_power_off"))
     yard.until_ended(off)
     said, power = answer(stopped), yard.shown(node)[0]
