@@ -22,6 +22,7 @@ from holdfast import errors, settings
 from holdfast.cli import nouns
 from holdfast.cli.main import app
 from holdfast.core import states
+from holdfast.resources.node.kind import node
 from holdfast.resources.registry import Kinds
 from holdfast.resources.server.kind import server
 from tests.pages import blocks
@@ -96,7 +97,8 @@ def command_tree(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tu
 
 # The nouns are made of kinds: those that come with Holdfast are on the page too.
 NOUNS = {
-    name: typer.main.get_command(nouns.noun(name, kind)) for name, kind in nouns.described(Kinds([server])).items()
+    name: typer.main.get_command(nouns.noun(name, kind))
+    for name, kind in nouns.described(Kinds([node, server])).items()
 }
 COMMANDS = dict(command_tree(typer.main.get_command(app)))
 for noun, command in NOUNS.items():

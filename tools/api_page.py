@@ -7,24 +7,28 @@ from types import ModuleType
 from typing import Any
 
 from holdfast import local
+from holdfast.resources.node.kind import node
 from holdfast.resources.registry import Kinds
 from holdfast.resources.server.kind import server
 from tools import pages
 
 API = """
-What `holdfast serve` answers, with the one kind that comes with it, `server`; other kinds get the same routes under
-their own plural. `GET /openapi.json` is the same for programs, with every body. *Who* is the rule that the asker has to
-satisfy (`policy_file` changes who does): no rule, anybody. *tag*: it makes a task, and takes a `Task-tag` or an
+What `holdfast serve` answers. Every kind has the routes that are shown here of `server` under its own plural (nodes
+have them under `/v3/nodes`); nodes have Ironic's besides, where a node is named by its id or by its name.
+`GET /openapi.json` is the same for programs, with every body. *Who* is the rule that the asker has to satisfy
+(`policy_file` changes who does): no rule, anybody. *tag*: it makes a task, and takes a `Task-tag` or an
 `Idempotency-Key`. Every route may also answer 400, 406, 431, 500 and 503; those with a rule 401, 403 and 429; those
 with a body 408, 413 and 415; those with a tag 410 and 422. HEAD is GET without the body.
 
 Errors have one body, `application/problem+json`: `code` is for programs ([all of them](errors.md)), `detail` for
-people, and more members say what is allowed.
+people, and more members say what is allowed. Below `/v1`, `X-OpenStack-Ironic-API-Version` is negotiated as Ironic does
+it, and who sends it gets errors as `application/json`, with Ironic's `error_message` in them.
 """
 TITLES = {
     "": "The service itself",
     "tasks": "Tasks",
     "servers": "Servers, or any other kind",
+    "nodes": "Nodes, as Ironic's clients know them",
     "resources": "Resources",
     "events": "Events",
     "webhooks": "Webhooks",
@@ -34,8 +38,9 @@ TITLES = {
 
 def api(module: ModuleType) -> str:
     """`module`: holdfast.service.app."""
-    with local.open("sqlite:///:memory:", kinds=Kinds([server])) as hold:
-        routes = [route for route in module.Service(hold).routes if not route.hidden]
+    with local.open("sqlite:///:memory:", kinds=Kinds([node, server])) as hold:
+        shown = [route for route in module.Service(hold).routes if not route.hidden]
+    routes = [route for route in shown if not route.path.startswith("/v3/nodes")]
     sections = [pages.head("HTTP API", API)]
     for noun, found in groupby(sorted(routes, key=_place), key=_noun):
         sections.append(f"## {TITLES[noun]}")
@@ -47,7 +52,7 @@ def api(module: ModuleType) -> str:
 
 def _noun(route: Any) -> str:
     parts = route.path.strip("/").split("/")
-    words = parts[1:] if parts[0] == "v3" else parts
+    words = parts[1:] if parts[0] == "v3" or parts[:2] == ["v1", "nodes"] else parts
     return words[0] if words and words[0] in TITLES else ""
 
 

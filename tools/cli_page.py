@@ -10,6 +10,7 @@ import typer
 
 from holdfast import errors
 from holdfast.cli import exits, main, nouns
+from holdfast.resources.node.kind import node
 from holdfast.resources.registry import Kinds
 from holdfast.resources.server.kind import server
 from tools import pages
@@ -55,7 +56,7 @@ def cli(module: ModuleType) -> str:
 def nouns_of_this_house() -> Iterator[Iterator[tuple[str, str]]]:
     """The helps of the nouns that are made of the kinds which come with Holdfast."""
     root = typer.main.get_command(main.app)
-    for name, kind in nouns.described(Kinds([server])).items():
+    for name, kind in nouns.described(Kinds([node, server])).items():
         context = root.context_class(root, info_name="holdfast", terminal_width=WIDTH, max_content_width=WIDTH)
         yield helps(typer.main.get_command(nouns.noun(name, kind)), f"holdfast {name}", context)
 

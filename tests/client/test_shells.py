@@ -129,9 +129,9 @@ def test_a_service_below_a_path(ask: Ask) -> None:
 
 
 def test_every_call_has_a_sentence_and_both_clients_have_the_same_calls() -> None:
-    from holdfast.client.surface import Many, One, Resources, Root, Tasks
+    from holdfast.client.surface import Many, Nodes, One, Resources, Root, Tasks
 
-    for surface in (Root, Tasks, Resources):
+    for surface in (Root, Tasks, Resources, Nodes):
         for name, call in vars(surface).items():
             if isinstance(call, One | Many):
                 assert (call.__doc__ or "").strip(), name

@@ -8,7 +8,6 @@ import pytest
 
 from holdfast.service.microversion import MAX, MIN, dotted
 from tests.service.conftest import Service
-from tests.service.test_requests import problem
 
 NAME = "X-OpenStack-Ironic-API-Version"
 LEAST, MOST = "X-OpenStack-Ironic-API-Minimum-Version", "X-OpenStack-Ironic-API-Maximum-Version"
@@ -27,7 +26,8 @@ def test_the_version_is_negotiated(shared: Service, asked: str | None, status: i
     assert (answer.headers[LEAST], answer.headers[MOST]) == (dotted(MIN), dotted(MAX))
     assert NAME in answer.headers["vary"]
     if status == 406:
-        told = problem(answer, 406, "api.version")
+        told = answer.json()
+        assert told["code"] == "api.version"
         assert (told["min_version"], told["max_version"]) == (dotted(MIN), dotted(MAX))
 
 
@@ -36,6 +36,14 @@ def test_the_sentence_is_where_clients_of_ironic_look_for_it(shared: Service) ->
         body = client.get("/v1/nothing").json()
         told = json.loads(body["error_message"])
         assert told == {"faultcode": "Client", "faultstring": body["detail"], "debuginfo": None}
+        for headers, media in (
+            ({NAME: "1.29"}, "application/json"), ({NAME: "1.29", "Accept": "application/json"}, "application/json"),
+            ({NAME: "1.29", "Accept": "application/problem+json"}, "application/problem+json"),
+            ({"Accept": "application/json"}, "application/problem+json"),
+        ):  # fmt: skip
+            answer = client.get("/v1/nothing", headers=headers)
+            assert answer.headers["content-type"] == media
+            assert answer.json()["detail"] == body["detail"]
         other = client.get("/v3/nothing", headers={NAME: "1.109"})
     assert other.status_code == 404
     assert "error_message" not in other.json()

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 
+from tests.service.conftest import Service
+from tests.service.nodes import Metal, _idle, idle
 from tests.service.servers import Cloud, _still, still
 from tests.service.test_openapi import CHECKS, MEANT, MEANT_PARAMETERS
 
@@ -18,29 +20,28 @@ with warnings.catch_warnings():
     import schemathesis
     from schemathesis.specs.openapi.checks import negative_data_rejection
 
-__all__ = ["_still", "still"]
+__all__ = ["_idle", "_still", "idle", "still"]
 
 EXAMPLES = 12
 #: What kind a resource has is said by its path, so no schema can say what that kind takes.
 OF_ANY_KIND = ("PUT /v3/resources/{type}/{id}", "POST /v3/resources/{type}/{id}/action")
+#: What a node's driver is given only that driver knows, and a patch is about what there is.
+OF_ANY_DRIVER = ("POST /v1/nodes", "PATCH /v1/nodes/{node}")
 BY_KIND = ("document.invalid", "operation.unknown", "request.invalid")
 
 
-def operations(cloud: Cloud) -> list[Any]:
-    schema: Any = schemathesis.openapi.from_url(f"{cloud.url}/openapi.json")
+def operations(service: Service, *paths: str) -> list[Any]:
+    schema: Any = schemathesis.openapi.from_url(f"{service.url}/openapi.json")
     found = [each.ok() for each in schema.get_all_operations()]
-    return [each for each in found if each.path.startswith(("/v3/servers", "/v3/resources"))]
+    return [each for each in found if each.path.startswith(paths)]
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("mode", ["positive", "negative"])
-def test_schemathesis_finds_nothing(still: Cloud, mode: str) -> None:
-    headers = {"X-Project-Id": still.project, "X-Roles": "member"}
+def fuzzed(service: Service, mode: str, real: dict[str, str], *paths: str) -> tuple[int, set[int]]:
+    """How many operations were tried, and with what they answered. `real`: what there is, for parameters of paths."""
+    headers = {"X-Project-Id": service.project, "X-Roles": "member"}
     modes = {"positive": schemathesis.GenerationMode.POSITIVE, "negative": schemathesis.GenerationMode.NEGATIVE}
-    real = {"id": still.make(), "task": still.tasks()[0]["uuid"], "type": "server"}
-    real["action"] = still.tasks()[0]["request_id"]
     tried, seen = 0, set()
-    for operation in operations(still):
+    for operation in operations(service, *paths):
         strategy = operation.as_strategy(generation_mode=modes[mode])
 
         @settings(
@@ -58,7 +59,7 @@ def test_schemathesis_finds_nothing(still: Cloud, mode: str) -> None:
             if mode == "positive" and answer.status_code in (400, 413, 415, 422):
                 told = json.loads(answer.content)
                 meant = told["code"] in MEANT or told.get("parameter") in MEANT_PARAMETERS
-                meant = meant or (case.operation.label in OF_ANY_KIND and told["code"] in BY_KIND)
+                meant = meant or (case.operation.label in OF_ANY_KIND + OF_ANY_DRIVER and told["code"] in BY_KIND)
                 assert meant, (case.as_curl_command(), told)
 
         try:
@@ -66,5 +67,24 @@ def test_schemathesis_finds_nothing(still: Cloud, mode: str) -> None:
             tried += 1
         except Unsatisfiable:
             assert mode == "negative"  # nothing can be wrong with a request that takes nothing
+    return tried, seen
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", ["positive", "negative"])
+def test_schemathesis_finds_nothing(still: Cloud, mode: str) -> None:
+    real = {"id": still.make(), "task": still.tasks()[0]["uuid"], "type": "server"}
+    real["action"] = still.tasks()[0]["request_id"]
+    tried, seen = fuzzed(still, mode, real, "/v3/servers", "/v3/resources")
     assert tried > 10
     assert seen >= ({200, 202, 404, 409} if mode == "positive" else {400, 404}), seen
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", ["positive", "negative"])
+def test_schemathesis_finds_nothing_of_nodes(idle: Metal, mode: str) -> None:
+    node = idle.enrol("there")
+    real = {"node": node, "event": idle.tasks()[0]["uuid"]}
+    tried, seen = fuzzed(idle, mode, real, "/v1")
+    assert tried > 10
+    assert seen >= ({200, 202, 404} if mode == "positive" else {400, 404}), seen

@@ -103,6 +103,9 @@ class Far:
     def revisions(self, kind: str, id: str) -> list[dict[str, Any]]:
         return list(self.client.resources.revisions(kind, id))
 
+    def node_states(self, id: str) -> dict[str, Any]:
+        return self.client.nodes.states(id)
+
     def operate(
         self, kind: str, operation: str, id: str | None, given: Mapping[str, Any], *, tag: str | None,
         revision: int | None = None,

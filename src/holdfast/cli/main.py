@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.cli import db, doctor, drain, exits, key, machine, nouns, resource, run, serve, task, worker
+from holdfast.cli import db, doctor, drain, exits, key, machine, node, nouns, resource, run, serve, task, worker
 from holdfast.errors import HoldfastError
 
 app = typer.Typer(
@@ -28,6 +28,10 @@ app.command(name="run", no_args_is_help=True, short_help="Do a flow, and show wh
 app.add_typer(task.app, name="task", short_help="Look at tasks, and give them verbs.")
 app.command(name="serve", short_help="Serve tasks over HTTP, and do them.")(serve.serve)
 app.add_typer(resource.app, name="resource", short_help="What is wanted of things, and what they are.")
+app.command(name="node-show-states", short_help="The states of a node, as a table.")(node.show_states)
+app.command(name="node-set-power-state", short_help="Have a node switched on or off, or stop that.")(
+    node.set_power_state
+)
 app.command(name="worker", short_help="Do tasks as they come.")(worker.worker)
 app.command(name="drain", short_help="Have workers take nothing more, and wait.")(drain.drain)
 app.add_typer(machine.app, name="machine", short_help="The state machines, proven and drawn.")

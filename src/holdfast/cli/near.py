@@ -104,6 +104,12 @@ class Near:
         self.hold.kinds.kind(kind)
         return [_timed(each) for each in self.hold.resource(kind, id).revisions()]
 
+    def node_states(self, id: str) -> dict[str, Any]:
+        from holdfast.resources import state
+        from holdfast.resources.node import views
+
+        return _timed(self.hold.store.read(lambda tx: views.node_states(tx, state.read(tx, "node", id))))
+
     def operate(
         self, kind: str, operation: str, id: str | None, given: Mapping[str, Any], *, tag: str | None,
         revision: int | None = None,

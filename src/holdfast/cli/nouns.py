@@ -28,6 +28,9 @@ TAKEN: Final = frozenset(
 #: JSON's type -> Python's, for typer; any other is given as JSON.
 TYPES: Final[dict[str, Any]] = {"string": str, "integer": int, "number": float, "boolean": bool}
 
+#: Kind -> commands that its noun has besides, or in place of one that is made here.
+MORE: Final[dict[str, Mapping[str, Callable[..., int]]]] = {}
+
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Its id.")]
 
 
@@ -107,14 +110,19 @@ def noun(name: str, kind: Mapping[str, Any]) -> typer.Typer:
         return exits.OK
 
     title = kind["title"].lower()
-    app.command("list", help=f"List them: all {kind['plural']}.")(flat(list_))
-    app.command("show", help=f"Show one {title}: what is wanted, what is, who works on it.")(flat(show_))
-    app.command("tasks", help=f"List the tasks of a {title}, the newest first.")(flat(tasks))
+    made: dict[str, tuple[str | None, Callable[..., int]]] = {
+        "list": (f"List them: all {kind['plural']}.", flat(list_)),
+        "show": (f"Show one {title}: what is wanted, what is, who works on it.", flat(show_)),
+        "tasks": (f"List the tasks of a {title}, the newest first.", flat(tasks)),
+    }
     if "create" in kind["operations"]:
-        app.command("create", help=_help(name, kind, "create"))(_create(name, kind))
+        made["create"] = (_help(name, kind, "create"), _create(name, kind))
     for operation in ("delete", "reconcile"):
         if operation in kind["operations"]:
-            app.command(operation, help=_help(name, kind, operation))(_operate(name, operation, kind))
+            made[operation] = (_help(name, kind, operation), _operate(name, operation, kind))
+    made |= {word: (None, command) for word, command in MORE.get(name, {}).items()}
+    for word, (help, command) in made.items():
+        app.command(word, help=help)(command)
     app.add_typer(_actions(name, kind), name="action", help=f"Ask for an operation on a {title}.")
     return app
 

@@ -38,8 +38,8 @@ from holdfast.tasks.quota import Limits
 
 #: Where routes are: each has `routes(service) -> list[Route]`.
 MODULES: Final = (
-    "about", "tasks", "verbs", "bulk", "resources", "compat.nova", "feed", "webhooks", "metrics", "tracing",
-    "schemas", "openapi",
+    "about", "tasks", "verbs", "bulk", "resources", "compat.nova", "compat.ironic", "feed", "webhooks", "metrics",
+    "tracing", "schemas", "openapi",
 )  # fmt: skip
 
 # What we add to a request's scope.
@@ -170,9 +170,11 @@ def problem(error: Exception, scope: Any) -> Whole:
     if isinstance(told, problems.Internal):
         problems.log.error("%s %s %s", marks.request_id, scope["method"], scope["path"], exc_info=error)
     body = problems.of(told, request_id=marks.request_id, instance=address(scope))
+    media = PROBLEM
     if microversion.is_spoken_at(scope["path"]):
         body |= microversion.fault(told.status, body["detail"])
-    return Whole(told.status, msgspec.json.encode(body), problems.headers_of(told), PROBLEM)
+        media = microversion.media_of_fault(marks.headers)
+    return Whole(told.status, msgspec.json.encode(body), problems.headers_of(told), media)
 
 
 # --- the application ---------------------------------------------------------------------------------------------

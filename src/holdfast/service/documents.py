@@ -1,7 +1,8 @@
 """What the service's documents look like, as types, and from them as JSON Schema (2020-12).
 
 A Struct here says what an answer has; answers are made by tasks/show.py and the like as plain data, and the tests hold
-the two together. Those of tasks: task_documents.py. Where the schemas are served: schemas.py, openapi.py.
+the two together. Those of tasks: task_documents.py; of nodes: node_documents.py. Where the schemas are served:
+schemas.py, openapi.py.
 """
 
 from __future__ import annotations
@@ -12,6 +13,16 @@ import msgspec
 from msgspec import UNSET, UnsetType, field
 
 from holdfast.core import states
+from holdfast.service.node_documents import (
+    IronicRoot,
+    NodeAccepted,
+    NodeDetail,
+    NodeEvent,
+    NodeEventList,
+    NodeList,
+    NodeStates,
+    SupportedPowerStates,
+)
 from holdfast.service.task_documents import (
     Adopted,
     GraphOne,
@@ -201,7 +212,8 @@ class Actions(msgspec.Struct):
 ANSWERS: Final = (
     TaskOne, TaskAccepted, TaskList, StepList, LogList, GraphOne, VerbsDone, Adopted, Problem, ErrorPage, VersionOne,
     VersionList, Health, Machines, Actions, ResourceOne, ResourceAccepted, ResourceList, RevisionList,
-    InstanceActionOne, InstanceActionList,
+    InstanceActionOne, InstanceActionList, IronicRoot, NodeDetail, NodeStates, NodeAccepted, NodeList, NodeEvent,
+    NodeEventList, SupportedPowerStates,
 )  # fmt: skip
 #: By name, for routes.
 BY_NAME: Final[dict[str, Any]] = {kind.__name__: kind for kind in ANSWERS}

@@ -1,0 +1,130 @@
+"""Plays a transcript: what is asked is asked over a socket, and what the answer has to have is looked for in it.
+
+`> METHOD PATH [JSON]` asks once, `>>` again until the answer fits, for a second at most; `<` lines are the status, a
+header, or JSON, which may go on over several lines; `! word` has something done. In JSON an object has at least the
+members that are said; in a list `…` as the first element stands for any before the others. In texts … is any text and
+$A (one capital letter) a text that is the same each time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+
+from tests.resources.server.conftest import pause
+
+AGAIN_S = 1.0
+PAUSE_S = 0.02
+
+
+class Exchange(NamedTuple):
+    """`request` "": something is done (`body`). `lines`: of the answer."""
+
+    line: int
+    again: bool
+    request: str
+    body: str
+    lines: list[str]
+
+
+class Differs(AssertionError):
+    """The answer is not as the transcript has it."""
+
+
+def read(path: Path) -> Iterator[Exchange]:
+    found: Exchange | None = None
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if line.startswith((">", "!")):
+            if found is not None:
+                yield found
+            arrow, _, rest = line.partition(" ")
+            method, _, more = rest.partition(" ")
+            place, _, body = more.partition(" ")
+            found = Exchange(number, arrow == ">>", "" if arrow == "!" else f"{method} {place}", body or "", [])
+            if arrow == "!":
+                found = found._replace(body=rest)
+        elif line.startswith("<"):
+            assert found is not None, f"{path.name}:{number}: an answer to nothing"
+            found.lines.append(line[2:])
+    if found is not None:
+        yield found
+
+
+def play(path: Path, client: httpx.Client, names: dict[str, str], deeds: Mapping[str, Callable[[], object]]) -> int:
+    """How many exchanges there were. `names`: what $N and the like are; those that the answers tell are added."""
+    exchanges = list(read(path))
+    for exchange in exchanges:
+        if not exchange.request:
+            deeds[exchange.body]()
+            continue
+        end = time.monotonic() + AGAIN_S
+        while True:
+            told = dict(names)
+            try:
+                _fits(exchange, _ask(client, exchange, told), told)
+            except Differs as error:
+                if not exchange.again or time.monotonic() > end:
+                    raise Differs(f"{path.name}:{exchange.line}: {exchange.request}: {error}") from None
+                pause(PAUSE_S)
+            else:
+                names.update(told)
+                break
+    return len(exchanges)
+
+
+def _ask(client: httpx.Client, exchange: Exchange, names: Mapping[str, str]) -> httpx.Response:
+    method, _, place = re.sub(r"\$([A-Z])", lambda found: names[found[1]], exchange.request).partition(" ")
+    return client.request(method, place, json=json.loads(exchange.body) if exchange.body else None)
+
+
+def _fits(exchange: Exchange, answer: httpx.Response, names: dict[str, str]) -> None:
+    status, *lines = exchange.lines
+    if answer.status_code != int(status):
+        raise Differs(f"{answer.status_code}, not {status}: {answer.text}")
+    while lines and not lines[0].startswith("{"):
+        name, _, value = lines.pop(0).partition(": ")
+        _same(value, answer.headers.get(name), names, name)
+    if lines:
+        wanted = json.loads("".join(lines).replace("[…,", '["…",'))
+        _same(wanted, answer.json(), names, "")
+
+
+def _same(wanted: Any, found: Any, names: dict[str, str], place: str) -> None:
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        for name, value in wanted.items():
+            if name not in found:
+                raise Differs(f"{place}: there is no {name}: {found}")
+            _same(value, found[name], names, f"{place}.{name}")
+    elif isinstance(wanted, list) and isinstance(found, list):
+        if wanted[:1] == ["…"]:
+            wanted, found = wanted[1:], found[-len(wanted) + 1 :]
+        if len(wanted) != len(found):
+            raise Differs(f"{place}: {len(found)} of them, not {len(wanted)}: {found}")
+        for number, (want, is_) in enumerate(zip(wanted, found, strict=True)):
+            _same(want, is_, names, f"{place}[{number}]")
+    elif isinstance(wanted, str) and isinstance(found, str):
+        _same_text(wanted, found, names, place)
+    elif wanted != found:
+        raise Differs(f"{place}: {found!r}, not {wanted!r}")
+
+
+def _same_text(wanted: str, found: str, names: dict[str, str], place: str) -> None:
+    pattern = ""
+    for part in re.split(r"(…|\$[A-Z])", wanted):
+        if part == "…":
+            pattern += ".*"
+        elif re.fullmatch(r"\$[A-Z]", part):
+            known = names.get(part[1])
+            pattern += f"(?P<{part[1]}>[^/]+)" if known is None else re.escape(known)
+        else:
+            pattern += re.escape(part)
+    match = re.fullmatch(pattern, found, re.DOTALL)
+    if match is None:
+        raise Differs(f"{place}: {found!r}, not {wanted!r}")
+    names.update(match.groupdict())
