@@ -51,6 +51,9 @@ class Shop:
     def of(self, task: hf.Task) -> Resource[hf.Task]:
         return self.hold.resource("port", task.view()["resource_id"])
 
+    def of_kind(self, kind: str, task: hf.Task) -> Resource[hf.Task]:
+        return self.hold.resource(kind, task.view()["resource_id"])
+
     def until(self, fact: Callable[[], object]) -> None:
         pause = threading.Event()
         for _ in range(int(PATIENCE_S / LOOK_S)):

@@ -295,6 +295,32 @@ def test_a_suspended_soft_operation_can_be_aborted(yard: Yard) -> None:
 
 
 @pytest.mark.requirement("IRONIC-1")
+def test_a_cancel_cuts_off_a_call_that_hangs_and_looks(yard: Yard) -> None:
+    node = yard.enrol(faults=[{"call": "soft power off", "what": "hang"}])
+    task = node.operate("soft_reboot")
+    yard.until_sent(node, "soft power off")
+    task.cancel()
+    yard.until_ended(task)
+    assert (task.state, task.view()["effect"]) == ("CANCELLED", "none")
+    assert yard.sent(node) == ["soft power off"]
+    assert yard.shown(node) == (ON, None)
+
+
+@pytest.mark.requirement("IRONIC-1")
+def test_what_hung_when_it_was_suspended_is_looked_at_and_then_repeated(yard: Yard) -> None:
+    node = yard.enrol(faults=[{"call": "soft power off", "what": "stall", "nth": 1}])
+    task = node.operate("soft_power_off")
+    yard.until_sent(node, "soft power off")
+    task.suspend()
+    yard.until(lambda: task.state == "SUSPENDED")
+    task.resume()
+    yard.until_ended(task)
+    assert task.state == "SUCCEEDED", task.failure
+    assert yard.sent(node) == ["soft power off", "soft power off"]
+    no_repeat_without_a_look(yard, node)
+
+
+@pytest.mark.requirement("IRONIC-1")
 def test_power_that_was_switched_off_is_rolled_back(yard: Yard) -> None:
     node = yard.enrol()
     task = yard.do(node, "power_off")

@@ -17,7 +17,7 @@ from holdfast import errors
 from holdfast.errors import BMCAuthFailed, BMCError, BMCRefused, BMCUnreachable, PowerUnchanged, PowerUnknown
 from holdfast.flow.step import Again
 from holdfast.resources.node import drivers, words
-from holdfast.resources.node.power import Follow, PowerDriver
+from holdfast.resources.node.power import Follow
 from holdfast.runtime.context import AsyncContext
 
 if TYPE_CHECKING:
@@ -60,7 +60,6 @@ class Course:
             "spent": 0.0, "sent_at": 0.0, "at": self.began,
         } | (memory or {})  # fmt: skip
         self.memory["spent"] += min(max(0.0, self.began - self.memory["at"]), power.settings.node_call_s)
-        self.driver: PowerDriver = drivers.get(desired["driver"])
         self.fraction = 0.0
         self.after_s = 0.0  # the BMC does not want to be asked before
 
@@ -166,8 +165,9 @@ class Course:
             self.memory["said"] = answer.message or self.memory["said"]
 
     async def call(self, monitor: Any) -> Follow | None:
+        name = self.desired["driver"]
         return await self.power.lines.call_for(
-            self.ctx, self.bmc(), lambda at: self.driver.set_power_state(at, self.target, monitor)
+            self.ctx, self.bmc(), lambda at: drivers.get(name).set_power_state(at, self.target, monitor)
         )
 
     async def keep(self, **changes: Any) -> None:

@@ -54,8 +54,7 @@ class Power:
         )
 
     async def power_state(self, ctx: AsyncContext, bmc: Bmc, name: str) -> str:
-        driver = drivers.get(name)
-        return checked(name, await self.lines.call_for(ctx, bmc, lambda at: driver.get_power_state(at)))
+        return checked(name, await self.lines.call_for(ctx, bmc, lambda at: drivers.get(name).get_power_state(at)))
 
     def now(self) -> float:
         assert self.world is not None
