@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 import holdfast as hf
-from holdfast.errors import KindError, ResourceImmutable
+from holdfast.errors import KindError, ResourceImmutable, ResourceNotFound
 from holdfast.resources.handle import Resource
 from holdfast.resources.kind import Kind, Seen, final, resting
 from tests.resources.conftest import Shop
@@ -101,7 +101,7 @@ def test_it_runs_at_once_while_another_has_the_resource_and_what_waits_does_not_
     assert task.state == "RUNNING"
     task.abort()
     assert gone.wait(timeout_s=30).state == "SUCCEEDED"
-    with pytest.raises(ResourceImmutable):
+    with pytest.raises(ResourceNotFound):
         at.operate("read")
 
 
