@@ -1,4 +1,4 @@
-"""Writes docs/reference/{api,cli,client,errors,python,settings,states}.md from the code.
+"""Writes docs/reference/{api,cli,client,drivers,errors,python,settings,states}.md from the code.
 
 `--check` only compares, and exits 1 where a page is out of date.
 
@@ -19,6 +19,7 @@ from tools import pages
 from tools.api_page import api
 from tools.cli_page import cli
 from tools.client_page import client
+from tools.drivers_page import drivers
 from tools.python_page import python
 from tools.states_page import states
 
@@ -94,6 +95,7 @@ PAGES = {
     "api": ("holdfast.service.app", api),
     "cli": ("holdfast.cli.main", cli),
     "client": ("holdfast.client", client),
+    "drivers": ("holdfast.resources.node.drivers", drivers),
     "errors": ("holdfast.errors", errors),
     "python": ("holdfast", python),
     "settings": ("holdfast.settings", settings),

@@ -81,7 +81,7 @@ def looked_before_each(liar: LyingRedfish) -> bool:
 # --- faults
 
 
-@pytest.mark.requirement("IRONIC-3", "G9")
+@pytest.mark.requirement("P11")
 @pytest.mark.parametrize(
     ("lies", "code", "said", "sent"),
     [
@@ -139,6 +139,7 @@ def test_a_bmc_that_hangs_is_a_clear_failure_in_time(racks: Racks, liar: LyingRe
     assert liar.log() == []
 
 
+@pytest.mark.requirement("P11")
 @pytest.mark.parametrize(
     "lies",
     [
@@ -181,6 +182,7 @@ def test_an_nmi_of_which_nobody_knows_is_told_as_that(racks: Racks, liar: LyingR
     assert racks.shown(node) == ("error", None)
 
 
+@pytest.mark.requirement("P11")
 @pytest.mark.parametrize("done", [True, False])
 def test_a_bmc_that_restarts_in_the_middle_loses_its_task_and_not_ours(
     racks: Racks, liar: LyingRedfish, done: bool
@@ -224,7 +226,7 @@ with hf.open(url, kinds=[make_node()], secret_key=key, node_poll_s=0.02, node_ca
 """
 
 
-@pytest.mark.requirement("TF-16")
+@pytest.mark.requirement("P11", "TF-16")
 def test_a_worker_that_dies_while_it_follows_is_followed_by_another(tmp_path: Path, liar: LyingRedfish) -> None:
     """kill -9. The monitor is in the database; the BMC hears one command, and looks from both workers."""
     racks = Racks(tmp_path)

@@ -17,7 +17,8 @@ from holdfast.errors import BMCError, DriverInvalid
 from holdfast.resources.node import words
 from holdfast.resources.node.power import GROUP, Bmc, PowerDriver
 
-_OURS: Final = {
+#: Where the class of each is, in this package.
+OURS: Final = {
     "fake": ("fake", "Fake"),
     "ipmi": ("ipmi", "Ipmi"),
     "irmc": ("irmc", "Irmc"),
@@ -38,7 +39,7 @@ _elsewhere: Final[dict[str, Any]] = {}  # entry points
 
 def names() -> list[str]:
     """The drivers that a node can have."""
-    return sorted({*_OURS, *_points()})
+    return sorted({*OURS, *_points()})
 
 
 def get(name: str) -> PowerDriver:
@@ -68,8 +69,8 @@ def check(name: str, info: Mapping[str, Any]) -> None:
 
 def _make(name: str) -> PowerDriver:
     try:
-        if name in _OURS:
-            module, made = _OURS[name]
+        if name in OURS:
+            module, made = OURS[name]
             return cast(PowerDriver, getattr(import_module(f"holdfast.resources.node.{module}"), made)())
         point = _points().get(name)
         if point is not None:

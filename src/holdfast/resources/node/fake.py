@@ -5,15 +5,7 @@ Theory: a machine is on, off, or on its way; time does the rest. Its file outliv
 call, and has the log of all calls, which nobody but this driver writes: the witness of what was sent. Without a file
 the machines are this process's own, and only the end of their log is kept.
 
-`driver_info`: `path`: the file. `fake`: an object of
-
-- `power`: what the machine is at first ("power on"); `on_s`, `off_s`: how long it takes for that.
-- `soft_off`: what the guest makes of its power button: "works", "slow" (it takes `soft_off_s`) or "ignored".
-- `delay_s`: how long each call takes. `follow_s`: commands are worked on for so long, and followed meanwhile.
-- `supported`: the targets that the driver takes.
-- `faults`: a list of {"call": "get" | a target | "follow", "nth": 2, "what": …}; without `call` of every call, without
-  `nth` each time. `what`: "hang" (for ever, deaf to all) and "hang_after" (it was done), "stall" (until it is told to
-  stop, or its time is over), "unreachable" and "lost" (it was done), "refuse", "auth", "fail", "garbage".
+What `driver_info` may say: `OPTIONS`.
 
 `Device` is for who plays the machine: what it is, what was asked of it, and to have it behave otherwise from now on.
 """
@@ -25,6 +17,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from holdfast.clock import SYSTEM
@@ -32,6 +25,24 @@ from holdfast.errors import BMCAuthFailed, BMCError, BMCRefused, BMCUnreachable
 from holdfast.resources.node import words
 from holdfast.resources.node.power import Bmc, Follow
 
+#: What a node's `driver_info` may say; `fake` is an object.
+OPTIONS: Final = MappingProxyType(
+    {
+        "path": "The file of the machines; without it they are the process's own",
+        "fake.power": "What the machine is at first; `power on` if not said",
+        "fake.on_s": "How many seconds it takes to go on",
+        "fake.off_s": "How many seconds it takes to go off",
+        "fake.soft_off": "What the guest makes of its power button: `works`, `slow` or `ignored`",
+        "fake.soft_off_s": "How many seconds a slow guest takes",
+        "fake.delay_s": "How many seconds each call takes",
+        "fake.follow_s": "Commands are worked on for so long, and followed meanwhile",
+        "fake.supported": "The targets that the driver takes",
+        "fake.faults": 'A list of {"call": "get" or a target or "follow", "nth": 2, "what": …}; without `call` of '
+        "every call, without `nth` each time. `what`: `hang` (for ever, deaf to all) and `hang_after` (it was done), "
+        "`stall` (until it is told to stop, or its time is over), `unreachable` and `lost` (it was done), `refuse`, "
+        "`auth`, `fail`, `garbage`",
+    }
+)
 SOFT_OFF_S: Final = 5.0
 LOOK_S: Final = 0.05
 CALLS_KEPT: Final = 10_000

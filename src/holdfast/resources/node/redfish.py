@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 #: What a node's `driver_info` may say.
 OPTIONS: Final = MappingProxyType(
     {
-        "address": "Where the BMC is: https://10.0.0.7. Without a scheme it is https; http only if it says so",
+        "address": "Where the BMC is, such as https://10.0.0.7; http only if it says so",
         "port": "Its port, where it isn't in the address; 443 of https, 80 of http",
         "username": "Who logs in",
         "password": "Sealed before it is stored, and never shown",
@@ -67,7 +67,7 @@ class Redfish:
         return TARGETS
 
     def check(self, info: Mapping[str, Any]) -> None:
-        """Raises: ValueError, BMCError: it makes no sense."""
+        """Raises: ValueError: it makes no sense."""
         unknown = sorted(info.keys() - OPTIONS.keys())
         if unknown:
             raise ValueError(f"there is no {unknown[0][:80]!r} for redfish: there is {', '.join(OPTIONS)}")
@@ -106,24 +106,24 @@ class Access(NamedTuple):
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> Access:
-        """Raises: BMCError: it makes no sense. The sentence names what is wrong and doesn't quote it: it may hold a
+        """Raises: ValueError: it makes no sense. The sentence names what is wrong and doesn't quote it: it may hold a
         password in the wrong place."""
         address = str(info.get("address") or "").strip()
         try:
             parts = urlsplit(address if "://" in address else f"https://{address}")
             port = int(info.get("port") or parts.port or (80 if parts.scheme == "http" else 443))
         except (ValueError, TypeError):
-            raise BMCError("driver_info: address and port make no sense") from None
+            raise ValueError("address and port make no sense") from None
         if parts.scheme not in ("http", "https") or not parts.hostname or not 0 < port < 65536:
-            raise BMCError("driver_info.address is no address of a Redfish service, such as https://10.0.0.7")
+            raise ValueError("address is no address of a Redfish service, such as https://10.0.0.7")
         if "@" in parts.netloc:
-            raise BMCError("driver_info.address has a user name in it: it belongs into username and password")
+            raise ValueError("address has a user name in it: it belongs into username and password")
         system = str(info.get("system") or "").strip() or None
         if system is not None:
             system = local(system) if "/" in system else f"{ROOT}Systems/{quote(system)}"
         auth = str(info.get("auth") or "basic")
         if auth not in ("basic", "session"):
-            raise BMCError("driver_info.auth is basic or session")
+            raise ValueError("auth is basic or session")
         return cls(
             Place(parts.scheme, parts.hostname, port, _verify(info.get("verify_ca"))),
             str(info.get("username") or ""),
@@ -148,9 +148,11 @@ def _verify(said: Any) -> bool | str:
 @contextmanager
 def _talking(bmc: Bmc) -> Iterator[_Talk]:
     """One call's requests: they end together by `bmc.timeout_s`, and at once if the call is to end."""
-    access = Access.of(bmc.info)
     try:
+        access = Access.of(bmc.info)
         from holdfast.resources.node.redfish_wire import Line, Wire
+    except ValueError as wrong:
+        raise BMCError(f"driver_info: {wrong}") from None
     except ImportError as missing:
         raise BMCError(f"the driver redfish needs sushy ({missing.name} is missing): install holdfast[nodes]") from None
     wire = Wire(access.place, bmc.timeout_s)
