@@ -24,8 +24,12 @@ help: ## What this Makefile can do
 	@tools/venv .venv-bench bench
 	@touch $@
 
+.PHONY: packages
+packages:
+	@tools/need ipmitool openipmi qemu-system-x86
+
 .PHONY: demo
-demo: .venv/.demo ## The service's story over HTTP, then a Redfish BMC; each point proved; under two minutes
+demo: packages .venv/.demo ## The story over HTTP, nodes behind real BMCs, the library alone; each point proved; two minutes
 	@$(BIN)/python -m demo
 
 .PHONY: serve
@@ -33,8 +37,7 @@ serve: .venv/.demo ## The service on this machine, until Ctrl-C; prints its toke
 	@$(BIN)/python -m demo.serve
 
 .PHONY: test
-test: .venv/.test ## The test suite (one part: make test ONLY=tests/core); it needs BMCs and a machine
-	@tools/need ipmitool openipmi qemu-system-x86
+test: packages .venv/.test ## The test suite (one part: make test ONLY=tests/core); it needs BMCs and a machine
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ONLY)
 
 .PHONY: check

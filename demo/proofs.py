@@ -7,7 +7,7 @@ would have shown. Who plays the scenes: story.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from demo.evidence import Check
@@ -199,6 +199,38 @@ def left_nothing(
         Check("processes of guests left", [], list(processes)),
         Check("SIGTERM, with an event stream open: the service exits", 0, code),
         Check("within five seconds", True, took_s < 5),
+    ]
+
+
+def freed(
+    *,
+    polite: Sequence[str],
+    hung: Sequence[tuple[str, str]],
+    aborts: Sequence[str],
+    stopped: Sequence[str],
+    shown: Sequence[Sequence[str]],
+    powers: Sequence[str],
+    off: Sequence[str],
+    logs: Mapping[str, Sequence[str]],
+    ends: Sequence[str],
+) -> list[Check]:
+    """`hung`: power state and target while nothing happens. `aborts`: how the task that an abort stopped had ended, as
+    the abort says. `shown`: what the event stream said of the power, from the abort on. `powers`: by the machines
+    themselves, after it. `logs`: what each BMC was told since all were on, as it says itself. `ends`: the machines at
+    the end."""
+    return [
+        Check("the guests that hear their button: the tasks", ["SUCCEEDED"] * len(polite), list(polite)),
+        Check("the others meanwhile", [("power on", "soft power off")] * len(hung), list(hung)),
+        Check("the aborts say that those ended", ["ABORTED"] * len(hung), list(aborts)),
+        Check("and so they did", ["ABORTED"] * len(hung), list(stopped)),
+        Check("the machines, whatever was said of them, were", ["power on"] * len(hung), list(powers)),
+        Check("the next command", ["SUCCEEDED"] * len(hung), list(off)),
+        Check("the stream on their power", [["error", "power on", "power off"]] * len(hung), [list(s) for s in shown]),
+        *(
+            Check(f"{name} was told, once", ["soft power off"] + ["power off"] * ("deaf" in name), list(log))
+            for name, log in logs.items()
+        ),
+        Check("the machines are, in the end", ["power off"] * len(ends), list(ends)),
     ]
 
 

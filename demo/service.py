@@ -31,7 +31,7 @@ class Service:
         self.show = show
         self.port = 0
         self.process: Child
-        self._directory = directory
+        self.directory = directory
         self._children = children
         self._started = 0
         self._key = new_key()
@@ -42,7 +42,7 @@ class Service:
 
     def start(self) -> None:
         """Start it, on the port that it had, and wait until it answers."""
-        words = ["serve", "--database", f"sqlite:///{self._directory / 'service.db'}", "--port", str(self.port)]
+        words = ["serve", "--database", f"sqlite:///{self.directory / 'service.db'}", "--port", str(self.port)]
         self.show.command(["holdfast", *words])
         self._started += 1
         # What somebody has set for their own Holdfast is not for this one.
@@ -52,11 +52,17 @@ class Service:
             "HOLDFAST_SERVER_DIR": str(self.witness.directory),
             "HOLDFAST_SERVER_FAULTS": "1",
             "HOLDFAST_SECRET_KEY": self._key,
+            "HOLDFAST_SYNC_INTERVAL_S": "2",
         }
-        output = self._directory / f"service.{self._started}.out"
+        output = self.directory / f"service.{self._started}.out"
         self.process = self._children.start([str(HOLDFAST), *words], output, env=env)
         until(self._answers, "the service to answer", limit_s=LIMIT_S)
         self.show.output(self.process.printed)
+
+    def has_said(self, words: str) -> bool:
+        """Whether the process has printed that."""
+        self.process.new_lines()
+        return any(words in line for line in self.process.printed)
 
     def _answers(self) -> bool:
         code = self.process.poll()

@@ -1,4 +1,4 @@
-"""The service's story: eight scenes on one service and its servers, each with its title as docstring.
+"""The service's story: nine scenes on one service, its servers and its nodes, each with its title as docstring.
 
 Every moment is a condition on what the guests wrote, what the service answers or what its event stream says, never a
 time. Where a guest must take its time, its configuration says that it takes 1,000 seconds, and the scene lets it go on
@@ -17,6 +17,7 @@ from demo import proofs
 from demo.children import until
 from demo.evidence import Check
 from demo.guests import below
+from demo.nodes import a_soft_off_that_hangs_is_aborted
 from demo.proxy import Proxy
 from demo.service import LIMIT_S, Service
 from demo.stream import Stream
@@ -200,7 +201,7 @@ def a_stuck_operation_is_aborted(story: Story) -> list[Check]:
     before = story.guest("stuck")
     answer = story.action("stuck", {"suspend": {}})
     uuid, service = answer.task["uuid"], story.service.process.pid
-    until(lambda: len(below(service)) == 1, "the driver to hang in its process", limit_s=LIMIT_S)
+    until(lambda: story.service.has_said("suspend hangs"), "the driver to hang in its process", limit_s=LIMIT_S)
     hung = below(service)
     story.show.say(f"process {hung[0]} hangs in sleep(3); it holds the server")
     cancel = story.web.ask("POST", f"/v3/tasks/{uuid}/cancel")
@@ -344,5 +345,6 @@ SCENES: list[Scene] = [
     a_rebuild_fails,
     the_service_is_killed,
     a_fault_is_shown,
+    a_soft_off_that_hangs_is_aborted,
     nothing_is_left,
 ]

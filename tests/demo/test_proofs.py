@@ -266,3 +266,35 @@ LEFT: dict[str, Any] = {"states": ["SUCCEEDED"], "servers": [], "processes": [],
 def test_left_nothing(lie: dict[str, Any]) -> None:
     assert wrong(proofs.left_nothing(**LEFT)) == []
     assert len(wrong(proofs.left_nothing(**with_lie(LEFT, lie)))) == 1
+
+
+FREED: dict[str, Any] = {
+    "polite": ["SUCCEEDED"],
+    "hung": [("power on", "soft power off")],
+    "aborts": ["ABORTED"],
+    "stopped": ["ABORTED"],
+    "shown": [["error", "power on", "power off"]],
+    "powers": ["power on"],
+    "off": ["SUCCEEDED"],
+    "logs": {"polite": ["soft power off"], "deaf": ["soft power off", "power off"]},
+    "ends": ["power off", "power off"],
+}
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"polite": ["FAILED"]},
+        {"hung": [("power on", None)]},
+        {"aborts": [None]},
+        {"stopped": ["SUCCEEDED"]},
+        {"shown": [["error", "power off"]]},
+        {"powers": ["power off"]},
+        {"off": ["FAILED"]},
+        {"logs": {"polite": ["soft power off"], "deaf": ["soft power off", "soft power off", "power off"]}},
+        {"ends": ["power off", "power on"]},
+    ],
+)
+def test_an_abort_that_frees_nothing_is_seen(lie: dict[str, Any]) -> None:
+    assert wrong(proofs.freed(**FREED)) == []
+    assert len(wrong(proofs.freed(**with_lie(FREED, lie)))) == 1

@@ -12,6 +12,7 @@ Where they strike: steps.py, whose steps say at which moments (`trips`).
 from __future__ import annotations
 
 import ctypes
+import sys
 from typing import Any, Final
 
 MOMENTS: Final = ("before", "after", "hang", "block")
@@ -47,6 +48,7 @@ def strike(desired: dict[str, Any], trips: str, moment: str) -> None:
         return
     if moment == "block":
         libc = ctypes.CDLL(None)
+        print(f"the fault that was asked for: {trips.split()[0]} hangs", file=sys.stderr, flush=True)
         while True:  # a signal that is handled ends one sleep; SIGKILL ends them all
             libc.sleep(3600)
     raise Injected(
