@@ -33,13 +33,15 @@ AT_ONCE = min(50, NODES // 4)
 TURNS = 4  # of each user
 COMES_S = 0.02
 START_S = 1.0
+HOPS = 8  # threads and processes between a request and the call of a BMC
 PATIENCE_S = 60.0 + NODES / 5
 
 
 class Metered:
-    """A driver, and how many of its calls run: in all, and to one BMC."""
+    """A driver: when each of its calls begins, and how many run, in all and to one BMC."""
 
     lock = threading.Lock()
+    begun: ClassVar[dict[str, list[float]]] = {}
     running: ClassVar[dict[str, int]] = {}
     most = 0
     most_of_one = 0
@@ -62,6 +64,7 @@ class Metered:
     @contextmanager
     def _counted(cls, bmc: Bmc) -> Iterator[None]:
         with cls.lock:
+            cls.begun.setdefault(bmc.node, []).append(time.time())
             now = cls.running[bmc.node] = cls.running.get(bmc.node, 0) + 1
             cls.most_of_one = max(cls.most_of_one, now)
             cls.most = max(cls.most, sum(cls.running.values()))
@@ -70,6 +73,30 @@ class Metered:
         finally:
             with cls.lock:
                 cls.running[bmc.node] -= 1
+
+
+class Idler(threading.Thread):
+    """Has nothing to do but to wake up again and again: how late it was at most is the machine's fault."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.late_s = 0.0
+        self.stopped = threading.Event()
+
+    def run(self) -> None:
+        while True:
+            at = time.monotonic() + 0.01
+            if self.stopped.wait(0.01):
+                return
+            self.late_s = max(self.late_s, time.monotonic() - at)
+
+    def __enter__(self) -> Idler:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopped.set()
+        self.join()
 
 
 class Turn(NamedTuple):
@@ -91,15 +118,7 @@ class Crowd:
         self.real = {f"real-{n}": leaving.enter_context(ipmi_sim(directory / f"bmc-{n}")) for n in range(REAL)}
         self.turns: list[Turn] = []
         self.ids: dict[str, str] = {}
-        self.call_s = self.of_one_call()
         self.enrol()
-
-    def of_one_call(self) -> float:
-        """Of a real BMC: it takes a process."""
-        began = time.monotonic()
-        for peer in self.real.values():
-            drivers.get("ipmi").get_power_state(Bmc("alone", peer.driver_info))
-        return (time.monotonic() - began) / REAL
 
     def enrol(self) -> None:
         info = {name: ("ipmi", peer.driver_info) for name, peer in self.real.items()}
@@ -121,14 +140,7 @@ class Crowd:
 
     def reads(self, name: str) -> int:
         """How often its BMC was called."""
-        return len(self.calls(name))
-
-    def calls(self, name: str) -> list[float]:
-        """When each call reached the BMC."""
-        if name in self.real:
-            lines = (self.real[name].directory / "calls").read_text(encoding="utf-8").splitlines()
-            return [float(line.split()[0]) for line in lines]
-        return [call.at for call in self.device(name).calls()]
+        return len(self.real[name].calls()) if name in self.real else len(self.device(name).calls())
 
     def use(self, names: list[str]) -> None:
         """A user on each of the nodes, one coming soon after the other, until each has had its turns."""
@@ -157,14 +169,14 @@ class Crowd:
             return answer.status, json.loads(answer.read())
 
     def late(self) -> list[float]:
-        """How long after its request each operation was at its BMC, without the time that a call takes by itself: what
-        comes there once the task has begun is the task's, because nobody else calls then."""
+        """How long after its request each operation called its BMC: what calls there once the task has begun is the
+        task, because nobody else does then."""
         found = []
         for turn in self.turns:
             journal = self.hold.store.journal(self.hold.task(turn.task)._id)
             began = next(row.at for row in journal if row.kind == "started" and str(row.node).endswith("look_before"))
-            first = min(at for at in self.calls(turn.node) if at >= began)
-            found.append(first - turn.asked_at - (self.call_s if turn.node in self.real else 0.0))
+            first = min(at for at in Metered.begun[self.ids[turn.node]] if at >= began)
+            found.append(first - turn.asked_at)
         return sorted(found)
 
     def known(self) -> dict[str, str]:
@@ -175,6 +187,7 @@ class Crowd:
 
 @pytest.fixture
 def crowd(make_service: MakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crowd]:
+    monkeypatch.setattr(Metered, "begun", {})
     monkeypatch.setattr(Metered, "running", {})
     for name in ("fake", "ipmi"):
         monkeypatch.setitem(drivers._made, name, Metered(drivers.get(name)))
@@ -196,7 +209,8 @@ def test_many_are_polled_and_users_come_first(crowd: Crowd) -> None:
             crowd.device(name).turn(words.POWER_ON)
     pause = threading.Event()
     began = time.monotonic()
-    crowd.use(used)
+    with Idler() as idler:
+        crowd.use(used)
     took_s = time.monotonic() - began
 
     assert {turn.status for turn in crowd.turns} == {200}
@@ -204,7 +218,7 @@ def test_many_are_polled_and_users_come_first(crowd: Crowd) -> None:
     assert len(crowd.turns) == len(used) * TURNS
     late = crowd.late()
     told = f"{len(late)} operations in {took_s:.1f} s, begun within {late[-1]:.2f} s, half {late[len(late) // 2]:.2f}"
-    assert late[-1] < START_S, told
+    assert late[-1] < START_S + HOPS * idler.late_s, f"{told}; threads that were due waited {idler.late_s:.2f} s"
     end = time.monotonic() + PATIENCE_S
     while not all(crowd.reads(name) >= reads[name] + 2 for name in watched):
         assert time.monotonic() < end, "some nodes are not looked at"
