@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import logging
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -153,6 +155,30 @@ def test_an_option_that_nobody_knows_is_named_with_those_there_are() -> None:
         driver.check({"address": "10.0.0.7", "verify_ssl": False})
     with pytest.raises(ValueError, match=r"^address is no address"):
         driver.check({"address": "ftp://10.0.0.7"})
+
+
+WITHOUT_SUSHY = """
+import sys
+sys.modules["sushy"] = sys.modules["requests"] = None
+from holdfast.errors import BMCError
+from holdfast.resources.node.power import Bmc
+from holdfast.resources.node.redfish import Redfish
+print(len(Redfish().get_supported_power_states(Bmc("n", {}))))
+Redfish().check({"address": "10.0.0.7"})
+try:
+    Redfish().get_power_state(Bmc("n", {"address": "10.0.0.7"}))
+except BMCError as error:
+    print(error)
+"""
+
+
+def test_sushy_is_loaded_by_the_first_call_and_missed_in_one_sentence() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_SUSHY], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines() == [
+        "9",
+        "the driver redfish needs sushy (requests is missing): install holdfast[nodes]",
+    ]
 
 
 def test_what_is_no_command_is_not_sent(one: RedfishBmc) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ class Racks(Yard):
 
     def __init__(self, directory: Path, **settings: Any) -> None:
         self.key = new_key()
-        super().__init__(directory, secret_key=self.key, node_call_s=CALL_S, **settings)
+        super().__init__(directory, secret_key=self.key, **{"node_call_s": CALL_S, **settings})
 
     def add(self, info: dict[str, Any], name: str = "rack-1") -> Node:
         task = self.ask_to_add(info, name)
@@ -226,19 +226,23 @@ with hf.open(url, kinds=[make_node()], secret_key=key, node_poll_s=0.02, node_ca
 """
 
 
+def die(racks: Racks, when: Callable[[], object]) -> None:
+    """kill -9 of a worker in a process of its own."""
+    with subprocess.Popen([sys.executable, "-c", WORKER, racks.url, racks.key], cwd=REPOSITORY) as worker:
+        racks.until(when, "the worker to come so far")
+        worker.kill()
+
+
 @pytest.mark.requirement("P11", "TF-16")
 def test_a_worker_that_dies_while_it_follows_is_followed_by_another(tmp_path: Path, liar: LyingRedfish) -> None:
-    """kill -9. The monitor is in the database; the BMC hears one command, and looks from both workers."""
+    """The monitor is in the database; the BMC hears one command, and looks from both workers."""
     racks = Racks(tmp_path)
     with racks.hold:
         with racks.hold.working():
             node = racks.add(liar.driver_info)
         liar.lie(task="good", looks=1_000_000, retry_after="0")
         task = node.operate("power_off")
-        words = [sys.executable, "-c", WORKER, racks.url, racks.key]
-        with subprocess.Popen(words, cwd=REPOSITORY) as worker:
-            racks.until(lambda: liar.looks() > 2, "the first worker to follow")
-            worker.kill()
+        die(racks, lambda: liar.looks() > 2)
         seen = liar.looks()
         assert (liar.log(), task.view()["finish_time"]) == ([POWER_OFF], None)
         liar.lie(task="good", looks=seen + 5, retry_after="0")
@@ -251,7 +255,81 @@ def test_a_worker_that_dies_while_it_follows_is_followed_by_another(tmp_path: Pa
     assert liar.looks() > seen
 
 
-# --- aborts, on a BMC by other people
+@pytest.mark.requirement("P11")
+@pytest.mark.parametrize(
+    ("operation", "lie", "end", "heard"),
+    [
+        ("power_off", "mute", ("SUCCEEDED", ""), [POWER_OFF]),
+        ("power_off", "hang", ("SUCCEEDED", ""), [POWER_OFF, POWER_OFF]),
+        ("inject_nmi", "mute", ("FAILED", "power.unknown"), [INJECT_NMI]),
+    ],
+)
+def test_a_worker_that_dies_while_it_commands(
+    tmp_path: Path, liar: LyingRedfish, operation: str, lie: str, end: tuple[str, str], heard: list[str]
+) -> None:
+    """What was done is seen; what was not done is done, after a look; what can't be seen is not done again."""
+    racks = Racks(tmp_path)
+    with racks.hold:
+        with racks.hold.working():
+            node = racks.add(liar.driver_info)
+        liar.lie(reset=lie)
+        task = node.operate(operation, {"timeout": 20.0})
+        die(racks, liar.log)
+        liar.lie()
+        with racks.hold.working():
+            racks.until_ended(task)
+        assert told(task)[:2] == end
+    assert liar.log() == heard
+    assert looked_before_each(liar)
+
+
+# --- aborts
+
+
+@pytest.mark.requirement("IRONIC-3", "IRONIC-7")
+@pytest.mark.parametrize(
+    ("operation", "lies"),
+    [
+        ("soft_power_off", {"reset": "hang"}),
+        ("soft_power_off", {"task": "forever"}),
+        ("soft_reboot", {"deaf": True}),
+        ("inject_nmi", {"reset": "hang"}),
+        ("inject_nmi", {"task": "forever"}),
+    ],
+)
+def test_an_abort_frees_the_node_within_a_second(
+    tmp_path: Path, liar: LyingRedfish, operation: str, lies: dict[str, Any]
+) -> None:
+    racks = Racks(tmp_path, node_call_s=20.0)
+    with racks.hold, racks.hold.working():
+        node = racks.add(liar.driver_info)
+        liar.lie(**lies)
+        task = node.operate(operation)
+        racks.until(liar.log, "the command to be sent")
+        liar.lie(deaf=True)
+        began = time.monotonic()
+        abort = racks.until_ended(node.operate(f"abort_{operation}"))
+        off = racks.do(node, "power_off")
+        took = time.monotonic() - began
+
+        assert (abort.view()["result"]["answer"]["state"], told(task)[0]) == ("ABORTED", "ABORTED")
+        assert told(off) == ("SUCCEEDED", "", "")
+        assert (took < 1.0, liar.log()[1:]) == (True, [POWER_OFF])
+
+
+# --- a BMC by other people
+
+
+@pytest.mark.requirement("IRONIC-11")
+def test_a_soft_reboot_of_a_real_bmc(tmp_path: Path) -> None:
+    racks = Racks(tmp_path)
+    with redfish_bmc(tmp_path / "bmc") as peer, racks.hold, racks.hold.working():
+        peer.power = POWER_ON
+        peer.turn("acpi_delay", 0.1)
+        node = racks.add(peer.driver_info)
+
+        assert told(racks.do(node, "soft_reboot")) == ("SUCCEEDED", "", "")
+        assert (peer.log(), peer.power, racks.shown(node)) == ([SOFT_POWER_OFF, POWER_ON], POWER_ON, (POWER_ON, None))
 
 
 def pressed(peer: RedfishBmc, times: int) -> bool:

@@ -199,7 +199,7 @@ class _Talk:
         """A document. Raises: BMCUnreachable, BMCAuthFailed, BMCError."""
         answer = self.ask("GET", path)
         if answer.status != 200:
-            raise self.reader.refusal(answer, f"has not shown {path[:200]}", BMCError)
+            raise self.reader.refusal(answer, f"has not shown {self.reader.clean(path)}", BMCError)
         return self.reader.document(answer)
 
     def system(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import ssl
 import threading
 import time
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import requests
 from requests.adapters import BaseAdapter
@@ -276,9 +276,10 @@ class Line(Connector):  # type: ignore[misc]  # sushy has no types
                 return response
             to = urljoin(f"{self.wire.place}{urlsplit(path).path}", response.headers.get("Location", ""))
             if urlsplit(to).scheme != self.wire.place.scheme:
-                raise BMCError(f"the BMC at {self.wire.place} sends on to {to[:200]}: give that as its address")
+                shown = quote(to[:200], safe=":/?=&%")
+                raise BMCError(f"the BMC at {self.wire.place} sends on to {shown}: give that as its address")
             path = local(to)
-        raise BMCError(f"the BMC at {self.wire.place} sends on and on from {path[:200]}")
+        raise BMCError(f"the BMC at {self.wire.place} sends on and on from {quote(path[:200])}")
 
     def post(self, path: str = "", data: Any = None, **options: Any) -> Any:
         return super().post(path, data=data, **{**_ONCE, **options})
