@@ -205,6 +205,21 @@ def test_a_bmc_that_restarts_in_the_middle_loses_its_task_and_not_ours(
         assert "has forgotten its task (404): it has ended, or was lost" in told(task)[2]
 
 
+def test_a_password_that_is_refused_in_the_middle_is_not_tried_again_and_again(
+    racks: Racks, liar: LyingRedfish
+) -> None:
+    node = racks.add(liar.driver_info)
+    liar.lie(task="forever", retry_after="0")
+    task = node.operate("power_off")
+    racks.until(lambda: liar.looks() > 1, "the task to be followed")
+    liar.lie(password="refuse")
+    racks.until_ended(task)
+
+    assert told(task)[:2] == ("FAILED", "bmc.auth")
+    assert sum("login" in line and line["login"] is None for line in liar.heard()) <= 2
+    assert racks.shown(node) == ("error", None)
+
+
 def test_a_password_that_is_wrong_leaves_the_node_enrolled_and_says_why(racks: Racks, liar: LyingRedfish) -> None:
     task = racks.until_ended(racks.ask_to_add({**liar.driver_info, "password": "hunter22"}))
     node = racks.hold.resource("node", str(task.view()["resource_id"]))

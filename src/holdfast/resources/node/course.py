@@ -106,6 +106,8 @@ class Course:
         except BMCError as error:
             self.memory["looks"] += 1
             self.memory["said"] = str(error)
+            if isinstance(error, BMCAuthFailed):
+                raise  # many BMCs lock out who tries again and again
             if self.memory["sends"]:
                 return None  # a BMC that restarts says many things; there is a deadline
             is_silent = isinstance(error, BMCUnreachable)
