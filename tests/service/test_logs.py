@@ -16,6 +16,7 @@ import holdfast as hf
 from holdfast.errors import SettingInvalid
 from holdfast.service import logs
 from holdfast.settings import Settings
+from holdfast.testing.clock import FakeClock
 from tests.service.conftest import MakeServed, MakeService
 
 
@@ -97,6 +98,21 @@ def test_a_record_whose_values_do_not_fit_is_written_all_the_same(written: io.St
     logging.getLogger("somebody").warning("%d of %d", "one")
     (line,) = entries(written.getvalue())
     assert line["message"].startswith("%d of %d (its values can't be put into it")
+
+
+def test_a_warning_that_anybody_can_cause_is_told_now_and_then() -> None:
+    clock = FakeClock()
+    seldom = logs.Seldom(clock)
+
+    def told(text: str, level: int = logging.WARNING) -> str | None:
+        record = logging.LogRecord("x", level, "", 0, text, (), None)
+        return record.getMessage() if seldom.filter(record) else None
+
+    assert [told("bad"), told("bad"), told("other"), told("bad")] == ["bad", None, "other", None]
+    assert [told("worse", logging.ERROR)] * 2 == ["worse", "worse"]
+    clock.advance(logs.EVERY_S)
+    assert told("bad") == "bad (and 2 more like this since the last one that was told)"
+    assert (told("other"), told("bad")) == ("other", None)
 
 
 def test_a_format_that_there_is_not_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import sqlite3
 import threading
@@ -188,6 +189,44 @@ def test_what_is_no_http_is_told_so(strict: Service, request_: bytes) -> None:
     raw = heard(connection)
     assert raw.startswith(b"HTTP/1.1 400 "), raw[:200]
     assert told(raw)["code"] == "request.invalid"
+
+
+def test_who_sends_no_more_is_answered(make_service: MakeService, caplog: pytest.LogCaptureFixture) -> None:
+    """A client may close its way out as soon as it has asked, as netcat does."""
+    service = make_service(worker=False)
+    task = service.submit("quick")["uuid"]
+    get = b"GET /v3/tasks/%s HTTP/1.1\r\nHost: localhost\r\n\r\n" % task.encode()
+    body = b'{"task": "quick"}'
+    post = b"POST /v3/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s"
+    waits = b"GET /v3/tasks/%s?wait=60 HTTP/1.1\r\nHost: localhost\r\n\r\n" % task.encode()
+    stream = b"GET /v3/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
+    began = time.monotonic()
+    for asked, answers in (
+        (get, [b"200"]), (post % (len(body), body), [b"202"]), (get * 3, [b"200"] * 3),
+        (waits, [b"200"]),  # nothing has changed, and nobody is there any more, for all that is known
+        (get + waits + get, [b"200"] * 3),
+        (get[:-4], []), (post % (100, body), []), (b"", []),
+    ):  # fmt: skip
+        connection = dial(service.url)
+        connection.sendall(asked)
+        connection.shutdown(socket.SHUT_WR)
+        raw = heard(connection)
+        assert [part.partition(b" ")[0] for part in raw.split(b"HTTP/1.1 ")[1:]] == answers, asked
+    connection = dial(service.url)
+    connection.sendall(stream)
+    connection.shutdown(socket.SHUT_WR)
+    assert b"500" not in heard(connection)[:20]
+    assert time.monotonic() - began < 30, "nobody waited for a minute"
+    assert len(service.client().get("/v3/tasks").json()["tasks"]) == 2
+    assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
+
+
+def test_what_is_no_http_fills_no_log(strict: Service, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(20):
+        connection = dial(strict.url)
+        connection.sendall(b"nonsense\r\n\r\n")
+        assert heard(connection).startswith(b"HTTP/1.1 400 ")
+    assert len([each for each in caplog.records if each.name == "uvicorn.error"]) <= 1
 
 
 def test_connections_are_counted(strict: Service) -> None:

@@ -9,28 +9,62 @@ other error. How large a body may be: requests.py.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, Final
 
 import msgspec
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from holdfast.errors import HoldfastError
 from holdfast.service import problems
+from holdfast.service.logs import Seldom
 from holdfast.service.problems import HeadersTooLarge, RequestInvalid, RequestTimeout, TooManyConnections
 from holdfast.service.requests import new_request_id
 from holdfast.service.routes import PROBLEM
 from holdfast.settings import Settings
 
 BYTES_A_SECOND: Final = 16_384
+_journal: Final = logging.getLogger("uvicorn.error")
 
 
 def protocol(settings: Settings) -> type[HttpToolsProtocol]:
     """The protocol with these limits, as uvicorn wants it: a class."""
+    if not any(isinstance(each, Seldom) for each in _journal.filters):
+        _journal.addFilter(Seldom())  # anybody can send what it warns of
 
     class Limited(Connection):
         limits = settings
 
     return Limited
+
+
+class _Asked:
+    """One request on its way to the application. When the other end sends no more, whoever listens for the end of the
+    connection hears of it at once; what is not a stream can still be answered."""
+
+    __slots__ = ("_app", "_connection", "_cycle", "_receive", "_whole")
+
+    def __init__(self, connection: Connection, cycle: RequestResponseCycle, app: Any) -> None:
+        self._connection = connection
+        self._cycle = cycle
+        self._app = app
+        self._receive: Any = None
+        self._whole = False  # all of it has been received
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self._receive = receive
+        await self._app(scope, self.receive, send)
+
+    async def receive(self) -> Any:
+        if not (self._whole and self._connection.sends_no_more):
+            message = await self._receive()
+            if message["type"] != "http.request" or not self._whole:
+                self._whole = not message.get("more_body", False)
+                return message
+        if self._cycle.response_started:
+            self._cycle.disconnected = True
+            self._connection.transport.close()
+        return {"type": "http.disconnect"}
 
 
 class Connection(HttpToolsProtocol):
@@ -47,6 +81,7 @@ class Connection(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._unread = 0
         self._reading: asyncio.TimerHandle | None = None
+        self.sends_no_more = False
         if len(self.connections) > self.limits.connections_max:
             self._refuse(TooManyConnections())
             return
@@ -126,6 +161,20 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(RequestInvalid("this is no HTTP request that can be understood"))
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The other end sends no more. It may be gone, or wait for what it has asked for. Whether to go on."""
+        last: Any = self.cycle
+        if self._receives or last is None or last.response_complete or self._answered.response_started:
+            return False  # there is nothing to answer, or a stream to end
+        self.sends_no_more = True
+        last.keep_alive = False
+        self._answered.message_event.set()
+        return True
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, _Asked(self, cycle, app))
 
     # --- time -----------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
+from holdfast.clock import SYSTEM, Clock
 from holdfast.errors import SettingInvalid
 from holdfast.runtime.base import CURRENT
 from holdfast.settings import TABLE, Settings
@@ -28,6 +29,7 @@ FORMATS: Final = ("text", "json")
 #: The request that this context answers; "": none.
 REQUEST: Final[ContextVar[str]] = ContextVar("holdfast.request", default="")
 
+EVERY_S: Final = 60.0
 STRUCK_OUT: Final = "***"
 _CREDENTIAL: Final = re.compile(
     r"(?P<kind>\b(?:bearer|basic)\s+)[\w.~+/=-]{8,}"
@@ -50,6 +52,29 @@ def set_up(settings: Settings, stream: TextIO | None = None, *, worker: Callable
     handler.setFormatter(formatter(tuple(filter(None, secrets)), worker))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("holdfast").setLevel(logging.INFO)
+
+
+class Seldom(logging.Filter):
+    """Lets the same warning through once in `EVERY_S`, with how many there were since. For those that a stranger can
+    cause as often as he likes."""
+
+    def __init__(self, clock: Clock = SYSTEM) -> None:
+        super().__init__()
+        self._clock = clock
+        self._since: dict[str, float] = {}
+        self._left_out: dict[str, int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno != logging.WARNING:
+            return True
+        said, now = str(record.msg), self._clock.monotonic()
+        if now - self._since.get(said, -EVERY_S) < EVERY_S:
+            self._left_out[said] = self._left_out.get(said, 0) + 1
+            return False
+        self._since[said] = now
+        if left_out := self._left_out.pop(said, 0):
+            record.msg = f"{said} (and {left_out} more like this since the last one that was told)"
+        return True
 
 
 class Text(logging.Formatter):
