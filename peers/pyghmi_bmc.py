@@ -176,7 +176,9 @@ def served_by(directory: Path, module: str, *arguments: str) -> Iterator[tuple[d
         port = process.stdout.readline().strip()
         if not port:
             raise OSError(f"pyghmi's BMC does not start: {(directory / 'output').read_text(encoding='utf-8')}")
-        info = {"address": "127.0.0.1", "port": int(port), "username": _USER, "password": _PASSWORD}
+        info = {
+            "address": "127.0.0.1", "port": int(port), "username": _USER, "password": _PASSWORD, "cipher_suite": 3,
+        }  # fmt: skip
         yield info, process.pid
     finally:
         chassis.end(process)

@@ -1,8 +1,10 @@
-"""The power drivers of IPMI against the one suite, on BMCs by other people; and the driver `fake`, which is its own."""
+"""The power drivers of IPMI against the one suite, on BMCs by other people; and the driver `fake`, which is its own.
+Redfish: test_power_redfish.py."""
 
 from __future__ import annotations
 
 import socket
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -10,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from holdfast.resources.node import words
+from holdfast.resources.node import drivers, words
 from holdfast.resources.node.fake import Device, Fake
 from holdfast.resources.node.ipmi import Ipmi
 from holdfast.resources.node.irmc import Irmc
-from holdfast.resources.node.power import PowerDriver
+from holdfast.resources.node.power import GROUP, PowerDriver
+from holdfast.resources.node.redfish import Redfish
 from holdfast.testing.power import GarbageConformance, NmiConformance, PowerConformance, SoftConformance
 from peers.chassis import Peer as Played
 from peers.ipmi_sim import ipmi_sim
@@ -130,3 +133,11 @@ class TestFake(PowerConformance, SoftConformance, NmiConformance):
     def peer(self, behaviour: str, directory: Path) -> Iterator[FakePeer]:
         directory.mkdir(parents=True, exist_ok=True)
         yield FakePeer(directory / "machines.db", KNOBS[behaviour])
+
+
+def test_every_driver_of_the_house_is_an_entry_point_and_is_in_here_or_beside() -> None:
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    places = {name: f"holdfast.resources.node.{module}:{made}" for name, (module, made) in drivers.OURS.items()}
+    assert project["entry-points"][GROUP] == places
+    proved = {type(suite().make()) for suite in (TestIpmiOnOpenIpmi, TestIrmcOnPyghmi, TestFake)}
+    assert {type(drivers.get(name)) for name in places} == {*proved, Redfish}

@@ -125,6 +125,14 @@ def test_a_login_that_is_refused_is_told_from_one_that_is_not_heard(
     assert sim.calls() == []
 
 
+def test_a_bmc_of_which_no_cipher_suite_is_said_is_asked_for_the_best_and_then_for_what_all_have(sim: Peer) -> None:
+    """And not what it has: to that ipmi_sim would not answer."""
+    del sim.driver_info["cipher_suite"]
+    Ipmi().set_power_state(at(sim), words.POWER_ON)
+    assert Ipmi().get_power_state(at(sim)) == words.POWER_ON
+    assert sim.log() == [words.POWER_ON]
+
+
 def test_an_operators_privilege_is_enough(sim: Peer) -> None:
     Ipmi().set_power_state(at(sim, priv_level="OPERATOR"), words.POWER_ON)
     assert sim.power == words.POWER_ON

@@ -45,7 +45,7 @@ OPTIONS: Final = MappingProxyType(
         "port": "Its UDP port; 623 if not said",
         "username": "Who logs in: up to 16 bytes",
         "password": "Up to 20 bytes; sealed before it is stored, and never shown",
-        "cipher_suite": "The number of the cipher suite, such as 3 or 17; the best that the BMC offers if not said",
+        "cipher_suite": "The number of the cipher suite; if not said, 17 and then 3, whichever the BMC takes",
         "priv_level": "The privilege that is asked for: OPERATOR is enough; ADMINISTRATOR if not said",
     }
 )
@@ -55,6 +55,8 @@ _STATUS_BYTES_MIN: Final = 3
 _USERNAME_BYTES_MAX: Final = 16
 _PASSWORD_BYTES_MAX: Final = 20
 _NUMBERS: Final = MappingProxyType({"port": range(1, 65536), "cipher_suite": range(256)})
+#: With SHA-256 and SHA-1. ipmitool would ask the BMC first, and wait for long if that does not answer.
+_SUITES: Final = (17, 3)
 _LOGIN_S: Final = 2.0  # of the first run
 _REPEATS: Final = ("-N", "1", "-R", "4")  # after a second, after two more, after three more
 _QUOTE_MAX: Final = 100
@@ -78,6 +80,9 @@ _LOGIN: Final[tuple[tuple[re.Pattern[str], type[BMCError]], ...]] = (
     (re.compile(r"Get Channel Authentication Capabilities failed: .*"), BMCRefused),
     (re.compile(r"This BMC does not support IPMI v2 / RMCP\+"), BMCRefused),
     (re.compile(r"Address lookup for .* failed"), BMCUnreachable),
+)
+_OTHER_SUITE = re.compile(
+    r"in open session response message : (?:invalid \w+ alg|no matching)|is not what we requested"
 )
 #: What it says whenever it has no session, whatever the reason; and what it says of no interest.
 _NO_SESSION: Final = "Unable to establish IPMI v2 / RMCP+ session"
@@ -130,6 +135,7 @@ class _Conversation:
         except ValueError as error:
             raise BMCError(f"driver_info: {error}") from None
         self._info = bmc.info
+        self._suites = [bmc.info["cipher_suite"]] if "cipher_suite" in bmc.info else list(_SUITES)
         self._timeout_s = bmc.timeout_s
         self._until = time.monotonic() + bmc.timeout_s
         self._lock = threading.Lock()
@@ -152,6 +158,9 @@ class _Conversation:
             run = self._run(request, login_s)
             if run.code == 0:
                 return self._bytes(run.out)
+            if len(self._suites) > 1 and not run.sent and _OTHER_SUITE.search(run.err):
+                del self._suites[0]
+                continue
             self._raise_answer(run)
             if self._stopped:
                 raise BMCUnreachable(f"the call of {_where(self._info)} was stopped before it gave an answer")
@@ -221,7 +230,7 @@ class _Conversation:
         info = self._info
         options = {
             "-H": info.get("address"), "-p": info.get("port", _PORT), "-U": info.get("username", ""),
-            "-C": info.get("cipher_suite"), "-L": info.get("priv_level"),
+            "-C": self._suites[0], "-L": info.get("priv_level"),
         }  # fmt: skip
         given = [part for name, value in options.items() if value is not None for part in (name, str(value))]
         return ["ipmitool", "-I", "lanplus", "-v", *given]
