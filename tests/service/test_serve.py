@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import pty
+import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,7 +21,7 @@ import pytest
 
 from holdfast.errors import SettingInvalid
 from holdfast.service.serve import listen, raise_file_limit, url_of
-from tests.service.conftest import MakeServed, MakeService, Served, Service
+from tests.service.conftest import ROOT, MakeServed, MakeService, Served, Service
 from tests.service.test_requests import problem
 
 
@@ -110,6 +116,23 @@ def test_it_says_where_it_listens_and_serves_without_a_worker(make_served: MakeS
     uuid = alone.submit("quick")["uuid"]
     assert alone.client().get(f"/v3/tasks/{uuid}").json()["task"]["state"] == "PENDING"
     assert alone.client().get(f"/v3/tasks/{uuid}?wait=0.2").json()["task"]["state"] == "PENDING"
+
+
+@pytest.mark.parametrize(("streams", "times"), [("terminal", 1), ("pipe", 2)])
+def test_it_says_its_address_once_to_one_terminal(tmp_path: Path, streams: str, times: int) -> None:
+    """To a program on stdout and to people on stderr; on a terminal both are read by the same."""
+    ours, theirs = pty.openpty() if streams == "terminal" else os.pipe()
+    words = ["serve", "--port", "0", "--no-worker", "--database", f"sqlite:///{tmp_path}/t.db"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    with subprocess.Popen([sys.executable, "-m", "holdfast", *words], env=env, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        said = b""
+        while b" on http" not in said or not said.endswith(b"\n"):
+            said += os.read(ours, 4096)
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+        os.close(ours)
+    assert said.count(b"http://127.0.0.1:") == times, said
 
 
 def test_a_file_limit_that_is_too_low_is_said() -> None:

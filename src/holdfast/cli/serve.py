@@ -66,10 +66,16 @@ def serve(
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, leave)
         serving.start()
-        print(f"holdfast: {serving.url}", flush=True)  # for programs that let it choose the port
+        if not _is_one_terminal():
+            print(f"holdfast: {serving.url}", flush=True)  # for programs that let it choose the port
         print(f"serving {hold.url} on {serving.url}", file=sys.stderr, flush=True)
         while serving.is_alive and not asked:
             serving.join(LISTEN_S)  # not an event: what a signal interrupts may hold its lock
         serving.stop()
         serving.raise_error()
     return exits.OK
+
+
+def _is_one_terminal() -> bool:
+    """Whether what is written to both ends before the same eyes."""
+    return os.isatty(1) and os.isatty(2) and os.ttyname(1) == os.ttyname(2)
