@@ -5,12 +5,18 @@
 
 It asks a script for every request of the chassis (`chassis_control`, which its manual leaves out), which keeps the
 machine in files (chassis.py). What it can't: NMI (it answers 0xcc), cipher suite 17, a `fail` other than 0xff.
+
+    python -m peers.ipmi_sim DIRECTORY PORT
+
+runs one until it is ended, and says how it is reached. Its password is in DIRECTORY/password.
 """
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,14 +90,14 @@ mc_enable 0x20
 
 
 @contextmanager
-def ipmi_sim(directory: Path) -> Iterator[Peer]:
-    """A BMC whose machine is off, in `directory`, which is made if it is not there."""
+def ipmi_sim(directory: Path, port: int = 0) -> Iterator[Peer]:
+    """A BMC whose machine is off, in `directory`, which is made if it is not there. `port` 0: one that is free."""
     (directory / "state").mkdir(parents=True, exist_ok=True)
     script = directory / "chassis"
     script.write_text(_SCRIPT, encoding="utf-8")
     script.chmod(0o755)
     (directory / "sim.emu").write_text(_EMULATOR, encoding="utf-8")
-    process, port = _listening(directory)
+    process, port = _listening(directory, port)
     info = {
         "address": "127.0.0.1", "port": port, "username": _USER, "password": _PASSWORD, "cipher_suite": 3,
     }  # fmt: skip
@@ -104,11 +110,11 @@ def ipmi_sim(directory: Path) -> Iterator[Peer]:
         chassis.end(process)
 
 
-def _listening(directory: Path) -> tuple[subprocess.Popen[str], int]:
+def _listening(directory: Path, wanted: int) -> tuple[subprocess.Popen[str], int]:
     """Its process and its port. It takes a port, not 0, so another process may be quicker: then with another."""
     for _ in range(5):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-            free.bind(("127.0.0.1", 0))
+            free.bind(("127.0.0.1", wanted))
             port: int = free.getsockname()[1]
         lan = _LAN.format(port=port, script=directory / "chassis", user=_USER, password=_PASSWORD)
         (directory / "lan.conf").write_text(lan, encoding="utf-8")
@@ -140,3 +146,15 @@ def _answers(process: subprocess.Popen[str], port: int) -> bool:
             except TimeoutError:
                 pass
     return False
+
+
+def main(directory: Path, port: int) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "password").write_text(f"{_PASSWORD}\n", encoding="utf-8")
+    with ipmi_sim(directory, port) as peer:
+        print(f"a BMC at 127.0.0.1 port {peer.driver_info['port']} for {_USER}; its machine is off", flush=True)
+        signal.pause()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve(), int(sys.argv[2]))

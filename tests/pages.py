@@ -2,9 +2,10 @@
 
     ```python     runs in the one namespace of the page; one whose first line is `# name.py` is put in that file
     ```text       is what the python block before it prints
-    ```console    `$ command` runs, and what follows is its output: `$ holdfast …`, `$ python …`, `$ cat …`;
-                  `… &` runs in the background until it has printed what follows, `$ kill -9 %1` ends it;
-                  `$ echo $?` is the exit code of the command before it
+    ```console    `$ command` runs, and what follows is its output: `$ holdfast …`, `$ python …`, cat, touch;
+                  `… &` runs in the background until it has printed what follows, `$ kill -9 %1` ends the first of these
+                  that is left; `$ echo $?` is the exit code of the command before it; `$ export NAME=TEXT` and
+                  `$ export NAME=$(command)` are for all commands after them
 
 In expected output a line `…` stands for any lines, and ids, times and addresses in memory are all alike. Blocks in
 other languages (sh, toml, mermaid) are only shown. A difference ends the page with exit code 1 and says where it is.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import shlex
 import subprocess
@@ -67,7 +69,7 @@ class Page:
         self.path = path
         self.module = types.ModuleType(f"{re.sub(r'[^a-z]', '_', path.stem.lower())}_page")
         sys.modules[self.module.__name__] = self.module  # flows are found in modules
-        self.background: subprocess.Popen[str] | None = None
+        self.background: list[subprocess.Popen[str]] = []
         self.code = 0
 
     def run(self) -> None:
@@ -98,13 +100,17 @@ class Page:
         for command, said in commands(text):
             where = f"{place}: $ {command}"
             if command == "kill -9 %1":
-                self.end()
+                end(self.background.pop(0))
+            elif command.startswith("export "):
+                name, _, value = command.removeprefix("export ").partition("=")
+                if value.startswith("$("):
+                    value, _ = start(value.removeprefix("$(").removesuffix(")")).communicate()
+                os.environ[name] = value.strip()
             elif command == "echo $?":
                 compare(said, str(self.code), where)
             elif command.endswith(" &"):
-                self.end()
-                self.background = start(command.removesuffix(" &"))
-                compare(said, first_lines(self.background, said.count("\n")), where)
+                self.background.append(start(command.removesuffix(" &")))
+                compare(said, first_lines(self.background[-1], said.count("\n")), where)
             else:
                 done = start(command)
                 real, _ = done.communicate()
@@ -112,11 +118,15 @@ class Page:
                 compare(said, real, where)
 
     def end(self) -> None:
-        """End what runs in the background, the hard way."""
-        if self.background is not None:
-            self.background.kill()
-            self.background.communicate()
-            self.background = None
+        """End what runs in the background, the last first."""
+        while self.background:
+            end(self.background.pop())
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """The hard way."""
+    process.kill()
+    process.communicate()
 
 
 def commands(text: str) -> Iterator[tuple[str, str]]:
@@ -132,7 +142,7 @@ def start(command: str) -> subprocess.Popen[str]:
         words[:1] = [sys.executable, "-m", "holdfast"]
     elif words[0] == "python":
         words[:1] = [sys.executable]
-    elif words[0] != "cat":
+    elif words[0] not in ("cat", "touch"):
         raise Different(f"a console block can't run {command!r}: show it as ```sh")
     return subprocess.Popen(
         words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -55,7 +55,7 @@ def test_the_blocks_of_a_page_run_and_print_what_it_says(page: Path, tmp_path: P
     done = subprocess.run(
         [sys.executable, "-W", "error", RUNNER, page],
         cwd=tmp_path,
-        env=plain,
+        env=plain | {"PYTHONPATH": str(ROOT)},  # as in a clone, where `python -m peers.…` is found
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -65,6 +65,7 @@ def holdfast(
     holdfast task cancel order-17                                  stop it and undo what was done
     holdfast serve                                                 the same over HTTP, for other machines
     holdfast server action web-1 reboot --soft --tag order-18      a noun for each kind of resource
+    holdfast node power rack1-u7 soft_off                          machines, by their BMCs
     holdfast doctor                                                what is wrong, and what to do
 
     A service is named by --url, else by HOLDFAST_URL; who asks, by HOLDFAST_TOKEN. Where none is, it is a database:

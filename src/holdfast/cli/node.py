@@ -333,14 +333,30 @@ def _found(here: Place, node: str) -> Mapping[str, Any]:
     return found[0]
 
 
-#: Beside what nouns.py makes of the kind, or in its place.
-nouns.MORE[KIND] = {
-    "enroll": enroll,
-    "list": list_,
-    "show": show_,
-    "power": power,
-    "history": history,
-    "maintenance": maintenance,
-    "verify": verify,
-    "delete": delete,
-}
+ABOUT: Final = """Machines, whose power is controlled through their BMCs.
+
+\b
+holdfast node enroll rack1-u7 --driver ipmi --address 10.0.0.7 --username admin
+holdfast node list
+holdfast node power rack1-u7 soft_off --power-timeout 600
+holdfast node power rack1-u7 abort_soft_off       while that hangs: it ends at once
+holdfast node maintenance rack1-u7 on --reason "new fan"
+holdfast node history rack1-u7
+
+A node is named by its name or its id; by its id only where ID is said. What is known of one is changed by `holdfast
+resource set node/ID KEY=TEXT`. `holdfast node-show-states` shows its power, for people and for scripts."""
+
+nouns.MORE[KIND] = nouns.More(
+    ABOUT,
+    {
+        "list": list_,
+        "show": show_,
+        "create": None,  # enroll asks for what a BMC needs, and takes no password from the command line
+        "enroll": enroll,
+        "power": power,
+        "history": history,
+        "maintenance": maintenance,
+        "verify": verify,
+        "delete": delete,
+    },
+)

@@ -28,8 +28,16 @@ TAKEN: Final = frozenset(
 #: JSON's type -> Python's, for typer; any other is given as JSON.
 TYPES: Final[dict[str, Any]] = {"string": str, "integer": int, "number": float, "boolean": bool}
 
-#: Kind -> commands that its noun has besides, or in place of one that is made here.
-MORE: Final[dict[str, Mapping[str, Callable[..., int]]]] = {}
+
+class More(NamedTuple):
+    """What the noun of a kind has besides, or in place of what is made here; None: it has no such command."""
+
+    about: str
+    commands: Mapping[str, Callable[..., int] | None]
+
+
+#: Kind -> what is written for it. Its module is imported by main.py.
+MORE: Final[dict[str, More]] = {}
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Its id.")]
 
@@ -88,8 +96,9 @@ def described(kinds: Iterable[Any]) -> dict[str, Any]:
 
 def noun(name: str, kind: Mapping[str, Any]) -> typer.Typer:
     """The commands of a kind."""
+    more = MORE.get(name, More(_about(name, kind), {}))
     app = typer.Typer(
-        name=name, help=_about(name, kind), epilog=exits.LEGEND.replace("\n", " "), add_completion=False,
+        name=name, help=more.about, epilog=exits.LEGEND.replace("\n", " "), add_completion=False,
         no_args_is_help=True, rich_markup_mode=None,
     )  # fmt: skip
 
@@ -110,7 +119,7 @@ def noun(name: str, kind: Mapping[str, Any]) -> typer.Typer:
         return exits.OK
 
     title = kind["title"].lower()
-    made: dict[str, tuple[str | None, Callable[..., int]]] = {
+    made: dict[str, tuple[str | None, Callable[..., int] | None]] = {
         "list": (f"List them: all {kind['plural']}.", flat(list_)),
         "show": (f"Show one {title}: what is wanted, what is, who works on it.", flat(show_)),
         "tasks": (f"List the tasks of a {title}, the newest first.", flat(tasks)),
@@ -120,9 +129,12 @@ def noun(name: str, kind: Mapping[str, Any]) -> typer.Typer:
     for operation in ("delete", "reconcile"):
         if operation in kind["operations"]:
             made[operation] = (_help(name, kind, operation), _operate(name, operation, kind))
-    made |= {word: (None, command) for word, command in MORE.get(name, {}).items()}
-    for word, (help, command) in made.items():
-        app.command(word, help=help)(command)
+    own: dict[str, tuple[str | None, Callable[..., int] | None]] = {
+        word: (None, command) for word, command in more.commands.items()
+    }
+    for word, (help, command) in (own | {word: each for word, each in made.items() if word not in own}).items():
+        if command is not None:
+            app.command(word, help=help)(command)
     app.add_typer(_actions(name, kind), name="action", help=f"Ask for an operation on a {title}.")
     return app
 
