@@ -136,7 +136,7 @@ class TestFake(PowerConformance, SoftConformance, NmiConformance):
 
 
 def test_every_driver_of_the_house_is_an_entry_point_and_is_in_here_or_beside() -> None:
-    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     places = {name: f"holdfast.resources.node.{module}:{made}" for name, (module, made) in drivers.OURS.items()}
     assert project["entry-points"][GROUP] == places
     proved = {type(suite().make()) for suite in (TestIpmiOnOpenIpmi, TestIrmcOnPyghmi, TestFake)}

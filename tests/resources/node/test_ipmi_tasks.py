@@ -6,6 +6,8 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ import pytest
 import holdfast as hf
 from holdfast.resources.node.words import INJECT_NMI, POWER_OFF, POWER_ON, SOFT_POWER_OFF
 from holdfast.seal import new_key
-from holdfast.testing.outside import family
+from holdfast.testing.outside import family, until
 from peers.chassis import READ, Peer
 from peers.ipmi_sim import ipmi_sim
 from peers.pyghmi_bmc import pyghmi_bmc
@@ -170,6 +172,84 @@ def test_a_wrong_password_lets_no_node_in_and_is_shown_nowhere(racks: Yard, sim:
     shown = json.dumps([task.view(), node.view(), racks.states(node), events], default=str)
     assert "not-the-password" not in shown
     assert sim.calls() == []
+
+
+# --- a worker that dies -----------------------------------------------------------------------------------------------
+
+WORKER = """
+import sys
+import holdfast as hf
+from holdfast.resources.node.kind import make_node
+
+url, key = sys.argv[1:]
+with hf.open(url, kinds=[make_node()], secret_key=key, node_poll_s=0.05, lease_s=1.0) as hold:
+    hold.work()
+"""
+
+
+def die(racks: Yard, key: str, when: Callable[[], object]) -> None:
+    """kill -9 of a worker in a process of its own."""
+    with subprocess.Popen([sys.executable, "-c", WORKER, racks.url, key]) as worker:
+        racks.until(when, "the worker to come so far")
+        worker.kill()
+
+
+@pytest.mark.requirement("TF-16")
+@pytest.mark.parametrize(
+    ("operation", "switch", "end", "heard"),
+    [
+        ("soft_reboot", "ignore_acpi", ("SUCCEEDED", ""), [SOFT_POWER_OFF, POWER_ON]),
+        ("power_off", "mute", ("SUCCEEDED", ""), [POWER_OFF]),
+        ("inject_nmi", "mute", ("FAILED", "power.unknown"), [INJECT_NMI]),
+    ],
+)
+def test_a_worker_that_dies_after_the_command_leaves_another_to_look(
+    tmp_path: Path, bmc: Peer, operation: str, switch: str, end: tuple[str, str], heard: list[str]
+) -> None:
+    key = new_key()
+    racks = Yard(tmp_path, secret_key=key)
+    with racks.hold:
+        with racks.hold.working():
+            node = add(racks, bmc)
+        bmc.turn(switch)
+        task = node.operate(operation)
+        die(racks, key, lambda: bmc.log() == heard[:1])
+        assert task.view()["finish_time"] is None
+        bmc.release(switch)
+        if operation == "soft_reboot":
+            bmc.power = POWER_OFF  # the guest has heard after all
+        with racks.hold.working():
+            racks.until_ended(task)
+        assert told(task)[:2] == end, told(task)
+        assert bmc.log() == heard
+        assert looked_between_commands(bmc)
+
+
+@pytest.mark.requirement("TF-16")
+def test_ipmitool_dies_with_its_worker(tmp_path: Path, sim: Peer) -> None:
+    """What was on its way to a BMC that hung does not arrive when it wakes."""
+    key = new_key()
+    racks = Yard(tmp_path, secret_key=key)
+    with racks.hold:
+        with racks.hold.working():
+            node = add(racks, sim)
+        task = node.operate("power_off")
+        sim.hang()
+        before = family()
+        die(racks, key, lambda: any(is_ipmitool(process) for process in family() - before))
+        assert until(lambda: family() <= before)
+        sim.wake()
+        assert sim.log() == []
+        with racks.hold.working():
+            racks.until_ended(task)
+        assert (told(task)[0], sim.log()) == ("SUCCEEDED", [POWER_OFF])
+
+
+def is_ipmitool(process: int) -> bool:
+    try:
+        return Path("/proc", str(process), "comm").read_text(encoding="utf-8") == "ipmitool\n"
+    except OSError:
+        return False
 
 
 # --- guests -----------------------------------------------------------------------------------------------------------
