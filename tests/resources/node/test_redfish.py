@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import logging
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +234,29 @@ def test_a_bmc_that_drips_does_not_hold_its_caller(liar: LyingRedfish) -> None:
     assert took < 1.8
 
 
-@pytest.mark.parametrize("lie", ["hangs", "drips"])
+@contextmanager
+def deaf_port() -> Iterator[int]:
+    """A port that takes no connection and refuses none: packets to it are lost."""
+    with socket.socket() as listener, ExitStack() as waiting:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        for _ in range(4):  # more than it lets wait
+            caller = waiting.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(("127.0.0.1", port))
+        yield port
+
+
+def test_a_bmc_whose_packets_are_lost_is_given_up_in_time() -> None:
+    with deaf_port() as port:
+        nowhere = bmc({"address": f"https://127.0.0.1:{port}"}, 1.0)
+        took = elapsed(lambda: fails(nowhere, BMCUnreachable, "gave no answer within 1 s", POWER_OFF))
+
+    assert took < 1.8
+
+
+@pytest.mark.parametrize("lie", ["hangs", "drips", "nowhere"])
 def test_a_call_that_hangs_is_ended_within_a_second(liar: LyingRedfish, lie: str) -> None:
     hooks: list[Callable[[], object]] = []
     registered, ended = threading.Event(), []
@@ -241,16 +265,21 @@ def test_a_call_that_hangs_is_ended_within_a_second(liar: LyingRedfish, lie: str
         hooks.append(how)
         registered.set()
 
+    nowhere = ExitStack()
+    info = dict(liar.driver_info)
+
     def call() -> None:
         try:
-            driver.get_power_state(Bmc("n", liar.driver_info, 60.0, on_stop))
+            driver.get_power_state(Bmc("n", info, 60.0, on_stop))
         except BMCError as problem:
             ended.append(problem)
 
     if lie == "hangs":
         liar.hang()
-    else:
+    elif lie == "drips":
         liar.lie(system="drip")
+    else:
+        info["address"] = f"https://127.0.0.1:{nowhere.enter_context(deaf_port())}"
     caller = threading.Thread(target=call)
     caller.start()
     assert registered.wait(TIMEOUT_S)
@@ -261,6 +290,7 @@ def test_a_call_that_hangs_is_ended_within_a_second(liar: LyingRedfish, lie: str
     caller.join(TIMEOUT_S)
     took = time.monotonic() - began
     liar.wake()
+    nowhere.close()
 
     assert took < 1.0
     assert [type(problem) for problem in ended] == [BMCUnreachable]
