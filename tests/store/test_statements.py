@@ -8,7 +8,7 @@ from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from holdfast.store.schema import tasks
-from holdfast.store.statements import KEPT_MAX, Statements
+from holdfast.store.statements import EXPANSIONS_MAX, KEPT_MAX, Statements
 
 
 @pytest.fixture
@@ -37,6 +37,20 @@ def test_values_written_in_the_statement_are_bound_too(statements: Statements) -
     sql, values = prepared.bind(None)
     assert list(values) == ["RUNNING", "a", "b"]
     assert sql.count("?") == 3
+
+
+def test_lists_are_spelled_out_for_their_length_each_time(statements: Statements) -> None:
+    wanted = tasks.c.id.in_(bindparam("_ids", expanding=True)), tasks.c.pool == bindparam("_pool")
+    prepared = statements.prepare(select(tasks.c.id).where(*wanted, tasks.c.state.in_(["a", "b"])))
+    for ids in ([1, 2], [3], [], [4, 5], list(range(EXPANSIONS_MAX * 2))):
+        sql, values = prepared.bind({"_ids": ids, "_pool": "p"})
+        assert list(values) == [*ids, "p", "a", "b"]
+        assert sql.count("?") == len(ids) + 3
+    for count in range(EXPANSIONS_MAX * 2):
+        prepared.bind({"_ids": [1] * count, "_pool": "p"})
+    assert len(prepared._expansions) == EXPANSIONS_MAX
+    with pytest.raises(KeyError, match="_ids"):
+        prepared.bind({"_pool": "p"})
 
 
 def test_a_value_that_is_missing_is_named(statements: Statements) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from holdfast.errors import ClaimRefused, LeaseLost, UsageError
+from holdfast.store.base import Tx
 from holdfast.store.sqlite import SqliteStore
 from holdfast.tasks import claims, late, rest, row
 from holdfast.tasks.claims import Claim, claims_of
@@ -183,7 +184,11 @@ def test_a_waiting_task_says_for_whom_it_waits_and_how_many_go_first(desk: Desk)
     holder, first, shared, last = desk.submit("r"), desk.submit("r"), desk.submit(("r", "shared")), desk.submit("r")
 
     def told(task: int) -> tuple[int | None, list[int]]:
-        return desk.store.read(lambda tx: (claims.queue_position(tx, task), claims.blocked_by(tx, task)))
+        def look(tx: Tx) -> tuple[int | None, list[int]]:
+            tickets = claims.waiting(tx, task)
+            return claims.queue_position(tx, tickets), [each.task for each in claims.blocked_by(tx, tickets)]
+
+        return desk.store.read(look)
 
     assert told(holder) == (None, [])
     assert told(first) == (1, [holder])

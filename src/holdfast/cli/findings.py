@@ -232,7 +232,7 @@ def _faults(hold: Holdfast, at: TaskRow) -> Iterator[str]:
         yield f"rests and says no reason: `holdfast task resume {at.uuid}`"
     later = at.start_after is not None and at.start_after > SYSTEM.time()
     if phase in states.MOVING and at.state != states.WAITING and at.worker_id is None and not later:
-        if not at.ready and not hold.store.read(lambda tx: claims.blocked_by(tx, at.id)):
+        if not at.ready and not hold.store.read(lambda tx: claims.blocked_by(tx, claims.waiting(tx, at.id))):
             yield f"waits for claims that nobody holds: `holdfast task suspend {at.uuid}` and resume it"
         elif at.ready and at.due_at is None:
             yield f"is {at.state} and due for nobody: `holdfast task suspend {at.uuid}` and resume it"

@@ -24,8 +24,7 @@ from holdfast.service.policy import may_only_as_agent
 from holdfast.service.problems import RequestInvalid
 from holdfast.service.requests import Ask
 from holdfast.store.base import Tx
-from holdfast.tasks import query
-from holdfast.tasks.claims import RESOURCE_CHARS_MAX, Claim, blocked_by, claims_of
+from holdfast.tasks.claims import RESOURCE_CHARS_MAX, Claim, blocked_by, claims_of, waiting
 from holdfast.tasks.row import TaskRow
 from holdfast.tasks.submit import Request, Submitted, submit
 
@@ -214,11 +213,11 @@ class Admission:
 def refuse_to_wait(tx: Tx, at: TaskRow, project: str | None) -> None:
     """Raises: ResourceBusy: the task, which was just made, would wait for another. It is undone with what made it.
     The other is named if it is of the `project`."""
-    before = [] if at.ready else blocked_by(tx, at.id, limit=1)
+    before = [] if at.ready else blocked_by(tx, waiting(tx, at.id), limit=1)
     if before:
-        first = next(iter(query.uuids(tx, before, project_id=project).values()), None)
-        who = "another project" if first is None else f"task {first}"
-        details = {} if first is None else {"task": first}
+        is_seen = project in (None, before[0].project_id)
+        who = f"task {before[0].uuid}" if is_seen else "another project"
+        details = {"task": before[0].uuid} if is_seen else {}
         raise ResourceBusy(f"{who} has what this one needs, or waits for it before this one", **details)
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.compiler import SQLCompiler
 
 KEPT_MAX: Final = 1024  # statements made per call would else be kept for ever
+EXPANSIONS_MAX: Final = 64  # of one statement: the lengths of its lists
 _WORD: Final = re.compile(r"\w+")
 
 _row_types: dict[tuple[str, ...], Any] = {}
@@ -42,7 +43,10 @@ class Prepared:
     """A statement ready for the cursor: `sql`, the names of its parameters in order, how its rows come back. `tables`:
     all that it names, and maybe more. `writes`: it may change something."""
 
-    __slots__ = ("_compiled", "_defaults", "_values", "booleans", "make", "names", "sql", "tables", "writes")
+    __slots__ = (
+        "_compiled", "_defaults", "_expansions", "_lists", "_values", "booleans", "make", "names", "sql", "tables",
+        "writes",
+    )  # fmt: skip
 
     def __init__(self, statement: Executable, keys: Sequence[str] | None, dialect: Dialect) -> None:
         compiled: SQLCompiler = statement.compile(dialect=dialect, column_keys=keys)  # type: ignore[attr-defined]
@@ -51,12 +55,14 @@ class Prepared:
         self.writes = statement.is_dml and not statement.get_execution_options().get(LOCKS, False)
         self.names = tuple(compiled.positiontup or ())
         self._defaults = {name: value for name, value in compiled.params.items() if value is not None}
-        for name, bind in compiled.binds.items():
+        for bind, name in compiled.bind_names.items():
             if not bind.required:
                 self._defaults.setdefault(name, None)
         # One look-up for all of them, where all are given; of one name it would give no tuple.
         self._values: Any = itemgetter(*self.names) if len(self.names) > 1 else self._one_value
         self._compiled = compiled if compiled.post_compile_params else None
+        self._lists = tuple(name for bind, name in compiled.bind_names.items() if bind.expanding)
+        self._expansions: dict[tuple[int, ...], tuple[str, list[tuple[str, int]]]] = {}
         columns = list(getattr(statement, "exported_columns", ()))
         self.booleans = tuple(place for place, column in enumerate(columns) if isinstance(column.type, Boolean))
         self.make = row_type(tuple(statement.exported_columns.keys()))._make if columns else None  # type: ignore[attr-defined]
@@ -64,8 +70,7 @@ class Prepared:
     def bind(self, parameters: Mapping[str, Any] | None) -> tuple[str, Sequence[Any]]:
         """The text and the values in its order. Lists (`IN`) are spelled out for their length."""
         if self._compiled is not None:
-            state = self._compiled.construct_expanded_state(dict(parameters) if parameters else None)
-            return state.statement, [state.parameters[name] for name in state.positiontup or ()]
+            return self._expanded(self._compiled, parameters or {})
         if not self.names:
             return self.sql, ()
         if not parameters:
@@ -75,6 +80,22 @@ class Prepared:
         except KeyError:
             defaults = self._defaults
             return self.sql, [parameters[name] if name in parameters else defaults[name] for name in self.names]
+
+    def _expanded(self, compiled: SQLCompiler, parameters: Mapping[str, Any]) -> tuple[str, Sequence[Any]]:
+        """The text for lists of these lengths is kept: to make it takes longer than to run it."""
+        given = {**self._defaults, **parameters}
+        lengths = tuple(len(given[name]) for name in self._lists)
+        known = self._expansions.get(lengths)
+        if known is None:
+            state = compiled.construct_expanded_state(given)
+            places: dict[str, tuple[str, int]] = {}
+            for name in self._lists:
+                places |= {each: (name, place) for place, each in enumerate(state.parameter_expansion[name])}
+            known = state.statement, [places.get(name, (name, -1)) for name in state.positiontup or ()]
+            if len(self._expansions) < EXPANSIONS_MAX:
+                self._expansions[lengths] = known
+        text, named = known
+        return text, [given[name] if place < 0 else given[name][place] for name, place in named]
 
     def _one_value(self, parameters: Mapping[str, Any]) -> tuple[Any]:
         return (parameters[self.names[0]],)

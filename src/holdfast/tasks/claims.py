@@ -18,7 +18,21 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, bindparam, delete, false, func, insert, literal, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    bindparam,
+    delete,
+    false,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    true,
+    union_all,
+    update,
+)
 from sqlalchemy.sql import Select
 
 from holdfast.core.states import SUSPENDED_PENDING, api_state
@@ -120,18 +134,36 @@ _line = tickets.join(tasks, tasks.c.id == _t.task)
 # One condition for each case, because an OR would keep the database from seeking.
 _before = (_t.yielding == false()) & (_t.ticket < bindparam("_n"))
 _before_yielding = (_t.yielding == false()) | (_t.ticket < bindparam("_n"))
+_MODES: Final = {EXCLUSIVE: (EXCLUSIVE, SHARED), SHARED: (EXCLUSIVE,)}  # what a ticket conflicts with
 
 
-def _ahead(condition: Any, *columns: Any) -> Select[Any]:
-    return select(*columns).select_from(_line).where(_waits, _mode, condition)
+def _before_it(mode: str, yielding: bool) -> CompoundSelect[Any]:
+    """Who holds what a ticket of that mode waits for, and the first who wait before it: one part for each mode, because
+    only with a mode the database finds the first by a seek."""
+    named = (_t.task, tasks.c.uuid, tasks.c.project_id)
+    ahead, order = (_before_yielding, (_t.yielding, _t.ticket)) if yielding else (_before, (_t.ticket,))
+    parts = []
+    for other in _MODES[mode]:
+        is_other = _t.mode == literal(other)
+        held = select(*named).select_from(_line).where(_granted, is_other, _t.task != bindparam("_task"))
+        waits = select(*named).select_from(_line).where(_waits, is_other, ahead)
+        parts += [held, waits.order_by(*order)]
+    return union_all(*(select(part.limit(bindparam("_limit")).subquery()) for part in parts))
 
 
-_HELD_ALL: Final = select(_t.task).where(_granted, _mode, _t.task != bindparam("_task")).order_by(_t.ticket)
-_AHEAD_ALL: Final = {
-    False: _ahead(_before, _t.task).order_by(_t.ticket).limit(bindparam("_limit")),
-    True: _ahead(_before_yielding, _t.task).order_by(_t.yielding, _t.ticket).limit(bindparam("_limit")),
-}
-_AHEAD_COUNT: Final = {False: _ahead(_before, func.count()), True: _ahead(_before_yielding, func.count())}
+def _place(yielding: bool) -> Select[Any]:
+    """How many hold what a ticket waits for, or wait before it."""
+    ahead = _before_yielding if yielding else _before
+    waits = [
+        select(func.count()).select_from(_line).where(_waits, _t.mode == literal(mode), ahead).scalar_subquery()
+        for mode in (EXCLUSIVE, SHARED)
+    ]
+    held = select(func.count()).where(_granted, _t.task != bindparam("_task")).scalar_subquery()
+    return select(held + waits[0] + waits[1])
+
+
+_BEFORE_IT: Final = {(mode, yields): _before_it(mode, yields) for mode in _MODES for yields in (False, True)}
+_PLACE: Final = {yielding: _place(yielding) for yielding in (False, True)}
 
 
 def _blocks(mode: str, ahead: Any) -> ColumnElement[bool]:
@@ -153,7 +185,6 @@ _BLOCKED: Final[dict[tuple[tuple[str, ...], bool], Select[Any]]] = {
     for modes in ((EXCLUSIVE, SHARED), (EXCLUSIVE,))
     for yielding, ahead in ((False, _before), (True, _before_yielding))
 }
-_HOLDERS: Final = select(func.count()).where(_granted, _t.task != bindparam("_task"))
 _ANY_HELD: Final = select(_t.task).where(_granted, _mode).limit(1)
 _QUEUE: Final = select(_t.task, _t.yielding, _t.ticket).select_from(_line).where(_waits, _mode)
 _FIRST_EXCLUSIVE: Final = _QUEUE.order_by(_t.yielding, _t.ticket).limit(1)
@@ -295,31 +326,33 @@ def tickets_of(tx: Tx, task: int) -> list[Any]:
 # --- who waits for whom ------------------------------------------------------------------------------------------
 
 
-def blocked_by(tx: Tx, task: int, *, limit: int = 20) -> list[int]:
-    """The ids of the tasks that must end, or give up a claim, before this one can go on; at most `limit`."""
-    found: dict[int, None] = {}
-    for ticket in tickets_of(tx, task):
-        if ticket.granted:
-            continue
-        for mode in _conflicting(ticket.mode):
-            where = {"_r": ticket.resource, "_task": task, "_n": ticket.ticket, "_mode": mode}
-            found.update(dict.fromkeys(tx.execute(_HELD_ALL, where).scalars()))
-            statement = _AHEAD_ALL[ticket.yielding]
-            found.update(dict.fromkeys(tx.execute(statement, {**where, "_limit": limit}).scalars()))
+class Blocker(NamedTuple):
+    """Who is before a task."""
+
+    task: int
+    uuid: str
+    project_id: str
+
+
+def waiting(tx: Tx, task: int) -> list[Any]:
+    """The tickets that the task is not granted yet."""
+    return [ticket for ticket in tickets_of(tx, task) if not ticket.granted]
+
+
+def blocked_by(tx: Tx, waiting: Sequence[Any], *, limit: int = 20) -> list[Blocker]:
+    """The tasks that must end, or give up a claim, before the one of these tickets can go on; at most `limit`."""
+    found: set[Blocker] = set()
+    for ticket in waiting:
+        where = {"_r": ticket.resource, "_task": ticket.task, "_n": ticket.ticket, "_limit": limit}
+        found.update(map(Blocker._make, tx.execute(_BEFORE_IT[ticket.mode, ticket.yielding], where).all()))
     return sorted(found)[:limit]
 
 
-def queue_position(tx: Tx, task: int) -> int | None:
-    """How many tasks have or will have a resource before this one, where most have; None: it waits for none."""
-    waiting = [ticket for ticket in tickets_of(tx, task) if not ticket.granted]
-    if not waiting:
-        return None
-    return max(_tasks_ahead(tx, ticket) for ticket in waiting)
-
-
-def _tasks_ahead(tx: Tx, ticket: Any) -> int:
-    number = int(tx.execute(_HOLDERS, {"_r": ticket.resource, "_task": ticket.task}).scalar())
-    for mode in (EXCLUSIVE, SHARED):
-        where = {"_r": ticket.resource, "_n": ticket.ticket, "_mode": mode}
-        number += int(tx.execute(_AHEAD_COUNT[ticket.yielding], where).scalar())
-    return number
+def queue_position(tx: Tx, waiting: Sequence[Any]) -> int | None:
+    """How many tasks have or will have a resource before the one of these tickets, where most have; None: there are no
+    such tickets."""
+    places = (
+        tx.execute(_PLACE[each.yielding], {"_r": each.resource, "_task": each.task, "_n": each.ticket}).scalar()
+        for each in waiting
+    )
+    return max(map(int, places), default=None)

@@ -62,9 +62,7 @@ def tasks(
     """What a list shows of its tasks: the representation without `COSTLY` but for those among `fields`."""
     costly = [field for field in COSTLY if field in fields]
     needs_result = "result" in costly and len(rows) > 1
-    blockers = {at.id: _blockers(tx, at) for at in rows} if "blocked_by" in costly else {}
     names = _names(tx, rows)
-    before = query.uuids(tx, sorted({each for ids in blockers.values() for each in ids}), project_id=project)
     workers: dict[str, WorkerRow | None] = {}
     found = []
     for at in rows:
@@ -72,7 +70,7 @@ def tasks(
         shown = summary(at) | _relations(tx, at, names) | _whereabouts(tx, at, workers, now, host)
         shown["error"] = error(at, traceback=traceback)
         if costly:
-            shown |= _costly(tx, at_whole, costly, [before[each] for each in blockers.get(at.id, ()) if each in before])
+            shown |= _costly(tx, at_whole, costly, project)
         found.append(shown)
     return found
 
@@ -165,22 +163,18 @@ def _whereabouts(tx: Tx, at: TaskRow, workers: dict[str, WorkerRow | None], now:
     return shown
 
 
-def _waits(at: TaskRow) -> bool:
-    return not at.ready and at.finished_at is None
-
-
-def _blockers(tx: Tx, at: TaskRow) -> list[int]:
-    return claims.blocked_by(tx, at.id) if _waits(at) else []
-
-
-def _costly(tx: Tx, at: TaskRow, costly: Collection[str], blocked_by: list[str]) -> dict[str, Any]:
+def _costly(tx: Tx, at: TaskRow, costly: Collection[str], project: str | None) -> dict[str, Any]:
     shown: dict[str, Any] = {}
+    waiting = claims.waiting(tx, at.id) if not at.ready and at.finished_at is None else []
     if "params" in costly or "claims" in costly:
         asked, claimed = row.asked_for(tx, at.id)
         shown = {"params": _params(at, value(asked)), "claims": [claim(*each) for each in claims.from_text(claimed)]}
     if "queue_position" in costly:
-        shown["queue_position"] = claims.queue_position(tx, at.id) if _waits(at) else None
-    shown |= {"blocked_by": blocked_by, "result": _result(at, value(at.result))}
+        shown["queue_position"] = claims.queue_position(tx, waiting)
+    if "blocked_by" in costly:
+        before = claims.blocked_by(tx, waiting)
+        shown["blocked_by"] = [each.uuid for each in before if project in (None, each.project_id)]
+    shown["result"] = _result(at, value(at.result))
     return {field: shown[field] for field in costly}
 
 

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.errors import HoldfastClosed, LeaseLost, TaskGone, TaskNotFound, WorldError
 from holdfast.store.base import Append, Appended, Store
-from holdfast.tasks import claims, retention, take
+from holdfast.tasks import take
 from holdfast.tasks.row import TaskRow
 from holdfast.worker.desk import Desk
+from holdfast.worker.house import House
 from holdfast.worker.lease import Lease
 from holdfast.worker.leave import close_beside, save_all
 from holdfast.worker.load import DefinitionChanged, load, rest_aside
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from holdfast.settings import Settings
 
 LINGER_S = 2.0  # a task that waits longer than this for its timer is given back
-HOUSE_S = 10.0  # between rounds of housekeeping
 
 
 class Worker:
@@ -88,8 +88,7 @@ class Worker:
         self._stopped = False
         self._timers: list[tuple[float, int]] = []
         self._starved: dict[int, None] = {}
-        self._kept_at = clock.time()
-        self._swept: str | None = None
+        self._house = House(store, settings, clock)
 
     # --- being told -----------------------------------------------------------------------------------------------
 
@@ -141,8 +140,8 @@ class Worker:
 
     def _pause_s(self, now: float) -> float | None:
         timer = self._timers[0][0] if self._timers else None  # later than the last turn
-        moments = [each for each in (timer, self._next_due) if each is not None]
-        pause = min(moments) - now if moments else self._settings.poll_s
+        moments = [each for each in (timer, self._next_due, self._house.due_at) if each is not None]
+        pause = min(moments) - now
         return max(0.0, min(pause, self._settings.poll_s))
 
     def turn(self, now: float) -> bool:
@@ -160,7 +159,7 @@ class Worker:
         batch = self._advance(now)
         if not batch:
             self._give_back(now)
-            self._keep_house(now)
+            self._house.turn(now)
             return did
         self._append(batch, now)
         return True
@@ -374,15 +373,6 @@ class Worker:
         self.taken.pop(taken.task.id, None)
         self._dirty.pop(taken.task.id, None)
         self._starved.pop(taken.task.id, None)
-
-    def _keep_house(self, now: float) -> None:
-        """Evaluate queues again, as a net, and purge what has expired; a bounded part of each."""
-        if now - self._kept_at < HOUSE_S:
-            return
-        self._kept_at = now
-        _, self._swept = self._store.write(lambda tx: claims.sweep(tx, now, after=self._swept or ""))
-        self._store.write(lambda tx: retention.purge(tx, now, tombstone_s=self._settings.retention_s))
-        retention.purge_feed(self._store, now, self._settings.feed_retention_s)
 
     def _lost_lease(self, tasks: Sequence[int] | None) -> None:
         """The lease's thread says: these tasks, or (None) all, are no longer ours."""
