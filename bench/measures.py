@@ -94,4 +94,8 @@ MEASURES: dict[str, Measure] = {
     "streams": durable("service_streams", "--streams", "1000", repeats=3),
     "purge/none": prepared("service_purge")._replace(shares="purge"),
     "purge/1000000": prepared("service_purge", "--expired")._replace(shares="purge"),
+    # nodes
+    "power/bare": durable("power_sync", "--who", "bare", repeats=3),
+    "power/sync": durable("power_sync", "--who", "sync", repeats=3),
+    "idle/1000": prepared("idle_nodes", "--nodes", "1000"),
 }

@@ -232,4 +232,11 @@ ROWS: tuple[Row, ...] = (
     Row("purge", "POST while 1,000,000 ended tasks are purged, p99", "ms",
         Side("Holdfast", field_ms("p99_s"), ("purge/1000000",)), Side("without", field_ms("p99_s"), ("purge/none",)), 2,
         False),
+    Row("power", "power of 500 nodes at 50 calls at once, 0.1 s each", "ms",
+        Side("Holdfast's sync", field_ms("wall_s"), ("power/sync",)),
+        Side("the bare driver", field_ms("wall_s"), ("power/bare",)), 1.2, False),
+    Row("idle", "idle service, 1,000 nodes, power sync off", "% of a core",
+        Side("Holdfast", lambda figures: 100 * float(figures["core"]), ("idle/1000",)), None, 1, False),
+    Row("idle-memory", "the same: resident memory", "MB",
+        Side("Holdfast", lambda figures: float(figures["resident_bytes"]) / 1e6, ("idle/1000",)), None, 150, False),
 )  # fmt: skip
