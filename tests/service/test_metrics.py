@@ -71,6 +71,32 @@ def test_tasks_queue_workers_and_webhooks_are_told_as_the_database_has_them(make
     assert samples(scraped(service).text)["holdfast_tasks", "pending"] == 2, "it is not counted anew within a second"
 
 
+def test_who_waits_for_a_claim_is_no_queue(make_service: MakeService) -> None:
+    service = make_service(worker=False)
+    for _ in range(3):
+        service.submit("quick", resource={"port": "p"})
+    service.submit("quick", resource={"port": "p"}, start_after="2999-01-01T00:00:00Z")
+    held = service.submit("quick", resource={"port": "p"})["uuid"]
+    service.client().post(f"/v3/tasks/{held}/suspend")
+    found = samples(scraped(service).text)
+    assert (found["holdfast_queue_tasks",], found["holdfast_tasks_waiting_for_claims",]) == (1, 2)
+
+
+def test_commits_are_counted_and_timed(make_service: MakeService) -> None:
+    service = make_service(worker=False)
+    before = samples(scraped(service).text)
+    for _ in range(3):
+        service.submit("quick")
+    after = samples(scraped(service).text)
+    for name in ("holdfast_store_commits_total", "holdfast_store_commit_duration_seconds_count"):
+        assert after[name,] - before[name,] >= 3
+    assert (
+        0
+        < after["holdfast_store_commit_duration_seconds_sum",] - before["holdfast_store_commit_duration_seconds_sum",]
+        < 60
+    )
+
+
 def test_a_worker_that_lives_is_told_with_the_age_of_its_heartbeat(service: Service) -> None:
     service.until(service.submit("quick", params={"number": 1})["uuid"], "SUCCEEDED")
     found = samples(scraped(service).text)

@@ -21,7 +21,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
-from sqlalchemy import bindparam, func, null, select, true
+from sqlalchemy import bindparam, func, null, select
 
 from holdfast import __version__
 from holdfast.clock import SYSTEM
@@ -40,12 +40,15 @@ OPENMETRICS: Final = "application/openmetrics-text"
 KEPT_S: Final = 1.0
 SHARE: Final = 20.0  # of the time between two readings, one part at most is spent on reading
 BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+COMMIT_BUCKETS_S: Final = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
 METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 NO_ROUTE: Final = "none"
 
 _BY_STATE: Final = select(tasks.c.state, func.count()).group_by(tasks.c.state)
-_QUEUED: Final = select(func.count(), func.min(tasks.c.due_at)).where(
-    tasks.c.worker_id.is_(null()), tasks.c.ready == true(), tasks.c.due_at <= bindparam("_now")
+_UNTAKEN: Final = (
+    select(tasks.c.ready, func.count(), func.min(tasks.c.due_at))
+    .where(tasks.c.worker_id.is_(null()), tasks.c.due_at <= bindparam("_now"))
+    .group_by(tasks.c.ready)
 )
 _HOOKS: Final = select(webhooks.c.disabled, webhooks.c.failures, webhooks.c.delivered)
 
@@ -57,18 +60,20 @@ class Facts(NamedTuple):
     by_state: dict[str, int]
     queued: int
     oldest_due: float | None
+    claimless: int
     workers: list[lease.WorkerRow]
     hooks: list[tuple[str, int]]  # state, last event delivered
     newest_event: int
 
 
 def read(tx: Tx, now: float) -> Facts:
-    queued, oldest = tx.execute(_QUEUED, {"_now": now}).one()
+    untaken = {bool(ready): (count, oldest) for ready, count, oldest in tx.execute(_UNTAKEN, {"_now": now}).all()}
+    (queued, oldest), (claimless, _) = untaken.get(True, (0, None)), untaken.get(False, (0, None))
     hooks = []
     for disabled, failures, delivered in tx.execute(_HOOKS).all():
         hooks.append(("disabled" if disabled is not None else "failing" if failures else "active", delivered))
     by_state = dict(map(tuple, tx.execute(_BY_STATE).all()))
-    return Facts(now, by_state, queued, oldest, lease.alive(tx), hooks, log.newest(tx))
+    return Facts(now, by_state, queued, oldest, claimless, lease.alive(tx), hooks, log.newest(tx))
 
 
 class Metrics:
@@ -91,6 +96,11 @@ class Metrics:
         self._commits = Counter(
             "holdfast_store_commits", "Transactions that this process has committed.", registry=self.registry
         )
+        self._commit_seconds = Histogram(
+            "holdfast_store_commit_duration_seconds",
+            "How long these took, from asking for the database until what they wrote was durable.",
+            buckets=COMMIT_BUCKETS_S, registry=self.registry,
+        )  # fmt: skip
         self.registry.register(self)
         self._known: dict[tuple[str, str, int], tuple[Any, Any]] = {}
         self._facts: Facts | None = None
@@ -98,8 +108,7 @@ class Metrics:
         self._keep_s = KEPT_S
         self._reading = asyncio.Lock()
         service.seen.append(self.seen)
-        self._unsubscribe = service.hold.store.subscribe(lambda touched: self._commits.inc())
-        service.at_stop(self._unsubscribe)
+        service.at_stop(service.hold.store.time_commits(self._committed))
 
     # --- counting -------------------------------------------------------------------------------------------------
 
@@ -115,6 +124,11 @@ class Metrics:
         found[0].inc()
         if route is None or STREAM not in route.media or not _is_stream(scope):
             found[1].observe(seconds)
+
+    def _committed(self, seconds: float) -> None:
+        """On the thread that committed."""
+        self._commits.inc()
+        self._commit_seconds.observe(seconds)
 
     # --- showing --------------------------------------------------------------------------------------------------
 
@@ -166,6 +180,10 @@ def _told(facts: Facts) -> Iterator[Metric]:
     yield _gauge("holdfast_queue_tasks", "Tasks that could go on and that no worker has taken.", facts.queued)
     waits = 0.0 if facts.oldest_due is None else max(0.0, now - facts.oldest_due)
     yield _gauge("holdfast_queue_oldest_wait_seconds", "How long the first of these has waited.", waits)
+    yield _gauge(
+        "holdfast_tasks_waiting_for_claims", "Tasks that could go on but for a resource that others have.",
+        facts.claimless,
+    )  # fmt: skip
     ages = [max(0.0, now - worker.heartbeat_at) for worker in facts.workers]
     stale = sum(age > worker.lease_s for age, worker in zip(ages, facts.workers, strict=True))
     yield _gauge(

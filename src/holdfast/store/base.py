@@ -186,6 +186,10 @@ class Store(Protocol):
         """Call back after each commit of this process with the tasks touched, on the thread that committed; it must
         be quick, raise nothing and not write. Returns what ends the subscription."""
 
+    def time_commits(self, told: Callable[[float], None]) -> Callable[[], None]:
+        """Tell how many seconds each commit of this process took, from asking for the database on; as `subscribe`
+        otherwise."""
+
     def close(self) -> None: ...
     def __enter__(self) -> Store: ...
     def __exit__(

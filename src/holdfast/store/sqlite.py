@@ -289,6 +289,9 @@ class SqliteStore:
     def subscribe(self, callback: Callable[[frozenset[int]], None]) -> Callable[[], None]:
         return self._wakeups.subscribe(callback)
 
+    def time_commits(self, told: Callable[[float], None]) -> Callable[[], None]:
+        return self._writer.time_commits(told)
+
     # --- the end --------------------------------------------------------------------------------------------------
 
     def setting(self, name: str) -> Any:

@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
+from holdfast.clock import SYSTEM
 from holdfast.errors import HoldfastClosed, LeaseLost, StoreBusy, StoreFull, UsageError, WorldError
 from holdfast.store.appends import Savepoints, append_all
 from holdfast.store.base import Append, Appended, Tx
@@ -200,6 +201,7 @@ class Writer:
         self._closed = False
         self._idle: Any = None  # a lock, held until the last leader is done
         self._poison: WorldError | None = None
+        self._timed: tuple[Callable[[float], None], ...] = ()
 
     def run(self, entry: Entry) -> Any:
         """What the entry returns, once durable; what it raises, once undone."""
@@ -224,6 +226,17 @@ class Writer:
         if entry.error is not None:
             raise entry.error
         return entry.result
+
+    def time_commits(self, told: Callable[[float], None]) -> Callable[[], None]:
+        """What ends it."""
+        with self._mutex:
+            self._timed = (*self._timed, told)
+
+        def end() -> None:
+            with self._mutex:
+                self._timed = tuple(kept for kept in self._timed if kept is not told)
+
+        return end
 
     @property
     def broken(self) -> bool:
@@ -319,6 +332,7 @@ class Writer:
         tx = session.tx
         tx.tasks = set()
         committing = False
+        began = SYSTEM.monotonic()
         try:
             session.begin()
             if len(entries) == 1:
@@ -340,6 +354,8 @@ class Writer:
                 raise
             entries[0].error = interrupt  # it came after COMMIT had returned: the others are done, and are told so
         commits.append(tx.tasks)
+        for told in self._timed:
+            told(SYSTEM.monotonic() - began)
         return None
 
     def _alone(self, entry: Entry) -> bool:

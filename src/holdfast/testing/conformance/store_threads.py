@@ -70,6 +70,25 @@ class StoreThreads(StoreBase):
         together(6, work)
         assert (task_row(store, task).completed, len(told)) == (60, 60)
 
+    def test_each_commit_is_timed_and_nothing_else(self, store: Store, task: int) -> None:
+        seconds: list[float] = []
+        end = store.time_commits(seconds.append)
+
+        def fail(tx: Tx) -> None:
+            tx.execute(_COUNT, {"_task": task})
+            raise ValueError("undone")
+
+        for _ in range(3):
+            store.write(lambda tx: tx.execute(_COUNT, {"_task": task}))
+        with pytest.raises(ValueError, match="undone"):
+            store.write(fail)
+        store.read(lambda tx: tx.journal(task))
+        assert len(seconds) == 3
+        assert all(each > 0 for each in seconds)
+        end()
+        store.write(lambda tx: tx.execute(_COUNT, {"_task": task}))
+        assert len(seconds) == 3
+
     def test_appends_of_many_threads_keep_each_journal_whole(self, store: Store) -> None:
         ids = [store.write(add_task) for _ in range(6)]
 
