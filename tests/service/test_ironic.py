@@ -145,6 +145,8 @@ def test_lists_are_paged_filtered_and_cut(idle: Metal) -> None:
         "uuid", "name", "instance_uuid", "maintenance", "power_state", "provision_state", "links"
     }  # fmt: skip
     assert "next" not in found
+    first = idle.member.get(f"/v1/nodes/{made[0]}").json()
+    assert found["nodes"][0] == {name: first[name] for name in found["nodes"][0]}
     seen, link = [], "/v1/nodes?limit=2&fields=uuid"
     while link:
         page = idle.member.get(link).json()

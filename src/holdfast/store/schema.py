@@ -346,6 +346,7 @@ resources = Table(
     CheckConstraint("applying >= 0 AND applying <= waiting", name="ck_resources_waiting"),
 )
 _some("ix_resources_list", resources.c.kind, resources.c.project_id, resources.c.id, where="deleted_at IS NULL")
+_some("ix_resources_name", resources.c.kind, resources.c.name, resources.c.id, where="deleted_at IS NULL")
 
 revisions = Table(
     "revisions",

@@ -268,6 +268,8 @@ class Nodes:
         return found
 
     def _shown(self, tx: Tx, at: ResourceRow, fields: tuple[str, ...]) -> dict[str, Any]:
+        if set(fields) <= set(shapes.SUMMARY):
+            return shapes.only(shapes.summary(at), fields)
         return shapes.only(shapes.node(state.show(tx, at), shapes.states(views.node_states(tx, at))), fields)
 
 

@@ -5,16 +5,18 @@ The types: service/node_documents.py. What clients send: ironic_bodies.py. Who a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
 from holdfast.core import states as task_states
+from holdfast.resources.state import ResourceRow
 from holdfast.service.node_documents import NodeDetail, NodeSummary
 from holdfast.tasks import show
 from holdfast.tasks.row import TaskRow
 
-#: What a list shows of a node.
+#: What a list shows of a node: all of it stands in the node's row.
 SUMMARY: Final = tuple(NodeSummary.__struct_fields__)
 #: What may be asked for with `fields`.
 FIELDS: Final = tuple(NodeDetail.__struct_fields__)
@@ -30,6 +32,19 @@ def place(*parts: str) -> str:
 def states(found: Mapping[str, Any]) -> dict[str, Any]:
     """A node's states, with their time as people and programs are told it."""
     return {**found, "provision_updated_at": show.moment(found["provision_updated_at"])}
+
+
+def summary(at: ResourceRow) -> dict[str, Any]:
+    """A node, as far as its row goes."""
+    return {
+        "uuid": at.id,
+        "name": at.name or None,
+        "instance_uuid": None,
+        "maintenance": at.document.get("maintenance", False),
+        "power_state": json.loads(at.observed).get("power_state"),
+        "provision_state": at.lifecycle,
+        "links": links(at.id),
+    }
 
 
 def node(found: Mapping[str, Any], states: Mapping[str, Any]) -> dict[str, Any]:

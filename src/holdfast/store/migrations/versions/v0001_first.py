@@ -153,6 +153,9 @@ def _resources() -> None:
     op.create_index(
         "ix_resources_list", "resources", ["kind", "project_id", "id"], unique=False, **some("deleted_at IS NULL")
     )
+    op.create_index(
+        "ix_resources_name", "resources", ["kind", "name", "id"], unique=False, **some("deleted_at IS NULL")
+    )
 
 
 def _revisions() -> None:
