@@ -91,8 +91,12 @@ def check(raw: bytes, *, refused: bool = False) -> None:
 
 
 def tasks(service: Service) -> list[dict[str, Any]]:
-    answer = service.client(roles="admin").get("/v3/tasks", params={"all_projects": "true", "limit": 1000})
-    found: list[dict[str, Any]] = answer.json()["tasks"]
+    client, found = service.client(roles="admin"), []
+    path: str | None = "/v3/tasks?all_projects=true&limit=1000"
+    while path is not None:
+        page = client.get(path).json()
+        found += page["tasks"]
+        path = next((link["href"] for link in page["links"] if link["rel"] == "next"), None)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from holdfast.errors import RollbackSuperseded
 from holdfast.local import Holdfast, Task
 from tests.worker import flows, nested_flows, resting_flows
 from tests.worker.house import House
+from tests.worker.scripted import Bench, step
 from tests.worker.test_interrupted import go_on
 
 pytestmark = pytest.mark.requirement("TF-9", "IRONIC-1")
@@ -147,3 +149,19 @@ def test_a_retry_is_the_same_request_as_a_new_task(house: House) -> None:
     assert house.said() == ["first", "last", "unfirst", "first", "last"]
     keys = [line.key for line in house.lines() if line.what == "first"]
     assert keys[0] != keys[1]
+
+
+@pytest.mark.parametrize(("verb", "effect"), [("abort", "unknown"), ("force_fail", "partial")])
+def test_one_that_is_ended_at_rest_says_that_not_all_is_undone(tmp_path: Path, verb: str, effect: str) -> None:
+    bench = Bench(tmp_path, hf.linear("pair", step("first"), step("second")))
+    task = bench.submit()
+    bench.settle()
+    bench.end("first")
+    bench.end("second")
+    undoing = task.rollback()
+    bench.settle()
+    undoing.suspend()
+    bench.end("second")
+    assert (undoing.state, bench.running()) == ("SUSPENDED", [])
+    view = (undoing.abort() if verb == "abort" else undoing.force_fail("enough")).view()
+    assert (task.state, view["effect"], view["revert"]) == ("SUCCEEDED", effect, "partial")

@@ -3,14 +3,39 @@ at every step."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from holdfast.core.failure import Failure
+from holdfast.core.plan import STEP
 from holdfast.core.state import State
-from holdfast.core.states import S_FAILED, S_REVERT_FAILED
+from holdfast.core.states import (
+    ABORTED,
+    S_ABANDONED,
+    S_ABORTED,
+    S_FAILED,
+    S_INTERRUPTED,
+    S_REVERT_FAILED,
+    S_REVERTED,
+    S_REVERTING,
+    S_RUNNING,
+    S_SKIPPED,
+    STEP_STATES,
+    SUCCEEDED,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from fractions import Fraction
+
+
+#: Nobody has heard how these came out.
+IN_FLIGHT: Final = frozenset(
+    STEP_STATES[at] for at in (S_RUNNING, S_REVERTING, S_INTERRUPTED, S_ABANDONED, S_ABORTED)
+)  # fmt: skip
+_REVERTED: Final = STEP_STATES[S_REVERTED]
+_REVERT_FAILED: Final = STEP_STATES[S_REVERT_FAILED]
+#: Steps in these states have left nothing behind.
+_HARMLESS: Final = frozenset((_REVERTED, STEP_STATES[S_SKIPPED]))
 
 
 class Progress(NamedTuple):
@@ -44,28 +69,31 @@ def progress(state: State) -> Progress:
     return Progress(done + state.done_extra if state.done_extra else done, state.completed, state.total)
 
 
-def aftermath(state: State) -> Aftermath:
-    """What the task's end leaves behind."""
-    began = state.began_count > 0
-    if state.phase == "ABORTED":
-        return Aftermath("unknown" if began else "none", _revert(state))
-    if state.phase == "SUCCEEDED":
-        return Aftermath("none" if state.inverse else "applied", "done" if state.inverse else "none")
-    if not began:
+def left_behind(end: str, steps: Mapping[str, int], *, undone: bool = False) -> Aftermath:
+    """What a task leaves that ends so. `steps`: how many of those that ever began stand in each state. `undone`: all
+    that can be undone has been, so what stands otherwise has nothing to undo."""
+    reverted = steps.get(_REVERTED, 0)
+    left = sum(number for word, number in steps.items() if word not in _HARMLESS)
+    if undone or not left:
+        return Aftermath("none", "done" if reverted or (undone and end == SUCCEEDED) else "none")
+    revert = "partial" if reverted else "failed" if steps.get(_REVERT_FAILED) else "none"
+    if end == SUCCEEDED:
+        return Aftermath("applied", revert)
+    in_doubt = end == ABORTED or not steps.keys().isdisjoint(IN_FLIGHT)
+    return Aftermath("unknown" if in_doubt else "partial", revert)
+
+
+def aftermath(state: State, end: str | None = None) -> Aftermath:
+    """What the task leaves behind. `end`: how it is about to end; None: as it stands."""
+    if state.inverse and not state.turned:  # it has done nothing, and what there is is another task's
         return Aftermath("none", "none")
-    if state.turned and not state.undo_left.get(0, 0) and not any_revert_failed(state):
-        return Aftermath("none", "done" if state.reverted else "none")
-    return Aftermath("partial", _revert(state))
-
-
-def _revert(state: State) -> str:
-    if state.turned and state.reverted:
-        return "partial"
-    return "failed" if any_revert_failed(state) else "none"
-
-
-def any_revert_failed(state: State) -> bool:
-    return any(state.st[row] == S_REVERT_FAILED for row in state.revert_errors)
+    steps: dict[str, int] = {}
+    for row, began in enumerate(state.began):
+        if began and state.kind[row] == STEP:
+            word = STEP_STATES[state.st[row]]
+            steps[word] = steps.get(word, 0) + 1
+    undone = state.turned and not state.undo_left.get(0, 0) and _REVERT_FAILED not in steps
+    return left_behind(end or state.phase, steps, undone=undone)
 
 
 def final_failure(state: State) -> Failure | None:

@@ -11,21 +11,20 @@ from typing import Any, Final, TypeAlias
 
 from sqlalchemy import bindparam, false, func, null, select, update
 
-from holdfast.core import states
+from holdfast.core import progress, states
 from holdfast.store.base import Tx
 from holdfast.store.schema import steps, tasks
 from holdfast.tasks import children, claims, row, tell
 from holdfast.tasks.row import TaskRow
-from holdfast.tasks.steps import IN_FLIGHT, settle
+from holdfast.tasks.steps import settle
 
 #: What else an end means: (tx, the task's row as it was before, the state it ends in, (effect, revert), its result as
 #: text or None, now). The row in the database is already that of the ended task, its claims are not free yet. It says
 #: what the task's effect is, where it knows that better and has written it; None: it doesn't.
 Projection: TypeAlias = Callable[[Tx, TaskRow, str, "tuple[str, str]", "str | None", float], "str | None"]
 
-STEP_STATES: Final = states.STEP_STATES
-STEP_ABORTED: Final = STEP_STATES[states.S_ABORTED]
-STEP_REVERTED: Final = STEP_STATES[states.S_REVERTED]
+STEP_ABORTED: Final = states.STEP_STATES[states.S_ABORTED]
+_SUCCEEDED: Final = states.STEP_STATES[states.S_SUCCEEDED]
 
 _COUNT: Final = (
     select(steps.c.state, func.count().label("number"))
@@ -56,9 +55,6 @@ _CUT_OFF: Final = (
     .where(steps.c.task == bindparam("_task"), steps.c.state == bindparam("_before"))
     .values(state=STEP_ABORTED, ended_at=bindparam("_now"))
 )
-#: Steps in these states have left nothing behind.
-_HARMLESS: Final = frozenset((STEP_REVERTED, STEP_STATES[states.S_SKIPPED]))
-
 
 _projections: list[Projection] = []
 
@@ -89,7 +85,7 @@ def ended(
     because a final state and `finished_at` come together.
     """
     before = row.read(tx, task)
-    left = left or left_behind(tx, task, state)
+    left = left or left_behind(tx, before, state)
     values = {"_task": task, "_state": state, "_effect": left[0], "_revert": left[1], "_now": now}
     tx.execute(_END, {**values, "_expires": now + retention_s, **columns})
     for projection in _projections:
@@ -109,23 +105,12 @@ def cut_off(tx: Tx, task: int, now: float) -> None:
             tx.execute(_CUT_OFF, {"_task": task, "_before": before, "_now": now})
 
 
-def left_behind(tx: Tx, task: int, state: str) -> tuple[str, str]:
-    """The effect (none, partial, applied, unknown) and the revert (none, partial, done, failed) of a task that ends
-    in `state`, by what its steps came to."""
-    settle(tx, task)
-    counts: dict[str, int] = {found.state: found.number for found in tx.execute(_COUNT, {"_task": task}).all()}
-    undone = counts.get(STEP_REVERTED, 0)
-    left = sum(number for word, number in counts.items() if word not in _HARMLESS)
-    if undone:
-        revert = "partial" if left else "done"
-    else:
-        revert = "failed" if counts.get(STEP_STATES[states.S_REVERT_FAILED]) else "none"
-    if not left:
-        effect = "none"
-    elif state == states.SUCCEEDED:
-        effect = "applied"
-    elif state == states.ABORTED or not counts.keys().isdisjoint(IN_FLIGHT):
-        effect = "unknown"
-    else:
-        effect = "partial"
-    return effect, revert
+def left_behind(tx: Tx, at: TaskRow, state: str) -> tuple[str, str]:
+    """The effect and the revert of a task that ends in `state` over its worker's head, by what its steps show. A worker
+    knows the plan besides, so it may know better (core/progress.py)."""
+    settle(tx, at.id)
+    counts: dict[str, int] = {found.state: found.number for found in tx.execute(_COUNT, {"_task": at.id}).all()}
+    if at.rollback_of is not None and at.executed_at is not None:
+        counts[_SUCCEEDED] = 1  # it shows those alone whose undo has begun, and there are more: it ends before its time
+    left = progress.left_behind(state, counts)
+    return left.effect, left.revert

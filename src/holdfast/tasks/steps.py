@@ -15,15 +15,8 @@ from typing import Any, Final
 
 from sqlalchemy import bindparam, func, select
 
-from holdfast.core.states import (
-    S_ABANDONED,
-    S_ABORTED,
-    S_INTERRUPTED,
-    S_REVERTING,
-    S_RUNNING,
-    S_SUCCEEDED,
-    STEP_STATES,
-)
+from holdfast.core.progress import IN_FLIGHT
+from holdfast.core.states import S_RUNNING, S_SUCCEEDED, STEP_STATES
 from holdfast.store.base import StepRow, Tx
 from holdfast.store.schema import journal, steps, tasks
 
@@ -31,10 +24,6 @@ STARTED: Final = "started"
 SUCCEEDED: Final = "succeeded"
 _RUNNING: Final = STEP_STATES[S_RUNNING]
 _SUCCEEDED: Final = STEP_STATES[S_SUCCEEDED]
-#: Nobody has heard how these came out.
-IN_FLIGHT: Final = frozenset(
-    STEP_STATES[at] for at in (S_RUNNING, S_REVERTING, S_INTERRUPTED, S_ABANDONED, S_ABORTED)
-)  # fmt: skip
 
 _ALL: Final = select(*steps.c[1:]).where(steps.c.task == bindparam("_task")).order_by(steps.c.ord)
 _PAGE: Final = (

@@ -296,16 +296,6 @@ class Recorder:
         failure = final_failure(self._state)
         return None if failure is None else json.dumps(failure.to_json() | {"step": failed_step(self._state)})
 
-    def aftermath(self, ended: e.Ended) -> tuple[str, str]:
-        """`effect` and `revert`, of a task that is about to end."""
-        state = self._state
-        before, state.phase = state.phase, ended.state
-        try:
-            left = aftermath(state)
-        finally:
-            state.phase = before
-        return left.effect, left.revert
-
 
 def failed_step(state: State) -> str | None:
     """The id of the step whose failure `final_failure` is."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.core import events as e
 from holdfast.core.doubt import poisons
+from holdfast.core.progress import aftermath
 from holdfast.core.states import api_state, hold
 from holdfast.core.values import Stored, encode
 from holdfast.errors import HoldfastError, LeaseLost, StateError
@@ -151,7 +152,7 @@ class Taken:
             return partial(_rested, self.task.id, self.token, now)
         if type(last) is e.Ended:
             columns = self.recorder.end_columns(last, lambda value: encode(value, self._seal))
-            left = self.recorder.aftermath(last)
+            left = aftermath(self.drive.state, last.state)
             return partial(_ended, self.task.id, last.state, now, self._settings.retention_s, left, columns)
         return None
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.core import events as e
 from holdfast.core.plan import STEP
+from holdfast.core.progress import aftermath
 from holdfast.core.states import (
     FINAL,
     S_INTERRUPTED,
@@ -133,6 +134,11 @@ class Replay(Checker):
         if self._is_behind(shadow):
             return
         self._compare_steps(shadow)
+        if row.state in FINAL:
+            left = aftermath(state, row.state)
+            # Who ends it over its worker's head does not know the plan, and so not that all there is to undo is undone.
+            if type(shadow.journal[-1][1]) is e.Ended or left.effect != "none":
+                self._same(shadow, "aftermath", (row.effect, row.revert), tuple(left))
 
     def _compare_steps(self, shadow: Shadow) -> None:
         state = shadow.state

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.core import events as e
 from holdfast.core.state import opened
-from holdfast.core.states import S_REVERTING, S_RUNNING
+from holdfast.core.states import FINAL, S_REVERTING, S_RUNNING
 from holdfast.store.base import JournalRow
 from holdfast.testing.simulation.checks import Checker
 from holdfast.testing.simulation.shadow import Commit, Shadow, Violation
@@ -62,11 +62,13 @@ class Witness(Checker):
 
     def commit(self, commit: Commit) -> None:
         """Who says that nothing is left of a task must have undone all of it."""
-        for task, fresh in commit.fresh.items():
+        for task in commit.fresh:
             row = commit.after.get(task)
-            if row is None or row.effect != "none" or type(fresh[-1][1]) is not e.Ended:
+            if row is None or row.effect != "none" or row.state not in FINAL:
                 continue
             shadow = self.world.shadows[task]
+            if shadow.state.inverse and not shadow.state.turned:
+                continue  # a rollback that has done nothing leaves what there was
             for node in sorted(self._effects.get(self._origin(shadow), ())):
                 step = shadow.state.steps[shadow.state.row_of(node)]
                 if step is not None and step.has_revert:
