@@ -82,7 +82,7 @@ def node_states(tx: Tx, row: ResourceRow) -> dict[str, Any]:
 
 def supported(row: ResourceRow) -> list[str]:
     """The targets that the node takes, by its driver; none if that is not known here any more."""
-    document = json.loads(row.desired)
+    document = row.document
     try:
         return list(drivers.supported(str(document.get("driver")), document.get("driver_info")))
     except DriverInvalid:
