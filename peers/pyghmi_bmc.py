@@ -8,6 +8,7 @@ Beside the switches of chassis.py:
     garbage   `short`: answers without the bytes that belong in them; `noise`: packets that are none
     drop      "4 1": of the packets that come in from now on, the first four are read and the next one is lost
     reset     at the next command the BMC resets: it forgets the command and every session, and is away so many seconds
+    vanish    the same when it has done the next command, and has answered it
 
     python -m peers.pyghmi_bmc DIRECTORY      # prints its port; that of a machine which is more than files: metal.py
 
@@ -98,6 +99,9 @@ class ChassisBmc(bmc.Bmc):  # type: ignore[misc]
             session.send_ipmi_response(data=[])
         else:
             super().handle_raw_request(request, _Mute(session, machine) if is_command else session)
+            if is_command and (away_s := machine.switch("vanish")) is not None:
+                machine.release("vanish")
+                self._reset(float(away_s))
 
     def _reset(self, away_s: float) -> None:
         handlers = sessions.Session.bmc_handlers

@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,15 @@ def test_a_bmc_that_resets_in_the_middle_has_perhaps_heard(bmc: Peer) -> None:
     assert bmc.log() == [words.POWER_ON]
 
 
+def test_what_was_accepted_is_accepted_even_if_the_bmc_is_gone_then(bmc: Peer) -> None:
+    """ipmitool would say goodbye for as long as the call may take."""
+    bmc.turn("vanish", 60)
+    began = time.monotonic()
+    Ipmi().set_power_state(at(bmc), words.POWER_ON)
+    assert time.monotonic() - began < 10
+    assert (bmc.power, bmc.log()) == (words.POWER_ON, [words.POWER_ON])
+
+
 def test_noise_is_no_answer(bmc: Peer) -> None:
     bmc.turn("garbage", "noise")
     with pytest.raises(BMCUnreachable, match=r"gave no answer within [\d.]+ s and had been sent the request"):
@@ -224,6 +234,48 @@ def test_a_worker_without_ipmitool_says_so(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BMCError, match=r"ipmitool can't talk to .*: setpriv: failed to exec"):
         Ipmi().get_power_state(Bmc("node-1", {"address": "10.0.0.7"}))
+
+
+@pytest.fixture
+def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An `ipmitool` that is a script; each run of it is a line of `runs`."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return tmp_path / "ipmitool"
+
+
+def play(played: Path, script: str) -> Callable[[], int]:
+    runs = played.with_name("runs")
+    played.write_text(f"#!/bin/sh\necho >>{runs}\n{script}\n", encoding="utf-8")
+    played.chmod(0o755)
+    return lambda: runs.read_text(encoding="utf-8").count("\n")
+
+
+def test_an_ipmitool_that_crashes_is_told_as_that(played: Path) -> None:
+    runs = play(played, "kill -SEGV $$")
+    with pytest.raises(BMCError, match="ipmitool was ended by signal 11 while it talked"):
+        Ipmi().get_power_state(Bmc("node-1", {"address": "10.0.0.7"}))
+    assert runs() == 1
+
+
+def test_an_ipmitool_that_gives_up_at_once_is_not_run_in_circles(played: Path) -> None:
+    runs = play(played, "echo 'Error: Unable to establish IPMI v2 / RMCP+ session' >&2; exit 1")
+    with pytest.raises(BMCUnreachable, match="gave no answer within"):
+        Ipmi().get_power_state(Bmc("node-1", {"address": "10.0.0.7"}, 1.0))
+    assert 1 < runs() <= 5
+
+
+@pytest.mark.parametrize("out", ["Chassis Power is on", " 2g 00 00", " 21 1"])
+def test_what_it_prints_is_bytes_or_nothing(played: Path, out: str) -> None:
+    play(played, f"echo '{out}'")
+    with pytest.raises(BMCError, match="answered what makes no sense"):
+        Ipmi().get_power_state(Bmc("node-1", {"address": "10.0.0.7"}))
+
+
+def test_where_no_way_leads_is_told_at_once() -> None:
+    began = time.monotonic()
+    with pytest.raises(BMCUnreachable, match="there is no way to it: Could not open socket"):
+        Ipmi().get_power_state(Bmc("node-1", {"address": "255.255.255.255"}))
+    assert time.monotonic() - began < 10
 
 
 def test_calls_of_many_bmcs_at_once_do_not_get_in_each_others_way(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ _NUMBERS: Final = MappingProxyType({"port": range(1, 65536), "cipher_suite": ran
 #: With SHA-256 and SHA-1. ipmitool would ask the BMC first, and wait for long if that does not answer.
 _SUITES: Final = (17, 3)
 _LOGIN_S: Final = 2.0  # of the first run
+_PAUSE_S: Final = 0.3  # between two runs, for one that ends at once
 _REPEATS: Final = ("-N", "1", "-R", "4")  # after a second, after two more, after three more
 _QUOTE_MAX: Final = 100
 
@@ -69,6 +70,8 @@ _REFUSALS: Final = frozenset(
 )
 #: The line of ipmitool's, with which it is about to send the request: no line, nothing was sent.
 _SENDING: Final = "RAW REQ ("
+#: And that it has the whole of an answer without data; what comes then is only its leave.
+_ACCEPTED: Final = "RAW RSP (0 bytes)"
 #: What it says of a login that failed because of what the BMC answered, first match first.
 _LOGIN: Final[tuple[tuple[re.Pattern[str], type[BMCError]], ...]] = (
     (re.compile(r"RAKP 2 HMAC is invalid"), BMCAuthFailed),
@@ -80,6 +83,7 @@ _LOGIN: Final[tuple[tuple[re.Pattern[str], type[BMCError]], ...]] = (
     (re.compile(r"Get Channel Authentication Capabilities failed: .*"), BMCRefused),
     (re.compile(r"This BMC does not support IPMI v2 / RMCP\+"), BMCRefused),
     (re.compile(r"Address lookup for .* failed"), BMCUnreachable),
+    (re.compile(r"Could not open socket"), BMCUnreachable),
 )
 _OTHER_SUITE = re.compile(
     r"in open session response message : (?:invalid \w+ alg|no matching)|is not what we requested"
@@ -115,11 +119,12 @@ class Ipmi:
 
 
 class _Run(NamedTuple):
-    """What ipmitool has said, and its exit code: negative where it was killed."""
+    """What ipmitool has said, and its exit code. `cut`: this driver has ended it."""
 
     code: int
     out: str
     err: str
+    cut: bool = False
 
     @property
     def sent(self) -> bool:
@@ -140,12 +145,12 @@ class _Conversation:
         self._until = time.monotonic() + bmc.timeout_s
         self._lock = threading.Lock()
         self._child: subprocess.Popen[str] | None = None
-        self._stopped = False
+        self._stopped = threading.Event()
         bmc.on_stop(self.stop)
 
     def stop(self) -> None:
         with self._lock:
-            self._stopped = True
+            self._stopped.set()
             if self._child is not None:
                 self._child.kill()
 
@@ -156,13 +161,13 @@ class _Conversation:
         login_s = math.inf if repeatable else _LOGIN_S
         while True:
             run = self._run(request, login_s)
-            if run.code == 0:
+            if run.code == 0 or _ACCEPTED in run.err:
                 return self._bytes(run.out)
             if len(self._suites) > 1 and not run.sent and _OTHER_SUITE.search(run.err):
                 del self._suites[0]
                 continue
             self._raise_answer(run)
-            if self._stopped:
+            if self._stopped.wait(min(_PAUSE_S, max(self._left_s(), 0))):
                 raise BMCUnreachable(f"the call of {_where(self._info)} was stopped before it gave an answer")
             if self._left_s() <= 0 or (run.sent and not repeatable):
                 raise BMCUnreachable(self._silence(run))
@@ -183,7 +188,11 @@ class _Conversation:
             code = int(found[1], 16)
             kind = BMCRefused if code in _REFUSALS else BMCError
             raise kind(f"{where} answered with completion code {code:#04x}, {_quote(found[2])}")
-        if run.sent or run.code < 0:
+        if run.cut or self._stopped.is_set():
+            return
+        if run.code < 0:
+            raise BMCError(f"ipmitool was ended by signal {-run.code} while it talked to {where}")
+        if run.sent:
             return
         for pattern, kind in _LOGIN:
             if found := pattern.search(run.err):
@@ -204,27 +213,27 @@ class _Conversation:
             with open(writing, "wb") as pipe:
                 pipe.write(self._info.get("password", "").encode() + b"\n")
             with self._lock:
-                if self._stopped:
-                    return _Run(-1, "", "")
+                if self._stopped.is_set():
+                    return _Run(-1, "", "", cut=True)
                 self._child = child = _start([*self._words(), "-f", f"/dev/fd/{reading}", *request], reading)
         finally:
             os.close(reading)
         with child:
             try:
-                out, err = self._hear(child, login_s)
+                return _Run(*self._hear(child, login_s))
             except subprocess.TimeoutExpired:
                 child.kill()
-                out, err = child.communicate()
-        return _Run(child.returncode, out, err)
+                return _Run(*_said(child), cut=True)
 
-    def _hear(self, child: subprocess.Popen[str], login_s: float) -> tuple[str, str]:
-        """What it says until it ends. `login_s`: how long it may take until it sends the request."""
+    def _hear(self, child: subprocess.Popen[str], login_s: float) -> tuple[int, str, str]:
+        """How it ends. `login_s`: how long it may take until it sends the request. Raises: TimeoutExpired."""
         try:
-            return child.communicate(timeout=min(login_s, max(self._left_s(), 0)))
+            return _said(child, min(login_s, max(self._left_s(), 0)))
         except subprocess.TimeoutExpired as so_far:
-            if _SENDING.encode() not in (so_far.stderr or b""):
+            said = so_far.stderr or b""
+            if _SENDING.encode() not in said or _ACCEPTED.encode() in said:
                 raise
-        return child.communicate(timeout=max(self._left_s(), 0))
+        return _said(child, max(self._left_s(), 0))
 
     def _words(self) -> list[str]:
         info = self._info
@@ -243,6 +252,11 @@ _SAYING: Final[Mapping[type[BMCError], str]] = MappingProxyType(
         BMCUnreachable: "there is no way to it",
     }
 )
+
+
+def _said(child: subprocess.Popen[str], timeout_s: float | None = None) -> tuple[int, str, str]:
+    out, err = child.communicate(timeout=timeout_s)
+    return child.returncode, out, err
 
 
 def _start(command: Sequence[str], password_fd: int) -> subprocess.Popen[str]:
