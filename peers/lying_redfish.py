@@ -371,7 +371,7 @@ class LyingRedfish(Peer):
             "username": credentials.username,
             "password": credentials.password,
             "verify_ca": str(credentials.ca),
-            "system": "1",
+            "system_id": "1",
         }
 
     def lie(self, **lies: Any) -> None:

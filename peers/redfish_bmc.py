@@ -42,7 +42,7 @@ class RedfishBmc(Peer):
                 "username": credentials.username,
                 "password": credentials.password,
                 "verify_ca": str(credentials.ca),
-                "system": self.system,
+                "system_id": self.system,
             },
         )
 

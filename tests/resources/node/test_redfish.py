@@ -18,8 +18,9 @@ import pytest
 
 from holdfast.errors import BMCAuthFailed, BMCError, BMCRefused, BMCUnreachable, PowerUnknown, PowerUnsupported
 from holdfast.resources.node.power import Bmc, Follow
-from holdfast.resources.node.redfish import Redfish
+from holdfast.resources.node.redfish import Access, Redfish
 from holdfast.resources.node.words import INJECT_NMI, POWER_OFF, POWER_ON, REBOOT, SOFT_POWER_OFF, TARGETS
+from holdfast.service.compat.ironic_bodies import wanted_of
 from peers.lying_redfish import LyingRedfish, lying_redfish
 from peers.redfish_bmc import RedfishBmc, redfish_bmc
 
@@ -86,8 +87,8 @@ def test_systems_of_one_bmc_are_told_apart(one: RedfishBmc) -> None:
         POWER_ON,
         POWER_OFF,
     ]
-    with pytest.raises(BMCError, match=r"has 3 systems: name one in driver_info\.system"):
-        driver.get_power_state(bmc(one.driver_info, system=None))
+    with pytest.raises(BMCError, match=r"has 3 systems: name one in driver_info\.system_id"):
+        driver.get_power_state(bmc(one.driver_info, system_id=None))
 
 
 def test_a_guest_that_does_not_attend_stays_on(one: RedfishBmc) -> None:
@@ -101,7 +102,7 @@ def test_a_guest_that_does_not_attend_stays_on(one: RedfishBmc) -> None:
 
 def test_a_system_that_is_not_there_is_named(one: RedfishBmc) -> None:
     with pytest.raises(BMCError, match=r"has not shown /redfish/v1/Systems/nine \(404\): .*nine"):
-        driver.get_power_state(bmc(one.driver_info, system="nine"))
+        driver.get_power_state(bmc(one.driver_info, system_id="nine"))
 
 
 def test_a_refusal_quotes_the_bmc(one: RedfishBmc) -> None:
@@ -142,7 +143,7 @@ def test_a_bmc_is_known_by_its_address_and_not_by_another_name(one: RedfishBmc) 
         ({"address": "10.0.0.7", "port": "much"}, "make no sense"),
         ({"address": "10.0.0.7", "port": 70000}, "no address of a Redfish service"),
         ({"address": "https://root:hunter22@10.0.0.7"}, "has a user name in it"),
-        ({"address": "10.0.0.7", "auth": "digest"}, "basic or session"),
+        ({"address": "10.0.0.7", "auth_type": "digest"}, "basic or session"),
     ],
 )
 def test_driver_info_without_sense_is_named_and_not_quoted(info: dict[str, Any], said: str) -> None:
@@ -152,11 +153,27 @@ def test_driver_info_without_sense_is_named_and_not_quoted(info: dict[str, Any],
 
 
 def test_an_option_that_nobody_knows_is_named_with_those_there_are() -> None:
-    driver.check({"address": "10.0.0.7", "system": "1", "verify_ca": False})
+    driver.check({"address": "10.0.0.7", "system_id": "1", "verify_ca": False})
     with pytest.raises(ValueError, match="there is no 'verify_ssl' for redfish: there is address, port, username"):
         driver.check({"address": "10.0.0.7", "verify_ssl": False})
     with pytest.raises(ValueError, match=r"^address is no address"):
         driver.check({"address": "ftp://10.0.0.7"})
+
+
+def test_what_a_client_of_ironics_says_is_understood() -> None:
+    own = {"redfish_address": "https://10.0.0.7", "redfish_username": "u", "redfish_password": "p"}
+    said = {
+        **own,
+        "redfish_system_id": "/redfish/v1/Systems/1",
+        "redfish_verify_ca": "False",
+        "redfish_auth_type": "auto",
+    }
+    meant = wanted_of({"driver": "redfish", "driver_info": said})["driver_info"]
+    driver.check(meant)
+
+    access = Access.of(meant)
+    assert (str(access.place), access.place.verify, access.session) == ("https://10.0.0.7", False, False)
+    assert (access.username, access.password, access.system) == ("u", "p", "/redfish/v1/Systems/1")
 
 
 WITHOUT_SUSHY = """
@@ -351,7 +368,7 @@ def test_a_slash_that_a_bmc_wants_at_the_end_is_given(liar: LyingRedfish) -> Non
 
 
 def test_a_system_need_not_be_named_where_there_is_one(liar: LyingRedfish) -> None:
-    assert driver.get_power_state(bmc(liar.driver_info, system="")) == POWER_ON
+    assert driver.get_power_state(bmc(liar.driver_info, system_id="")) == POWER_ON
 
 
 # --- what is not done twice
@@ -537,24 +554,24 @@ def test_basic_authentication_leaves_no_session(liar: LyingRedfish) -> None:
 def test_a_session_is_closed_with_the_call(liar: LyingRedfish, lie: dict[str, str]) -> None:
     liar.lie(**lie)
 
-    assert driver.get_power_state(bmc(liar.driver_info, auth="session")) == POWER_ON
+    assert driver.get_power_state(bmc(liar.driver_info, auth_type="session")) == POWER_ON
     assert liar.sessions() == (1, 1)
     liar.lie(reset="say_no", **lie)
-    fails(bmc(liar.driver_info, auth="session"), BMCRefused, "The lid is open", POWER_OFF)
+    fails(bmc(liar.driver_info, auth_type="session"), BMCRefused, "The lid is open", POWER_OFF)
     assert liar.sessions() == (2, 2)
     assert liar.log() == [POWER_OFF]
 
 
 def test_a_session_is_closed_after_a_call_that_was_ended(liar: LyingRedfish) -> None:
     liar.lie(system="drip")
-    took = elapsed(lambda: fails(bmc(liar.driver_info, 1.0, auth="session"), BMCUnreachable, "gave no answer"))
+    took = elapsed(lambda: fails(bmc(liar.driver_info, 1.0, auth_type="session"), BMCUnreachable, "gave no answer"))
 
     assert took < 2.0
     assert liar.sessions() == (1, 1)
 
 
 def test_a_session_that_is_refused(liar: LyingRedfish) -> None:
-    fails(bmc(liar.driver_info, auth="session", password="hunter22"), BMCAuthFailed, r"\(401\)")
+    fails(bmc(liar.driver_info, auth_type="session", password="hunter22"), BMCAuthFailed, r"\(401\)")
 
     assert liar.sessions() == (0, 0)
 
@@ -564,11 +581,11 @@ def test_no_password_is_logged_or_quoted(liar: LyingRedfish, caplog: pytest.LogC
     own = liar.credentials
     with caplog.at_level(logging.DEBUG):
         liar.lie(system="echo")  # a BMC that says the password back
-        sentence = fails(bmc(liar.driver_info, auth=auth), BMCError, r"\*\*\*\*\*\*")
+        sentence = fails(bmc(liar.driver_info, auth_type=auth), BMCError, r"\*\*\*\*\*\*")
         liar.lie(password="refuse")
-        sentence += fails(bmc(liar.driver_info, auth=auth), BMCAuthFailed, "401")
+        sentence += fails(bmc(liar.driver_info, auth_type=auth), BMCAuthFailed, "401")
         liar.lie(reset="broken")
-        sentence += fails(bmc(liar.driver_info, auth=auth), BMCError, "on fire", POWER_OFF)
+        sentence += fails(bmc(liar.driver_info, auth_type=auth), BMCError, "on fire", POWER_OFF)
     whole = base64.b64encode(f"{own.username}:{own.password}".encode()).decode()
 
     assert "sushy" in {record.name.partition(".")[0] for record in caplog.records}
@@ -581,4 +598,4 @@ def test_no_password_is_logged_or_quoted(liar: LyingRedfish, caplog: pytest.LogC
 @pytest.mark.parametrize("auth", ["basic", "session"])
 def test_a_password_may_have_any_letters(tmp_path: Path, auth: str) -> None:
     with lying_redfish(tmp_path, "pässwört: €") as peer:
-        assert driver.get_power_state(bmc(peer.driver_info, auth=auth)) == POWER_OFF
+        assert driver.get_power_state(bmc(peer.driver_info, auth_type=auth)) == POWER_OFF

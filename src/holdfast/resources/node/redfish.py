@@ -1,8 +1,8 @@
 """The driver `redfish`: power by Redfish (DMTF DSP0266), over sushy.
 
-    driver_info: {address: "https://10.0.0.7", username: …, password: …, system: "1", verify_ca: "/etc/bmc-ca.pem"}
+    driver_info: {address: "https://10.0.0.7", username: …, password: …, verify_ca: "/etc/bmc-ca.pem"}
 
-What can stand there: `OPTIONS`.
+What can stand there: `OPTIONS`; the words are those of Ironic without their `redfish_`.
 
 Basic authentication is the default because it leaves nothing at the BMC: 500 nodes that are looked at each minute are
 500 requests a minute. With sessions they would be 2,000 (log in, log out, and the way there), and each call that is
@@ -43,10 +43,11 @@ OPTIONS: Final = MappingProxyType(
         "port": "Its port, where it isn't in the address; 443 of https, 80 of http",
         "username": "Who logs in",
         "password": "Sealed before it is stored, and never shown",
-        "system": "The system's id, or its path at the BMC; may be left out where the BMC has one system",
+        "system_id": "The system's id, or its path at the BMC; may be left out where the BMC has one system",
         "verify_ca": "Who must have signed the BMC's certificate: true (the CAs of the worker's machine), a file or "
         "folder of CAs there, or false: whoever answers gets the password",
-        "auth": "basic, or session, for a BMC that takes nothing else: each call then logs in and out",
+        "auth_type": "basic, which auto is too; or session, for a BMC that takes nothing else: each call then logs in "
+        "and out",
     }
 )
 ROOT = "/redfish/v1/"
@@ -118,12 +119,12 @@ class Access(NamedTuple):
             raise ValueError("address is no address of a Redfish service, such as https://10.0.0.7")
         if "@" in parts.netloc:
             raise ValueError("address has a user name in it: it belongs into username and password")
-        system = str(info.get("system") or "").strip() or None
+        system = str(info.get("system_id") or "").strip() or None
         if system is not None:
             system = local(system) if "/" in system else f"{ROOT}Systems/{quote(system)}"
-        auth = str(info.get("auth") or "basic")
-        if auth not in ("basic", "session"):
-            raise ValueError("auth is basic or session")
+        auth = str(info.get("auth_type") or "basic")
+        if auth not in ("auto", "basic", "session"):
+            raise ValueError("auth_type is basic or session")
         return cls(
             Place(parts.scheme, parts.hostname, port, _verify(info.get("verify_ca"))),
             str(info.get("username") or ""),
@@ -210,7 +211,7 @@ class _Talk:
             members = self.get(link(dig(self.get(ROOT), "Systems", "@odata.id"))).get("Members")
             if not isinstance(members, list) or len(members) != 1:
                 count = len(members) if isinstance(members, list) else "no list of"
-                raise BMCError(f"the BMC at {self.place} has {count} systems: name one in driver_info.system")
+                raise BMCError(f"the BMC at {self.place} has {count} systems: name one in driver_info.system_id")
             path = link(dig(members[0], "@odata.id"))
         return {**self.get(path), "@odata.id": path}
 
