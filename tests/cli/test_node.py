@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from holdfast import local
-from holdfast.cli import exits, node_table
+from holdfast.cli import exits, node_table, options
 from holdfast.resources.node import words
 from holdfast.resources.node.fake import Device
 from tests.cli.conftest import Done, Say, Shell
@@ -197,6 +200,32 @@ def test_a_password_comes_from_where_nobody_sees_it_and_is_never_shown(
     assert (done.code, "--password-from" in done.sentence()) == (exits.USAGE, True)
     done = typed("node", "enroll", "c", *base, "--password-from", "s3cret")
     assert (done.code, "s3cret" in done.err) == (exits.USAGE, False)
+
+
+def test_a_password_is_asked_for_where_a_person_is(shell: Shell, tmp_path: Path) -> None:
+    """On a terminal that shows nothing of it."""
+    local.open(shell.database).close()
+    person, terminal = pty.openpty()
+    words = ("node", "enroll", "m", "--driver", "fake", "--address", "192.0.2.1", "-o", "json")
+    env = {"HOLDFAST_SECRET_KEY": Fernet.generate_key().decode(), "HOLDFAST_DATABASE": shell.database}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "holdfast", *words], stdin=terminal, stdout=subprocess.PIPE, stderr=terminal,
+        start_new_session=True, env=os.environ | env, cwd=shell.directory, text=True,
+    )  # fmt: skip
+    os.close(terminal)
+    asked = b""
+    while not asked.endswith(b": "):
+        asked += os.read(person, 1)
+    os.write(person, b"s3cret\n")
+    out, _ = process.communicate(timeout=60)
+    echoed = os.read(person, 1000)
+    os.close(person)
+    assert process.returncode == 0, echoed
+    assert asked.startswith(b"Password of the BMC")
+    assert b"s3cret" not in echoed + out.encode()
+    with local.open(shell.database, kinds=options.installed_kinds()) as hold:
+        (node,) = hold.resources("node")
+        assert node.view()["desired"]["driver_info"] == {"address": "192.0.2.1", "password": "******"}
 
 
 def test_one_of_several_with_a_name_is_said_by_its_id(typed: Typed) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from holdfast.client import connect
+from holdfast.errors import NotFound, UsageError
 from holdfast.resources.node import words
 from tests.service.nodes import Metal, _idle, _metal, idle, metal
 from tests.service.test_requests import problem
@@ -356,3 +358,17 @@ def test_a_node_is_asked_whether_it_can_be_controlled(metal: Metal) -> None:
     assert metal.ended(answer.json()["task"]["uuid"])["task"] == "manage"
     answer = metal.member.put(f"/v1/nodes/{ident}/states/provision", json={"target": "active"})
     assert answer.status_code == 400
+
+
+def test_the_python_client_says_it_in_the_same_words(metal: Metal) -> None:
+    ident = metal.enrol("m")
+    with connect(metal.url, project=metal.project) as client:
+        asked = client.nodes.power("m", words.SOFT_POWER_OFF, timeout_s=60, tag="off")
+        assert client.tasks.wait(asked.task["uuid"], timeout_s=20)["params"] == {"timeout": 60}
+        assert client.nodes.power("m", words.SOFT_POWER_OFF, timeout_s=60, tag="off").replayed
+        assert client.nodes.get("m")["uuid"] == ident
+        assert client.nodes.states(ident)["power_state"] == words.POWER_OFF
+        with pytest.raises(NotFound):
+            client.nodes.states("nobody")
+        with pytest.raises(UsageError):
+            client.nodes.get("..")

@@ -2,8 +2,8 @@
 
 `> METHOD PATH [JSON]` asks once, `>>` again until the answer fits, for a second at most; `<` lines are the status, a
 header, or JSON, which may go on over several lines; `! word` has something done. In JSON an object has at least the
-members that are said; in a list `…` as the first element stands for any before the others. In texts … is any text and
-$A (one capital letter) a text that is the same each time.
+members that are said; a list that begins with `…` has the others among its elements, in this order. In texts … is any
+text and $A (one capital letter) a text that is the same each time.
 """
 
 from __future__ import annotations
@@ -103,15 +103,31 @@ def _same(wanted: Any, found: Any, names: dict[str, str], place: str) -> None:
             _same(value, found[name], names, f"{place}.{name}")
     elif isinstance(wanted, list) and isinstance(found, list):
         if wanted[:1] == ["…"]:
-            wanted, found = wanted[1:], found[-len(wanted) + 1 :]
-        if len(wanted) != len(found):
+            _among(wanted[1:], found, names, place)
+        elif len(wanted) != len(found):
             raise Differs(f"{place}: {len(found)} of them, not {len(wanted)}: {found}")
-        for number, (want, is_) in enumerate(zip(wanted, found, strict=True)):
-            _same(want, is_, names, f"{place}[{number}]")
+        else:
+            for number, (want, is_) in enumerate(zip(wanted, found, strict=True)):
+                _same(want, is_, names, f"{place}[{number}]")
     elif isinstance(wanted, str) and isinstance(found, str):
         _same_text(wanted, found, names, place)
     elif wanted != found:
         raise Differs(f"{place}: {found!r}, not {wanted!r}")
+
+
+def _among(wanted: list[Any], found: list[Any], names: dict[str, str], place: str) -> None:
+    left = iter(found)
+    for want in wanted:
+        for each in left:
+            told = dict(names)
+            try:
+                _same(want, each, told, place)
+            except Differs:
+                continue
+            names.update(told)
+            break
+        else:
+            raise Differs(f"{place}: there is no {want}, or not behind those before it: {found}")
 
 
 def _same_text(wanted: str, found: str, names: dict[str, str], place: str) -> None:
