@@ -78,6 +78,9 @@ def test_an_error_says_what_the_service_said() -> None:
     other = error_of(409, {"x-openstack-request-id": "req-2"}, json.dumps({"code": "a.b", "status": 409}).encode())
     assert (other.code, other.status, other.details) == ("a.b", 409, {"request_id": "req-2"})
     assert errors.StateError.code == "state"  # the class is left alone
+    said = {"detail": "no", "message": "no", "error_message": "no", "self": 1, "kind": "node"}
+    strange = error_of(404, {}, json.dumps(said).encode())
+    assert (type(strange), str(strange), strange.details) == (errors.NotFound, "no", {"self": 1, "kind": "node"})
 
 
 def test_every_error_of_the_tree_comes_back_as_itself_or_as_what_it_is_a_kind_of() -> None:

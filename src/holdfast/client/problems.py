@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from holdfast import errors
 
-_OWN: Final = frozenset(("type", "title", "status", "detail", "code"))
+#: Of the problem itself, in the words of one guideline or another.
+_OWN: Final = frozenset(("type", "title", "status", "detail", "code", "message", "error_message"))
 _OF_STATUS: Final[dict[int, type[errors.HoldfastError]]] = {
     401: errors.AuthRequired,
     403: errors.PolicyForbidden,
@@ -33,7 +34,8 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes) -> errors.Hol
     details = {name: value for name, value in problem.items() if name not in _OWN}
     if "request_id" not in details and "x-openstack-request-id" in headers:
         details["request_id"] = headers["x-openstack-request-id"]
-    error = kind(str(said), **details)
+    error = kind(str(said))
+    error.details.update(details)  # a member may have any name
     error.code = code if isinstance(code, str) else kind.code
     error.status = status
     return error
