@@ -104,7 +104,7 @@ class Kind:
     (`resting()`, `final()`), the first is that of a resource which is still to be made. driver: whatever the steps of
     its operations talk to; see `using`. fault: the state that a failure with an effect leaves, ERROR if there is one.
     secrets: where texts in the desired document are secret (`driver_info.password`), and in the parameters of an
-    operation that desires by them: see sealing.py.
+    operation that desires by them; a function is given the document that it is asked of. See sealing.py.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Kind:
         driver: Any = None,
         fault: str | None = None,
         title: str = "",
-        secrets: Iterable[str] = (),
+        secrets: Iterable[str] | Callable[[Mapping[str, Any]], Iterable[str]] = (),
     ) -> None:
         self.name = check_name(name, f"kind {name!r}")
         self.plural = check_name(plural or f"{name}s", f"kind {name!r}: plural")
@@ -126,8 +126,8 @@ class Kind:
         self.driver = driver
         self.title = title or name
         self.fault = fault if fault is not None else "ERROR" if "ERROR" in self.lifecycle else None
-        self.secrets = tuple(secrets)
-        for path in self.secrets:
+        self._secrets = secrets if callable(secrets) else tuple(secrets)
+        for path in () if callable(self._secrets) else self._secrets:
             if path.partition(".")[0] not in _fields(fields):
                 raise KindError(f"kind {name!r}: secrets: {path!r} is not in its fields")
         self.operations: dict[str, Operation] = {}
@@ -258,6 +258,14 @@ class Kind:
         return self if world.settings is None or fitting is None else self.using(fitting(world.settings))
 
     # --- asking ---------------------------------------------------------------------------------------------------
+
+    @property
+    def has_secrets(self) -> bool:
+        return bool(self._secrets)
+
+    def secrets_of(self, document: Mapping[str, Any]) -> Iterable[str]:
+        """Where in the document there may be some."""
+        return self._secrets(document) if callable(self._secrets) else self._secrets
 
     @property
     def probes_at_once(self) -> int:

@@ -95,7 +95,7 @@ def operate(tx: Tx, kinds: Kinds, asked: Asked, now: float, uuid: str) -> Accept
     """
     kind = kinds.kind(asked.kind)
     operation = kind.get(asked.operation)
-    sealer = kinds.world.hold.sealer if kind.secrets and operation.desires else None
+    sealer = kinds.world.hold.sealer if kind.has_secrets and operation.desires else None
     if sealer is not None:
         asked = _unguessable(tx, sealer, asked)
     if asked.tag is not None:

@@ -64,7 +64,7 @@ def read(sealer: Sealer, text: str) -> dict[str, Any]:
 def _changed(kind: Kind, document: Mapping[str, Any], change: Callable[[str, Any], Any]) -> dict[str, Any]:
     """A copy in which each secret that is there is what `change` makes of it."""
     made = dict(document)
-    for path in kind.secrets:
+    for path in kind.secrets_of(document):
         made = _changed_at(made, path.split("."), lambda value, path=path: change(path, value))  # type: ignore[misc]
     return made
 

@@ -67,6 +67,15 @@ def check(name: str, info: Mapping[str, Any]) -> None:
         raise DriverInvalid(f"driver_info: {error}", field="driver_info") from None
 
 
+def secrets(name: str) -> tuple[str, ...]:
+    """What of a node's `driver_info` is secret: the password, and what the driver says (`secrets`)."""
+    try:
+        more = getattr(get(name), "secrets", ())
+    except DriverInvalid:  # it is refused for that
+        more = ()
+    return ("password", *more)
+
+
 def _make(name: str) -> PowerDriver:
     try:
         if name in OURS:

@@ -65,7 +65,7 @@ node = Kind(
     lifecycle={ENROLL: resting(), MANAGEABLE: resting(), "deleted": final()},
     driver=Nodes(),
     title="Node",
-    secrets=("driver_info.password",),
+    secrets=lambda document: [f"driver_info.{key}" for key in drivers.secrets(str(document.get("driver")))],
 )
 
 
