@@ -39,7 +39,7 @@ def test_the_sentence_is_where_clients_of_ironic_look_for_it(shared: Service) ->
         for headers, media in (
             ({NAME: "1.29"}, "application/json"), ({NAME: "1.29", "Accept": "application/json"}, "application/json"),
             ({NAME: "1.29", "Accept": "application/problem+json"}, "application/problem+json"),
-            ({"Accept": "application/json"}, "application/problem+json"),
+            ({"Accept": "application/json"}, "application/json"), ({"Accept": "*/*"}, "application/problem+json"),
         ):  # fmt: skip
             answer = client.get("/v1/nothing", headers=headers)
             assert answer.headers["content-type"] == media

@@ -122,8 +122,10 @@ def test_its_cloud_layer_and_its_errors(site: Site) -> None:
     with pytest.raises(exceptions.BadRequestException) as unknown:
         compute.lock_server(server)
     assert unknown.value.request_id == said(unknown.value)["request_id"]
-    with pytest.raises(exceptions.NotFoundException):
+    with pytest.raises(exceptions.NotFoundException) as missing:
         compute.get_server("nobody")
+    for error in (refused, unknown, missing):
+        assert said(error.value)["detail"] in str(error.value), "people are shown our sentence"
     compute.delete_server(server)
     compute.wait_for_delete(server, interval=0.05, wait=20)
     assert next(each.action for each in compute.server_actions(server.id)) == "delete"

@@ -102,6 +102,27 @@ def test_an_answer_comes_in_what_is_asked_for(shared: Service) -> None:
     problem(client.get("/v3", headers={"Accept": "application/json;q=0"}), 406, "media.not_acceptable")
 
 
+@pytest.mark.parametrize(
+    ("accept", "media"),
+    [
+        ("application/json", "application/json"), ("Application/JSON; q=0.9", "application/json"),
+        ("", "application/json"),
+        ("*/*", "application/problem+json"), ("application/json, */*", "application/problem+json"),
+        ("application/json, application/problem+json", "application/problem+json"),
+        ("application/*", "application/problem+json"), ("text/event-stream", "application/problem+json"),
+    ],
+)  # fmt: skip
+def test_a_problem_is_plain_json_to_who_reads_nothing_else(shared: Service, accept: str, media: str) -> None:
+    for path in ("/v3/tasks/nobody", "/v3/nothing"):
+        answer = shared.client().get(path, headers={"Accept": accept, "User-Agent": "openstacksdk/4 keystoneauth1/5"})
+        assert answer.headers["content-type"] == (media if "problem" in accept else "application/json")
+        answer = shared.client().get(path, headers={"Accept": accept})
+        assert answer.headers["content-type"] == media
+        body = answer.json()
+        assert body["detail"]
+        assert body.get("message") == (body["detail"] if media == "application/json" else None)
+
+
 @pytest.mark.parametrize("query", ["stat=FAILED", "wait=3&x=", "limit=1&limit=2", "limit=%ff", "&".join(["a=1"] * 200)])
 def test_a_query_that_cannot_be_meant_is_refused(shared: Service, query: str) -> None:
     assert shared.client().get(f"/v3/tasks?{query}").status_code == 400

@@ -30,8 +30,17 @@ from holdfast.service.limits import Rates, Strangers
 from holdfast.service.policy import Policy
 from holdfast.service.problems import MethodNotAllowed, PageNotFound, RequestInvalid
 from holdfast.service.reply import Answered, Whole
-from holdfast.service.requests import SERVICE_TYPE, Ask, Marks, address, marks_of, segments, version_of
-from holdfast.service.routes import PROBLEM, SAFE, Answer, Route
+from holdfast.service.requests import (
+    SERVICE_TYPE,
+    Ask,
+    Marks,
+    address,
+    marks_of,
+    segments,
+    takes_plain_json,
+    version_of,
+)
+from holdfast.service.routes import JSON, PROBLEM, SAFE, Answer, Route
 from holdfast.service.waiting import Waiting
 from holdfast.settings import Settings
 from holdfast.tasks.quota import Limits
@@ -171,9 +180,12 @@ def problem(error: Exception, scope: Any) -> Whole:
         problems.log.error("%s %s %s", marks.request_id, scope["method"], scope["path"], exc_info=error)
     body = problems.of(told, request_id=marks.request_id, instance=address(scope))
     media = PROBLEM
+    if takes_plain_json(marks.headers):
+        body["message"] = body["detail"]
+        media = JSON
     if microversion.is_spoken_at(scope["path"]):
         body |= microversion.fault(told.status, body["detail"])
-        media = microversion.media_of_fault(marks.headers)
+        media = JSON if media == JSON else microversion.media_of_fault(marks.headers)
     return Whole(told.status, msgspec.json.encode(body), problems.headers_of(told), media)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, get_origin
 import msgspec
 
 from holdfast import __version__
-from holdfast.service import microversion, problems
+from holdfast.service import problems
 from holdfast.service.app import Service
 from holdfast.service.documents import ANSWERS, BY_NAME, components
 from holdfast.service.requests import VERSION_MAX, Ask
@@ -145,9 +145,7 @@ def _answer(route: Route, status: int, kind: Any, refs: Refs) -> dict[str, Any]:
     made: dict[str, Any] = {"description": _description(status, kind), "headers": dict(_HEADERS)}
     if kind is None:
         return made
-    media = (PROBLEM,) if kind == "Problem" else route.media
-    if kind == "Problem" and microversion.is_spoken_at(route.path):
-        media = (PROBLEM, JSON)
+    media = (PROBLEM, JSON) if kind == "Problem" else route.media
     made["content"] = {each.partition(";")[0]: {"schema": _schema(kind, refs)} for each in media}
     return made
 

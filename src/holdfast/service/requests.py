@@ -38,6 +38,7 @@ SERVICE_TYPE: Final = "tasks"
 QUERY_FIELDS_MAX: Final = 100
 REVISION_DIGITS_MAX: Final = 18
 _REQUEST_ID: Final = re.compile(r"^req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
+_REFUSED: Final = re.compile(r";\s*q=0(\.0*)?\s*(,|;|$)")  # RFC 9110 §12.4.2
 _TRACEPARENT: Final = re.compile(r"^(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$")
 _VERSION: Final = re.compile(r"^(\d{1,4})\.(\d{1,4})$")
 
@@ -362,6 +363,17 @@ def _seconds(text: str) -> float | None:
 
 def _etags(header: str) -> list[str]:
     return [each.strip().removeprefix("W/") for each in header.split(",")]
+
+
+def takes_plain_json(headers: Mapping[str, str]) -> bool:
+    """Whether the asker names JSON as what he reads, and nothing that a problem would be; or is one of OpenStack's
+    clients, which look for the sentence of an error in nothing else, and there as `message`, but accept anything.
+    """
+    accept = headers.get("accept", "*/*")
+    if _REFUSED.search(accept) or PROBLEM in accept:
+        return False
+    kinds = {each.partition(";")[0].strip().lower() for each in accept.split(",")}
+    return kinds <= {"", JSON} or "keystoneauth1/" in headers.get("user-agent", "")
 
 
 def _check_accepted(route: Route, accept: str) -> None:
