@@ -44,7 +44,6 @@ STATES = {"NEW": resting(), "UP": resting(), "GONE": final()}
 def test_a_sound_kind_is_registered() -> None:
     kinds = Kinds([kind_of(STATES, SOUND)])
     assert [kind.name for kind in kinds] == ["thing"]
-    assert kinds.by_plural("things") is kinds.kind("thing")
     machine = kinds.kind("thing").machine()
     assert set(machine.edges()) == {
         ("NEW", "create", "UP"), ("NEW", "create_undone", "GONE"), ("UP", "delete", "GONE")

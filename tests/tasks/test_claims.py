@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.errors import ClaimRefused, LeaseLost, UsageError
+from holdfast.errors import ClaimRefused, UsageError
 from holdfast.store.base import Tx
 from holdfast.store.sqlite import SqliteStore
-from holdfast.tasks import claims, late, rest, row
+from holdfast.tasks import claims, rest, row
 from holdfast.tasks.claims import Claim, claims_of
 from holdfast.tasks.submit import draw_due
 from tests.tasks.desk import Desk
@@ -197,41 +197,27 @@ def test_a_waiting_task_says_for_whom_it_waits_and_how_many_go_first(desk: Desk)
 
 
 def test_a_late_claim_is_granted_at_once_or_refused(desk: Desk) -> None:
-    task, other = desk.submit("a"), desk.submit("b")
-    desk.set(task, token="t")
-    desk.store.write(lambda tx: late.claim_now(tx, task, "t", claims_of(["c", ("d", "shared")])))
-    assert desk.granted()["c"] == [(task, "exclusive")]
-    with pytest.raises(ClaimRefused):
-        desk.store.write(lambda tx: late.claim_now(tx, task, "t", claims_of(["e", "b"])))
+    root, other = desk.submit("a"), desk.submit("b", ("s", "shared"))
+    child = desk.submit("c", ("d", "shared"), ("s", "shared"), parent=root)
+    granted = desk.granted()
+    assert (granted["c"], granted["d"]) == ([(child, "exclusive")], [(child, "shared")])
+    assert sorted(granted["s"]) == [(other, "shared"), (child, "shared")]
+    for taken in ("b", ("b", "shared"), "c", ("c", "shared"), "d", "s"):
+        with pytest.raises(ClaimRefused):
+            desk.submit("e", taken, parent=root)
     assert "e" not in desk.granted()
     desk.end(other)
-    desk.store.write(lambda tx: late.claim_now(tx, task, "t", claims_of(["b"])))
-    assert desk.store.read(lambda tx: row.asked_for(tx, task)[1]) == (
-        '[["a","exclusive"],["b","exclusive"],["c","exclusive"],["d","shared"]]'
-    )
+    second = desk.submit("b", parent=root)
+    assert desk.granted()["b"] == [(second, "exclusive")]
 
 
 def test_a_late_claim_does_not_overtake_a_queue(desk: Desk) -> None:
-    task, holder, waiter = desk.submit("a"), desk.submit(("r", "shared")), desk.submit("r")
-    desk.set(task, token="t")
+    root, holder, waiter = desk.submit("a"), desk.submit(("r", "shared")), desk.submit("r")
     with pytest.raises(ClaimRefused):
-        desk.store.write(lambda tx: late.claim_now(tx, task, "t", claims_of([("r", "shared")])))
+        desk.submit(("r", "shared"), parent=root)
     desk.end(waiter, "CANCELLED")
-    desk.store.write(lambda tx: late.claim_now(tx, task, "t", claims_of([("r", "shared")])))
-    assert sorted(desk.granted()["r"]) == [(task, "shared"), (holder, "shared")]
-    with pytest.raises(ClaimRefused):
-        desk.store.write(lambda tx: late.claim_now(tx, task, "t", claims_of(["r"])))
-    desk.end(holder)
-    desk.store.write(lambda tx: late.claim_now(tx, task, "t", claims_of(["r"])))
-    assert desk.granted()["r"] == [(task, "exclusive")]
-
-
-def test_a_stale_worker_claims_nothing(desk: Desk) -> None:
-    task = desk.submit("a")
-    desk.set(task, token="new")
-    with pytest.raises(LeaseLost):
-        desk.store.write(lambda tx: late.claim_now(tx, task, "old", claims_of(["b"])))
-    assert "b" not in desk.granted()
+    child = desk.submit(("r", "shared"), parent=root)
+    assert sorted(desk.granted()["r"]) == [(holder, "shared"), (child, "shared")]
 
 
 def test_a_child_uses_what_its_root_holds_and_claims_the_rest_late(desk: Desk) -> None:

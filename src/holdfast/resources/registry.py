@@ -178,13 +178,6 @@ class Kinds:
             raise KindUnknown(f"there is no kind {name[:80]!r}: there is {known}", allowed=sorted(self._kinds))
         return found
 
-    def by_plural(self, plural: str) -> Kind:
-        """Raises: KindUnknown."""
-        found = self._plurals.get(plural)
-        if found is None:
-            raise KindUnknown(f"there are no {plural[:80]!r}")
-        return found
-
     def operation(self, kind: str, name: str) -> Operation:
         """Raises: KindUnknown, OperationUnknown."""
         return self.kind(kind).get(name)

@@ -37,10 +37,6 @@ class Caller(NamedTuple):
     origin: str = "api"
     pools: tuple[str, ...] = ()
 
-    @property
-    def is_admin(self) -> bool:
-        return ADMIN in self.roles
-
 
 Headers = Mapping[str, str]
 #: The headers of a request and the address of its peer ("" if it has none) -> who asks. Raises: AuthRequired.
