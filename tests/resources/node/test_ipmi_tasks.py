@@ -30,13 +30,15 @@ TIMEOUT_S = 2.0
 LATE_S = 3.0
 CALL_S = 1.0
 RACES = 20
+#: A look is a process.
+POLL_S = 0.1
 
 Make = Callable[[Path], AbstractContextManager[Peer]]
 
 
 @pytest.fixture
 def racks(tmp_path: Path) -> Iterator[Yard]:
-    made = Yard(tmp_path, secret_key=new_key(), node_call_s=CALL_S)
+    made = Yard(tmp_path, secret_key=new_key(), node_call_s=CALL_S, node_poll_s=POLL_S)
     with made.hold, made.hold.working():
         yield made
 
@@ -174,6 +176,19 @@ def test_a_wrong_password_lets_no_node_in_and_is_shown_nowhere(racks: Yard, sim:
     assert sim.calls() == []
 
 
+@pytest.mark.requirement("G9")
+def test_a_password_that_is_no_longer_right_stops_the_next_operation_before_it_does_anything(
+    racks: Yard, sim: Peer
+) -> None:
+    node = add(racks, sim)
+    wrong = {"name": "rack-1", "driver": "ipmi", "driver_info": sim.driver_info | {"password": "not-this-one"}}
+    changed = racks.until_ended(racks.hold.operate("node", "update", node.id, desired=wrong))
+    assert told(changed)[:2] == ("FAILED", "bmc.auth")
+    task = racks.do(node, "power_off")
+    assert told(task)[:2] == ("FAILED", "bmc.auth")
+    assert (task.view()["effect"], racks.shown(node), sim.log()) == ("none", (POWER_ON, None), [])
+
+
 # --- a worker that dies -----------------------------------------------------------------------------------------------
 
 WORKER = """
@@ -207,7 +222,7 @@ def test_a_worker_that_dies_after_the_command_leaves_another_to_look(
     tmp_path: Path, bmc: Peer, operation: str, switch: str, end: tuple[str, str], heard: list[str]
 ) -> None:
     key = new_key()
-    racks = Yard(tmp_path, secret_key=key)
+    racks = Yard(tmp_path, secret_key=key, node_poll_s=POLL_S)
     with racks.hold:
         with racks.hold.working():
             node = add(racks, bmc)
@@ -229,7 +244,7 @@ def test_a_worker_that_dies_after_the_command_leaves_another_to_look(
 def test_ipmitool_dies_with_its_worker(tmp_path: Path, sim: Peer) -> None:
     """What was on its way to a BMC that hung does not arrive when it wakes."""
     key = new_key()
-    racks = Yard(tmp_path, secret_key=key)
+    racks = Yard(tmp_path, secret_key=key, node_poll_s=POLL_S)
     with racks.hold:
         with racks.hold.working():
             node = add(racks, sim)
@@ -304,7 +319,7 @@ def test_an_nmi_whose_answer_was_lost_is_unknown_and_not_repeated(racks: Yard, b
 
 @pytest.mark.requirement("IRONIC-3", "IRONIC-7")
 def test_irmc_aborts_an_nmi_that_hangs_and_its_ipmitool_ends_with_it(tmp_path: Path, bmc: Peer) -> None:
-    racks = Yard(tmp_path, secret_key=new_key())  # a call has 20 s
+    racks = Yard(tmp_path, secret_key=new_key(), node_poll_s=POLL_S)  # a call has 20 s
     with racks.hold, racks.hold.working():
         node = add(racks, bmc, "irmc")
         bmc.turn("mute")
@@ -313,13 +328,34 @@ def test_irmc_aborts_an_nmi_that_hangs_and_its_ipmitool_ends_with_it(tmp_path: P
         racks.until(lambda: bmc.log() == [INJECT_NMI])
         asked = time.monotonic()
         stopped = racks.until_ended(node.operate("abort_inject_nmi"))
+        assert time.monotonic() - asked < 2
         assert (stopped.state, stopped.view()["result"]["answer"]["state"]) == ("SUCCEEDED", "ABORTED")
         assert (told(task)[0], racks.shown(node)) == ("ABORTED", ("error", None))
         bmc.release("mute")
         assert racks.do(node, "power_off").state == "SUCCEEDED"
-        assert time.monotonic() - asked < 2  # two runs of ipmitool are in it, on a busy machine
         assert family() <= before
         assert bmc.log() == [INJECT_NMI, POWER_OFF]
+
+
+@pytest.mark.requirement("IRONIC-2", "IRONIC-3")
+def test_an_abort_frees_the_node_of_a_bmc_that_hangs(tmp_path: Path, sim: Peer) -> None:
+    racks = Yard(tmp_path, secret_key=new_key(), node_poll_s=POLL_S)  # a call has 20 s
+    with racks.hold, racks.hold.working():
+        node = add(racks, sim)
+        before = family()
+        sim.hang()
+        task = node.operate("soft_power_off")
+        racks.until(lambda: any(is_ipmitool(process) for process in family() - before))
+        hanging = family() - before
+        asked = time.monotonic()
+        abort, following = node.operate("abort_soft_power_off"), node.operate("power_off")
+        racks.until(lambda: following.state == "RUNNING" and any(map(is_ipmitool, family() - before - hanging)))
+        assert time.monotonic() - asked < 2  # a second, and what a busy machine takes to start a process
+        assert (racks.until_ended(abort).state, task.state) == ("SUCCEEDED", "ABORTED")
+        assert not hanging & family()
+        sim.wake()
+        assert racks.until_ended(following).state == "SUCCEEDED"
+        assert sim.log() == [POWER_OFF]
 
 
 # --- a race -----------------------------------------------------------------------------------------------------------
@@ -329,7 +365,7 @@ def test_irmc_aborts_an_nmi_that_hangs_and_its_ipmitool_ends_with_it(tmp_path: P
 @pytest.mark.parametrize("make", [ipmi_sim, pyghmi_bmc])
 def test_abort_against_completion_has_one_winner(tmp_path: Path, make: Make) -> None:
     """The abort comes a little later where it has won, and a little sooner where it has lost: it finds the edge."""
-    racks = Yard(tmp_path, secret_key=new_key())
+    racks = Yard(tmp_path, secret_key=new_key(), node_poll_s=POLL_S)
     after_s, wins = 0.2, []
     with racks.hold, racks.hold.working(), make(tmp_path / "bmc") as peer:
         node = add(racks, peer)
