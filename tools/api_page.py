@@ -22,9 +22,8 @@ with a body 408, 413 and 415; those with a tag 410 and 422. HEAD is GET without 
 
 Errors have one body, `application/problem+json`: `code` is for programs ([all of them](errors.md)), `detail` for
 people, and more members say what is allowed. Who accepts `application/json` alone, and OpenStack's clients (a
-`User-Agent` with `keystoneauth1/`), get it as that, with a `message` too. Below `/v1`, `X-OpenStack-Ironic-API-Version`
-is negotiated as Ironic does it, and who sends it gets errors as `application/json`, with Ironic's `error_message` in
-them.
+`User-Agent` with `keystoneauth1/`), get it as that, with a `message` too. Below `/v1`,
+`X-OpenStack-Ironic-API-Version` is negotiated as Ironic does it, and errors have Ironic's `error_message` too.
 """
 TITLES = {
     "": "The service itself",

@@ -36,14 +36,6 @@ def test_the_sentence_is_where_clients_of_ironic_look_for_it(shared: Service) ->
         body = client.get("/v1/nothing").json()
         told = json.loads(body["error_message"])
         assert told == {"faultcode": "Client", "faultstring": body["detail"], "debuginfo": None}
-        for headers, media in (
-            ({NAME: "1.29"}, "application/json"), ({NAME: "1.29", "Accept": "application/json"}, "application/json"),
-            ({NAME: "1.29", "Accept": "application/problem+json"}, "application/problem+json"),
-            ({"Accept": "application/json"}, "application/json"), ({"Accept": "*/*"}, "application/problem+json"),
-        ):  # fmt: skip
-            answer = client.get("/v1/nothing", headers=headers)
-            assert answer.headers["content-type"] == media
-            assert answer.json()["detail"] == body["detail"]
         other = client.get("/v3/nothing", headers={NAME: "1.109"})
     assert other.status_code == 404
     assert "error_message" not in other.json()

@@ -185,7 +185,6 @@ def problem(error: Exception, scope: Any) -> Whole:
         media = JSON
     if microversion.is_spoken_at(scope["path"]):
         body |= microversion.fault(told.status, body["detail"])
-        media = JSON if media == JSON else microversion.media_of_fault(marks.headers)
     return Whole(told.status, msgspec.json.encode(body), problems.headers_of(told), media)
 
 

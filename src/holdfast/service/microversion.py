@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from holdfast.service.problems import RequestInvalid, VersionUnsupported
-from holdfast.service.routes import JSON, PROBLEM
 
 PREFIX: Final = "/v1"
 MIN: Final = (1, 1)
@@ -54,11 +53,6 @@ def negotiated(headers: Mapping[str, str]) -> list[tuple[str, str]]:
             max_version=dotted(MAX),
         )
     return [(NAME, dotted(version)), *RANGE]
-
-
-def media_of_fault(headers: Mapping[str, str]) -> str:
-    """As what a problem goes out: clients of Ironic, who say their version, read plain JSON and nothing else."""
-    return JSON if NAME.lower() in headers and PROBLEM not in headers.get("accept", "") else PROBLEM
 
 
 def fault(status: int, detail: str) -> dict[str, Any]:
