@@ -80,7 +80,7 @@ def looked_between_commands(peer: Peer) -> bool:
 # --- faults -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.requirement("IRONIC-3", "G9")
+@pytest.mark.requirement("P11")
 @pytest.mark.parametrize(
     ("switch", "value", "code", "said", "sent"),
     [
@@ -107,7 +107,7 @@ def test_a_fault_is_a_clear_failure_in_time(
     assert racks.states(node)["last_error"] == told(task)[2]
 
 
-@pytest.mark.requirement("IRONIC-3", "G9")
+@pytest.mark.requirement("P11")
 def test_a_bmc_that_hangs_before_it_is_told_anything_has_done_nothing(racks: Yard, sim: Peer) -> None:
     node = add(racks, sim)
     sim.hang()
@@ -122,7 +122,7 @@ def test_a_bmc_that_hangs_before_it_is_told_anything_has_done_nothing(racks: Yar
     assert sim.log() == [POWER_OFF]
 
 
-@pytest.mark.requirement("IRONIC-3", "G9")
+@pytest.mark.requirement("P11")
 def test_a_bmc_that_hangs_in_the_middle_leaves_the_node_in_error(racks: Yard, sim: Peer) -> None:
     node = add(racks, sim)
     sim.turn("mute")
@@ -135,7 +135,7 @@ def test_a_bmc_that_hangs_in_the_middle_leaves_the_node_in_error(racks: Yard, si
     assert (racks.shown(node), sim.log()) == (("error", None), [POWER_OFF])
 
 
-@pytest.mark.requirement("TF-16")
+@pytest.mark.requirement("P11", "TF-16")
 def test_an_answer_that_was_lost_is_found_out_by_looking(racks: Yard, bmc: Peer) -> None:
     node = add(racks, bmc)
     bmc.turn("mute")
@@ -162,7 +162,7 @@ def test_packets_that_get_lost_cost_time_and_no_command(racks: Yard, bmc: Peer) 
     assert bmc.log() == [POWER_OFF]
 
 
-@pytest.mark.requirement("G9")
+@pytest.mark.requirement("P11")
 def test_a_wrong_password_lets_no_node_in_and_is_shown_nowhere(racks: Yard, sim: Peer) -> None:
     sim.driver_info["password"] = "not-the-password"
     task = racks.until_ended(ask_to_add(racks, sim))
@@ -176,7 +176,7 @@ def test_a_wrong_password_lets_no_node_in_and_is_shown_nowhere(racks: Yard, sim:
     assert sim.calls() == []
 
 
-@pytest.mark.requirement("G9")
+@pytest.mark.requirement("P11")
 def test_a_password_that_is_no_longer_right_stops_the_next_operation_before_it_does_anything(
     racks: Yard, sim: Peer
 ) -> None:
@@ -209,7 +209,7 @@ def die(racks: Yard, key: str, when: Callable[[], object]) -> None:
         worker.kill()
 
 
-@pytest.mark.requirement("TF-16")
+@pytest.mark.requirement("P11", "TF-16")
 @pytest.mark.parametrize(
     ("operation", "switch", "end", "heard"),
     [
@@ -240,7 +240,7 @@ def test_a_worker_that_dies_after_the_command_leaves_another_to_look(
         assert looked_between_commands(bmc)
 
 
-@pytest.mark.requirement("TF-16")
+@pytest.mark.requirement("P11", "TF-16")
 def test_ipmitool_dies_with_its_worker(tmp_path: Path, sim: Peer) -> None:
     """What was on its way to a BMC that hung does not arrive when it wakes."""
     key = new_key()
