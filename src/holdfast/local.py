@@ -149,6 +149,7 @@ class Holdfast:
             reference=reference_of(flow, self.flows),
             digest=digest(plan),
             outline=outline(plan),
+            deadline_s=plan.options.deadline_s,
             steps=plan.kind.count(0),
             weight=float(sum(plan.weight)),
             pool=_pool_of(plan, pool, self.settings.pool),

@@ -10,6 +10,7 @@ import pytest
 
 import holdfast as hf
 from holdfast.local import Holdfast, Task
+from holdfast.tasks import take
 from tests.worker import waiting_flows as flows
 from tests.worker.house import House, until
 from tests.worker.scripted import Bench, step
@@ -179,6 +180,79 @@ def test_a_deadline_that_passes_before_anybody_begins_is_the_failure(tmp_path: P
     assert (task.state, bench.runtime.calls) == ("FAILED", [])
     assert task.failure is not None
     assert task.failure.type == "DeadlinePassed"
+
+
+LONG = hf.linear("long", step("first"))
+
+
+def late(tmp_path: Path) -> Bench:
+    return Bench(tmp_path, hf.linear("late", step("first"), deadline_s=60.0), LONG)
+
+
+def test_a_deadline_that_passes_while_it_waits_for_its_claims_is_the_failure_and_lets_others_pass(
+    tmp_path: Path,
+) -> None:
+    bench = late(tmp_path)
+    holds = bench.hold.submit(bench.flow, claims=["node/1"])
+    bench.later(30.0)
+    waits = bench.hold.submit(bench.flow, claims=["node/1", "node/2"])
+    behind = bench.hold.submit(LONG, claims=["node/2"])
+    bench.settle()
+    bench.later(29.0)
+    assert (waits.state, behind.state, bench.running()) == ("PENDING", "PENDING", ["first"])
+    bench.later(31.0)
+    assert (holds.state, waits.state, behind.state) == ("RUNNING", "FAILED", "RUNNING")  # the first is asked to stop
+    assert waits.failure is not None
+    assert (waits.failure.type, waits.view()["effect"]) == ("DeadlinePassed", "none")
+    assert waits.view()["executed_at"] is None
+
+
+def test_a_deadline_that_passes_before_the_start_is_the_failure(tmp_path: Path) -> None:
+    bench = late(tmp_path)
+    task = bench.hold.submit(bench.flow, claims=["node/1"], start_after=bench.clock.now + 3600)
+    bench.later(61.0)
+    assert (task.state, task.view()["executed_at"]) == ("FAILED", None)
+
+
+def test_one_that_is_held_before_it_began_is_late_when_it_goes_on(tmp_path: Path) -> None:
+    bench = late(tmp_path)
+    holds = bench.hold.submit(LONG, claims=["node/1"])
+    task = bench.hold.submit(bench.flow, claims=["node/1"])
+    task.suspend()
+    bench.later(61.0)
+    assert task.state == "SUSPENDED"
+    task.resume()
+    bench.settle()
+    assert (holds.state, task.state) == ("RUNNING", "FAILED")
+
+
+def test_who_is_late_and_has_no_claims_begins_nothing_whatever_the_clock_and_whoever_dies(tmp_path: Path) -> None:
+    bench = late(tmp_path)
+    holds = bench.hold.submit(LONG, claims=["node/1"])
+    task = bench.hold.submit(bench.flow, claims=["node/1"])
+    bench.settle()
+    bench.clock.now += 61.0
+    store, worker = bench.hold.store, bench.worker.lease.id
+    how: dict[str, Any] = {"generation": store.generation, "nonce": "n", "now": bench.clock.now, "limit": 9}
+    (taken,) = store.write(lambda tx: take.take(tx, worker, **how, pool="default"))
+    assert (taken.id, taken.ready) == (task._id, False)
+    bench.clock.now -= 30.0  # that worker dies, and the next one's clock is behind
+    bench.crash()
+    assert (task.state, bench.running()) == ("PENDING", ["first"])
+    bench.later(31.0)
+    assert (holds.state, task.state, bench.running()) == ("RUNNING", "FAILED", ["first"])
+
+
+def test_a_retry_has_as_long_as_the_first(tmp_path: Path) -> None:
+    bench = late(tmp_path)
+    bench.hold.submit(LONG, claims=["node/1"])
+    task = bench.hold.submit(bench.flow, claims=["node/1"])
+    bench.later(61.0)
+    again = task.retry()
+    bench.later(59.0)
+    assert again.state == "PENDING"
+    bench.later(2.0)
+    assert again.state == "FAILED"
 
 
 def test_a_step_that_waits_holds_up_no_sibling_and_no_thread(house: House) -> None:

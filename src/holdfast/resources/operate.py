@@ -296,6 +296,7 @@ def _submit(
         request=asked.request,
         digest=flow.digest,
         outline=flow.outline,
+        deadline_s=flow.deadline_s,
         steps=flow.steps,
         weight=flow.weight,
         start_after=asked.start_after,

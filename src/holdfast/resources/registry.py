@@ -74,6 +74,7 @@ class Prepared(NamedTuple):
     steps: int
     weight: float
     pool: str | None
+    deadline_s: float | None
 
 
 class Kinds:
@@ -165,7 +166,7 @@ class Kinds:
             raise KindError(f"operation {kind.name}.{name} asks for the pools {' and '.join(pools)}: give it one")
         self._prepared[kind.name, name] = Prepared(
             flow, plan.name, plan.version, "", digest(plan), outline(plan), plan.kind.count(0),
-            float(sum(plan.weight)), pools[0] if pools else None,
+            float(sum(plan.weight)), pools[0] if pools else None, plan.options.deadline_s,
         )  # fmt: skip
 
     # --- asking ---------------------------------------------------------------------------------------------------

@@ -78,6 +78,7 @@ tasks = Table(
     Column("ready", Boolean, nullable=False, server_default=false()),  # all tickets granted
     Column("due_at", Float),  # when a worker has something to do; NULL: nothing until an event comes
     Column("start_after", Float),
+    Column("deadline_at", Float),  # of a task that has not begun: when its flow's deadline is over
     Column("priority", Integer, nullable=False, server_default=text("0")),
     Column("pool", Text, nullable=False, server_default=text("'default'")),
     Column(
@@ -135,6 +136,12 @@ _some(
     "ix_tasks_start_after",
     tasks.c.start_after,
     where="start_after IS NOT NULL AND executed_at IS NULL AND finished_at IS NULL",
+)
+# Who is late before it has begun.
+_some(
+    "ix_tasks_deadline",
+    tasks.c.deadline_at,
+    where="deadline_at IS NOT NULL AND executed_at IS NULL AND finished_at IS NULL",
 )
 # What a worker takes next, in order, however long the backlog.
 _some(

@@ -67,6 +67,8 @@ def retry(
     if at.rollback_of is None:
         request = request._replace(limits=limits)
     joined.making(tx, at)
+    if at.deadline_at is not None:
+        request = request._replace(deadline_s=at.deadline_at - at.created_at)
     made = submit(tx, request._replace(retry_of=at.id, rollback_of=at.rollback_of), now, uuid)
     joined.made(tx, at, made.task, False, now)
     return made

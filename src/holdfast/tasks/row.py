@@ -36,6 +36,7 @@ class TaskRow(NamedTuple):
     ready: bool
     due_at: float | None
     start_after: float | None
+    deadline_at: float | None
     priority: int
     pool: str
     deaths: int
@@ -86,12 +87,12 @@ def fresh(id: int, values: Mapping[str, Any]) -> TaskRow:
 
 _FRESH: Final = TaskRow(
     id=0, uuid="", seq=0, steps_seq=0, token=None, epoch=0, worker_id=None, host=None, state="", hold=None, goal=None,
-    reason=None, past_pivot=False, effect="none", revert="none", ready=False, due_at=None, start_after=None, priority=0,
-    pool="default", deaths=0, progress_done=0.0, progress_total=0.0, completed=0, total=0, progress_step=None,
-    progress_message=None, progress_at=None, created_at=0.0, executed_at=None, updated_at=0.0, finished_at=None,
-    expires_at=None, flow="", version="1", reference="", digest=None, operation="", resource_type=None,
-    resource_id=None, tag=None, project_id="", user_id="", request_id="", global_request_id="", origin="",
-    parent_id=None, root_id=None, child_key=None, retry_of=None, rollback_of=None, resting=None, result=None,
+    reason=None, past_pivot=False, effect="none", revert="none", ready=False, due_at=None, start_after=None,
+    deadline_at=None, priority=0, pool="default", deaths=0, progress_done=0.0, progress_total=0.0, completed=0, total=0,
+    progress_step=None, progress_message=None, progress_at=None, created_at=0.0, executed_at=None, updated_at=0.0,
+    finished_at=None, expires_at=None, flow="", version="1", reference="", digest=None, operation="",
+    resource_type=None, resource_id=None, tag=None, project_id="", user_id="", request_id="", global_request_id="",
+    origin="", parent_id=None, root_id=None, child_key=None, retry_of=None, rollback_of=None, resting=None, result=None,
     error=None,
 )  # fmt: skip
 _BY_ID: Final = select(tasks).where(tasks.c.id == bindparam("_id"))

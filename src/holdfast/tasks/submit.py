@@ -50,6 +50,7 @@ class Request(NamedTuple):
     steps: int = 0
     weight: float = 0.0
     start_after: float | None = None
+    deadline_s: float | None = None  # of the flow: how long after now it has to end
     priority: int = 0
     pool: str = "default"
     project_id: str = "default"
@@ -179,6 +180,7 @@ def _insert(tx: Tx, request: Request, now: float, uuid: str, root: int | None, *
         "ready": ready,
         "due_at": request.start_after if later else now,
         "start_after": request.start_after if later else None,
+        "deadline_at": None if request.deadline_s is None or root is not None else now + request.deadline_s,
         "priority": request.priority,
         "pool": request.pool,
         "progress_total": request.weight,

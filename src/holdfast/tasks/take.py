@@ -10,14 +10,14 @@ Whose lease has ended: tasks/lease.py. What makes a task ready: tasks/claims.py.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Text, bindparam, case, cast, false, func, literal, null, or_, select, true, update
 
 from holdfast.errors import LeaseLost
 from holdfast.store.base import Tx
 from holdfast.store.schema import tasks, workers
-from holdfast.tasks import row, submit
+from holdfast.tasks import claims, row, submit
 from holdfast.tasks.row import TaskRow
 
 _untaken = (tasks.c.ready == true()) & tasks.c.worker_id.is_(null())
@@ -37,6 +37,26 @@ _SOME: Final = (
     .where(_only, _untaken, tasks.c.due_at <= bindparam("_now"))
     .order_by(tasks.c.id)
     .with_for_update(skip_locked=True)
+)
+_unbegun = (
+    tasks.c.deadline_at.is_not(null()) & tasks.c.executed_at.is_(null()) & tasks.c.finished_at.is_(null())
+)  # the index's own words
+_waits = (
+    _unbegun & (tasks.c.ready == false()) & tasks.c.worker_id.is_(null()) & (tasks.c.state != literal(claims.SUSPENDED))
+)
+_late = _waits & (tasks.c.deadline_at <= bindparam("_now"))
+_ours = tasks.c.pool == bindparam("_pool")
+_LATE: Final = (
+    select(tasks.c.id)
+    .where(_ours, _late)
+    .order_by(tasks.c.deadline_at, tasks.c.id)
+    .limit(bindparam("_limit"))
+    .with_for_update(skip_locked=True)
+)
+_LATE_SOME: Final = select(tasks.c.id).where(_only, _late).order_by(tasks.c.id).with_for_update(skip_locked=True)
+_NEXT_LATE: Final = select(func.min(tasks.c.deadline_at)).where(_ours, _waits, tasks.c.deadline_at > bindparam("_now"))
+_NEXT_LATE_SOME: Final = select(func.min(tasks.c.deadline_at)).where(
+    _only, _waits, tasks.c.deadline_at > bindparam("_now")
 )
 _TAKE: Final = (
     update(tasks)
@@ -104,7 +124,9 @@ def take(
     only: Collection[int] | None = None,
 ) -> list[TaskRow]:
     """Take up to `limit` tasks that are due, the highest priority first, then the oldest. Their rows, with the new
-    tokens. Tasks whose `start_after` has come enter their queues first. `only`: these alone, whatever their pool.
+    tokens. Tasks whose `start_after` has come enter their queues first. One that is not `ready` still waits for its
+    claims or its start, and is late: its flow's deadline has passed, and all that may be done is to end it.
+    `only`: these alone, whatever their pool.
 
     Raises: LeaseLost: the worker was taken for dead; nobody would find the tasks of a dead worker a second time. Or it
     is to take no more.
@@ -126,8 +148,12 @@ def peek(tx: Tx, *, now: float, limit: int, pool: str, only: Collection[int] | N
 
 def _due(tx: Tx, now: float, limit: int, pool: str, only: Collection[int] | None) -> list[int]:
     if only is None:
-        return tx.execute(_NEXT, {"_pool": pool, "_now": now, "_limit": limit}).scalars()
-    return tx.execute(_SOME, {"_only": list(only), "_now": now}).scalars()[:limit]
+        where = {"_pool": pool, "_now": now}
+        found = tx.execute(_NEXT, {**where, "_limit": limit}).scalars()
+        room = limit - len(found)
+        return found + tx.execute(_LATE, {**where, "_limit": room}).scalars() if room else found
+    which = {"_only": list(only), "_now": now}
+    return (tx.execute(_SOME, which).scalars() + tx.execute(_LATE_SOME, which).scalars())[:limit]
 
 
 def goes_round(at: TaskRow) -> bool:
@@ -138,13 +164,16 @@ def goes_round(at: TaskRow) -> bool:
 def next_due(
     tx: Tx, now: float, *, pool: str, only: Collection[int] | None = None, rounds: bool = True
 ) -> float | None:
-    """When, after now, the next task becomes due by time alone: taken by nobody, and it has its claims. `rounds`:
-    those that never end count too."""
+    """When, after now, the next task becomes due by time alone: taken by nobody, and it has its claims or is late.
+    `rounds`: those that never end count too."""
     if only is None:
-        at = tx.execute(_DUE if rounds else _DUE_ENDING, {"_pool": pool, "_now": now}).scalar()
+        where: dict[str, Any] = {"_pool": pool, "_now": now}
+        due, late = _DUE if rounds else _DUE_ENDING, _NEXT_LATE
     else:
-        at = tx.execute(_DUE_SOME if rounds else _DUE_SOME_ENDING, {"_only": list(only), "_now": now}).scalar()
-    return min((each for each in (at, submit.next_start(tx, now)) if each is not None), default=None)
+        where = {"_only": list(only), "_now": now}
+        due, late = _DUE_SOME if rounds else _DUE_SOME_ENDING, _NEXT_LATE_SOME
+    moments = (tx.execute(due, where).scalar(), tx.execute(late, where).scalar(), submit.next_start(tx, now))
+    return min((each for each in moments if each is not None), default=None)
 
 
 def called(tx: Tx, worker: str) -> list[Call]:

@@ -70,6 +70,9 @@ class Taken:
         self._held_up = False  # its children must end, or come to rest, before it does
         self.has_more = True  # whether the drive is to be asked again at once
         deadline_s = loaded.state.plan.options.deadline_s
+        deadline_at = None if deadline_s is None else task.created_at + deadline_s
+        if not task.ready:  # taken because it is late, without its claims: nothing of it may begin, whatever the clock
+            deadline_at = 0.0
         self.drive = Drive(
             loaded.state,
             task_id=task.uuid,
@@ -81,7 +84,7 @@ class Taken:
             keep=self._keep,
             flush=self._flush,
             reference=task.reference,
-            deadline_at=None if deadline_s is None else task.created_at + deadline_s,
+            deadline_at=deadline_at,
             grace_s=settings.grace_s,
             desk=desk,
         )

@@ -109,6 +109,7 @@ class Client:
             tag=f"tag-{world.number()}" if chance.random() < 0.3 else None,
             digest=digest(plan),
             outline=outline(plan),
+            deadline_s=plan.options.deadline_s,
             steps=plan.kind.count(0),
             weight=float(sum(plan.weight)),
             start_after=world.now() + chance.choice((1.0, 5.0)) if chance.random() < 0.15 else None,

@@ -240,6 +240,7 @@ def _tasks() -> None:
         sa.Column("ready", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("due_at", sa.Float(), nullable=True),
         sa.Column("start_after", sa.Float(), nullable=True),
+        sa.Column("deadline_at", sa.Float(), nullable=True),
         sa.Column("priority", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("pool", sa.Text(), server_default=sa.text("'default'"), nullable=False),
         sa.Column("deaths", sa.Integer(), server_default=sa.text("0"), nullable=False),
@@ -285,6 +286,13 @@ def _tasks() -> None:
 
 
 def _task_indexes() -> None:
+    op.create_index(
+        "ix_tasks_deadline",
+        "tasks",
+        ["deadline_at"],
+        unique=False,
+        **some("deadline_at IS NOT NULL", "executed_at IS NULL", "finished_at IS NULL"),
+    )
     op.create_index("ix_tasks_due", "tasks", ["pool", "due_at"], unique=False, **some("due_at IS NOT NULL"))
     op.create_index("ix_tasks_expires", "tasks", ["expires_at"], unique=False, **some("expires_at IS NOT NULL"))
     op.create_index(
