@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -349,6 +350,31 @@ def test_another_projects_node_is_not_there(metal: Metal) -> None:
     assert answer.status_code == 202, answer.text
     assert answer.json()["task"]["project_id"] == metal.project
     metal.ended(answer.json()["task"]["uuid"])
+
+
+def test_a_name_that_several_have_names_none_of_them(idle: Metal) -> None:
+    made = [idle.enrol("twin") for _ in range(2)]
+    told = problem(idle.member.get("/v1/nodes/twin"), 400, "request.invalid")
+    assert "by its id" in told["detail"]
+    problem(idle.ask("twin", words.POWER_OFF), 400, "request.invalid")
+    assert idle.ask(made[1], words.POWER_OFF).status_code == 202
+    assert len(idle.tasks()) == 3
+    admin = idle.client(project="with-one", roles="admin")
+    own = admin.post("/v1/nodes", json={"name": "twin", "driver": "fake"}).json()["uuid"]
+    assert admin.get("/v1/nodes/twin").json()["uuid"] == own  # his own goes before others'
+
+
+def test_changes_that_come_at_once_all_count(idle: Metal) -> None:
+    ident = idle.enrol()
+
+    def change(number: int) -> int:
+        patch = [{"op": "add", "path": f"/extra/k{number}", "value": number}]
+        with idle.client() as client:
+            return client.patch(f"/v1/nodes/{ident}", json=patch).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(change, range(24))) == {202}
+    assert idle.member.get(f"/v1/nodes/{ident}").json()["extra"] == {f"k{number}": number for number in range(24)}
 
 
 def test_a_node_is_asked_whether_it_can_be_controlled(metal: Metal) -> None:

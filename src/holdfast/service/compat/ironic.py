@@ -213,7 +213,8 @@ class Nodes:
                 asked = asked._replace(resource_id=ask.path["node"])
                 if above is not None:  # an administrator acts in the project of the node, whoever he is
                     asked = asked._replace(resource_id=above.id, project_id=above.project_id)
-                    known = above.document
+                    locked = state.lock(tx, KIND, above.id)  # what is wanted is made of what is wanted now
+                    known = (locked or above).document
             if desire is not None:
                 try:
                     asked = asked._replace(desired=desire(known))
