@@ -116,8 +116,9 @@ def test_secret_keys(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_machines_are_proven_and_drawn(say: Say) -> None:
     done = say("machine", "check")
     assert done.code == 0
-    assert [line.split(" (")[0] for line in done.out.splitlines()] == ["task: sound", "step: sound", "server: sound"]
-    assert say("machine", "check", "-o", "json").json() == {"task": [], "step": [], "server": []}
+    machines = ("task", "step", "server", "node")
+    assert {line.split(" (")[0] for line in done.out.splitlines()} == {f"{machine}: sound" for machine in machines}
+    assert say("machine", "check", "-o", "json").json() == {machine: [] for machine in machines}
     assert say("machine", "show", "task", "--mermaid").out.startswith("stateDiagram-v2\n")
     assert say("machine", "show", "step", "--dot").out.startswith('digraph "step" {')
     assert "SUSPENDED/forward" in say("machine", "show", "task").out
