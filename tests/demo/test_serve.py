@@ -10,6 +10,7 @@ import pytest
 
 from demo import serve
 from holdfast.errors import AuthRequired
+from holdfast.seal import Sealer
 from holdfast.service.identity import Tokens
 
 
@@ -29,3 +30,11 @@ def test_the_token_is_kept_and_known_to_the_service(tmp_path: Path) -> None:
 def test_what_to_type_next_has_the_token_and_the_port() -> None:
     words = serve.words_for("a-token", 4711)
     assert "HOLDFAST_URL=http://127.0.0.1:4711 HOLDFAST_TOKEN=a-token" in words
+
+
+def test_the_key_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+    path = serve.key_of(tmp_path)
+    key = path.read_text(encoding="ascii")
+    assert serve.key_of(tmp_path).read_text(encoding="ascii") == key
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert Sealer(lambda: key).unseal(Sealer(lambda: key).seal("open sesame")) == "open sesame"
