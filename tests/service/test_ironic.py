@@ -58,6 +58,7 @@ def test_a_machine_is_enrolled_shown_changed_and_forgotten(metal: Metal) -> None
     changed = metal.member.patch("/v1/nodes/web", json=patch, headers={"If-Match": by_name.headers["etag"]})
     assert changed.status_code == 202, changed.text
     assert (changed.json()["name"], changed.json()["extra"]) == ("db", {"rack": "r1"})
+    assert changed.headers["location"] == f"/v1/nodes/{ident}"
     assert metal.ended(changed.json()["task"]["uuid"])["state"] == "SUCCEEDED"
     problem(metal.member.patch("/v1/nodes/db", json=patch, headers={"If-Match": '"1"'}), 412, "precondition.failed")
     problem(metal.member.get("/v1/nodes/web"), 404, "not_found")

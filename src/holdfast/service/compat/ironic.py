@@ -162,7 +162,7 @@ class Nodes:
         given = dict(ask.plain)
         ident = given.pop("uuid", None)
         wanted = bodies.wanted_of(given)
-        return await self._operate(ask, CREATE, ident=ident, desire=lambda known: wanted)
+        return await self._operate(ask, CREATE, new=ident, desire=lambda known: wanted)
 
     async def change(self, ask: Ask) -> Answer:
         changes: list[bodies.NodeChange] = ask.data
@@ -198,11 +198,11 @@ class Nodes:
 
     async def _operate(
         self, ask: Ask, name: str, *, params: Mapping[str, Any] | None = None, desire: Desire | None = None,
-        ident: str | None = None, location: str = "",
+        new: str | None = None, location: str = "",
     ) -> Answer:  # fmt: skip
-        """Ask for an operation. `desire`: what is wanted, of what was wanted before. `ident`: of one that is to be
+        """Ask for an operation. `desire`: what is wanted, of what was wanted before. `new`: the id of one that is to be
         made. `location`: what of the node the answer names; else the node itself, or the task of its end."""
-        common = self._admission.asked(ask)._replace(kind=KIND, operation=name, params=params or {}, resource_id=ident)
+        common = self._admission.asked(ask)._replace(kind=KIND, operation=name, params=params or {}, resource_id=new)
         hold, uuid = self._hold, self._hold.clock.uuid7()
 
         def write(tx: Tx, now: float) -> tuple[TaskRow, bool, dict[str, Any], dict[str, Any]]:
@@ -227,16 +227,18 @@ class Nodes:
             return found.task, found.replayed, view.new(tx, ask, found.task, found.request), beside
 
         at, replayed, shown, beside = await self._service.bridge.write(write)
-        place = shapes.place(ask.path.get("node", at.resource_id or ""), *filter(None, [location]))
+        ident = at.resource_id or ""  # its name may be another now
+        place = shapes.place(ask.path["node"], location) if location else shapes.place(ident)
         answer = await view.accepted(
             ask, at, shown, replayed=replayed, location=view.location(at) if name == DELETE else place, beside=beside,
             more=[("Link", f'<{view.location(at)}>; rel="monitor"')],
         )  # fmt: skip
         if beside and answer.status == 200:  # the task has ended meanwhile
-            now_is = self._service.bridge.read(lambda tx: state.find(tx, KIND, at.resource_id or ""))
-            assert now_is is not None
-            answer.body.update(self._service.bridge.read(lambda tx: self._shown(tx, now_is, shapes.FIELDS)))
+            answer.body.update(self._service.bridge.read(lambda tx: self._anew(tx, ident)))
         return answer
+
+    def _anew(self, tx: Tx, ident: str) -> dict[str, Any]:
+        return self._shown(tx, state.read(tx, KIND, ident, deleted=True), shapes.FIELDS)
 
     # --- parts ----------------------------------------------------------------------------------------------------
 
