@@ -272,7 +272,7 @@ def test_who_does_not_read_holds_nobody_up_and_finds_the_rest_in_the_log(
     make_service: MakeService, listen: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub, "QUEUE_MAX", 20)
-    service = make_service(worker=False)
+    service = make_service(worker=False, request_timeout_s=3600)  # he is not to be cut off before he has read the rest
     service.submit()
     ((at,),) = [service.hold.store.read(lambda tx: query.page(tx, query.Filter())).tasks]
     news = [tell.news(at, tell.PROGRESS, {"message": "x" * 20_000})] * 10
