@@ -2,6 +2,7 @@
 
 `--prepare` makes the database of service_read.py with every copy ended. `--expired` says whether their time is over:
 then the worker of `holdfast serve` purges them while requests come, and the case ends before it has purged all of them.
+It has a pool of its own, so that it does nothing else: what the database was made of waits there still.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ if __name__ == "__main__":
         if options.expired:
             with sqlite3.connect(database) as connection:
                 connection.execute("UPDATE tasks SET expires_at = 2 WHERE expires_at IS NOT NULL")
-        with service.holdfast(database) as port:
+        with service.holdfast(database, "--pool", "nothing-to-do") as port:
             asyncio.run(pace(port, 100))
             done = sorted(asyncio.run(pace(port, options.requests)))
             with sqlite3.connect(database) as connection:

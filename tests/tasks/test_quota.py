@@ -10,6 +10,7 @@ from holdfast.errors import QuotaExceeded
 from holdfast.store.base import Result, Tx
 from holdfast.store.sqlite import SqliteStore
 from holdfast.tasks import control, quota
+from holdfast.tasks.claims import Claim, Place
 from holdfast.tasks.quota import Limits
 from tests.tasks.desk import Desk
 
@@ -42,6 +43,27 @@ def test_a_repeated_request_is_answered_in_a_full_house(desk: Desk) -> None:
     limits = Limits(live_max=1, queue_max=1)
     first = desk.ask(limits=limits, tag="t")
     assert desk.ask(limits=limits, tag="t").task.id == first.task.id
+
+
+def test_the_first_in_a_queue_are_let_in_without_a_look(desk: Desk) -> None:
+    limits = Limits(live_max=None, queue_max=3)
+
+    def check(tx: Tx, *numbers: int) -> list[Any]:
+        counting = Counting(tx)
+        places = [Place("r", number, "exclusive", False) for number in numbers]
+        quota.check_queues(counting, limits, [Claim("r")], places)  # type: ignore[arg-type]
+        return counting.asked
+
+    assert desk.store.read(lambda tx: check(tx, 1, 3)) == []
+    assert len(desk.store.read(lambda tx: check(tx, 4))) == 1
+
+
+def test_who_starts_later_is_refused_where_a_queue_is_full(desk: Desk) -> None:
+    limits = Limits(live_max=None, queue_max=1)
+    for _ in range(2):
+        desk.submit("r", limits=limits)
+    with pytest.raises(QuotaExceeded):
+        desk.submit("r", limits=limits, start_after=desk.now + 1000)
 
 
 def test_a_resource_has_so_many_that_wait(desk: Desk) -> None:
@@ -78,11 +100,11 @@ def test_rows_are_counted_only_near_the_limit(desk: Desk) -> None:
     limits = Limits(live_max=100, queue_max=100)
     counted = 0
     for _ in range(99):
-        desk.submit("r")
+        task = desk.submit("r")
 
-        def check(tx: Tx) -> list[Any]:
+        def check(tx: Tx, task: int = task) -> list[Any]:
             counting = Counting(tx)
-            quota.check(counting, limits, "default", ())  # type: ignore[arg-type]
+            quota.check_project(counting, limits, "default", task)  # type: ignore[arg-type]
             return counting.asked
 
         counted += quota._LIVE in desk.store.read(check)

@@ -45,7 +45,7 @@ def serve(
     over, leave; all within HOLDFAST_STOP_S. A second one leaves at once, and nothing that was accepted is lost.
     """
     from holdfast.service import logs
-    from holdfast.service.serve import Serving, raise_file_limit
+    from holdfast.service.serve import Serving, raise_file_limit, settle
 
     asked: list[int] = []
 
@@ -66,6 +66,7 @@ def serve(
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, leave)
         serving.start()
+        settle()
         if not _is_one_terminal():
             print(f"holdfast: {serving.url}", flush=True)  # for programs that let it choose the port
         print(f"serving {hold.url} on {serving.url}", file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ What is shown to everybody who may see the task at all: tasks/show.py.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from holdfast.tasks.submit import Request
 
 RETRY_AFTER_S = 1
+_AS_IT_IS = re.compile(r"[A-Za-z0-9_.~-]+").fullmatch
 REPLAYED_MESSAGE = "That request is already accepted"
 
 
@@ -74,7 +76,7 @@ def listed(tx: Tx, ask: Ask, rows: Sequence[TaskRow], fields: Sequence[str] = ()
 def place(*parts: str) -> str:
     """The address of something below /v3. An id is any text, of which a link and a header can hold only some letters as
     they are."""
-    return "/".join(("/v3", *(quote(part, safe="") for part in parts)))
+    return "/".join(("/v3", *(part if _AS_IT_IS(part) else quote(part, safe="") for part in parts)))
 
 
 def links(at: TaskRow, verbs: Any) -> list[dict[str, str]]:

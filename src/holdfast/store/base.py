@@ -12,7 +12,7 @@ implementation must do: testing/conformance/store.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
@@ -114,7 +114,13 @@ class Result(Protocol):
 
 
 class Tx(Protocol):
-    """A transaction. Good only inside the function it was given to."""
+    """A transaction. Good only inside the function it was given to.
+
+    `known`: whatever a function has found to be in the database, or brought there, and that is never deleted. The
+    transactions that write share it; when anything is undone it is empty again.
+    """
+
+    known: set[Hashable]
 
     def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Result:
         """Statements that live as long as their module are compiled once; one made per call is compiled per call."""

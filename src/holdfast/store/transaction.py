@@ -6,7 +6,7 @@ store/writer.py. What an append does: store/appends.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, select, update
@@ -62,13 +62,14 @@ class Rows:
 class Transaction:
     """See store/base.py for what each method promises."""
 
-    __slots__ = ("_pending", "careful", "cursor", "hot", "statements", "tasks", "written")
+    __slots__ = ("_pending", "careful", "cursor", "hot", "known", "statements", "tasks", "written")
 
     def __init__(self, cursor: Any, hot: appends.Hot) -> None:
         self.cursor = cursor
         self.hot = hot
         self.statements = hot.statements
         self.tasks: set[int] = set()  # touched since the transaction began
+        self.known: set[Hashable] = set()
         self.written = 0  # grows with each statement that may have changed something
         self.careful = 0  # how many groups of functions are still to be run each in a savepoint: writer.CallMany
         self._pending: dict[str, tuple[frozenset[str], list[Sequence[Any]]]] = {}  # SQL -> its tables, its values
@@ -109,8 +110,9 @@ class Transaction:
             self.cursor.executemany(sql, self._pending.pop(sql)[1])
 
     def forget(self) -> None:
-        """What waits to be written is undone."""
+        """Something was undone: what waits to be written is undone too, and nobody can say what else."""
         self._pending.clear()
+        self.known.clear()
 
     def insert_new(self, table: Table, values: Mapping[str, Any]) -> bool:
         return self.execute(self.hot.insert_new(table), values).rowcount == 1

@@ -1,9 +1,9 @@
 """Quotas: how many tasks of a project may be unended at once, and how many may stand in the queue of one resource.
 
-Theory: a quota keeps one project from filling the house; it is no exact account. So it is looked at before the task is
-made, and cheaply: a queue is no longer than the range of its ticket numbers, and no more tasks can have come since the
-last count than there are new ids. Only where that is not enough are rows counted, by an index, and never more of them
-than the limit.
+Theory: a quota keeps one project from filling the house, and costs next to nothing where it is far away. So it is
+looked at when the task has its id and its tickets, and is undone with them: a queue is no longer than the range of its
+ticket numbers, and no more tasks can have come since the last count than there are new ids. Only where that is not
+enough are rows counted, by an index, and hardly more of them than the limit.
 
 Who asks for it: tasks/submit.py, where the request names limits. A library's own submit names none.
 """
@@ -19,7 +19,7 @@ from holdfast.core import states
 from holdfast.errors import QuotaExceeded
 from holdfast.store.base import Tx
 from holdfast.store.schema import queues, tasks, tickets
-from holdfast.tasks.claims import Claim
+from holdfast.tasks.claims import Claim, Place
 
 RETRY_AFTER_S: Final = 5
 LIVE: Final = "live_tasks"
@@ -27,7 +27,6 @@ QUEUE: Final = "queue_length"
 _PROJECTS_MAX: Final = 10_000
 
 _UNENDED: Final = tuple(state for state in states.API_STATES if state not in states.FINAL)
-_LAST: Final = select(func.max(tasks.c.id))
 
 
 def _number_of(rows: Any) -> Any:
@@ -57,26 +56,25 @@ class Limits:
         self.queue_max = queue_max
         self._counted: dict[str, tuple[int, int]] = {}  # project -> (its live tasks, the last id) when last counted
 
-    def live(self, tx: Tx, project_id: str) -> int:
-        """At most that many tasks of the project have not ended; exact where it matters."""
+    def allows(self, tx: Tx, project_id: str, task: int) -> bool:
+        """Whether the project may have that task too, which was just made."""
         assert self.live_max is not None
-        last = tx.execute(_LAST).scalar() or 0
-        number, then = self._counted.get(project_id, (self.live_max, last))
-        if then <= last and number + (last - then) < self.live_max:
-            return int(number + (last - then))
-        number = int(tx.execute(_LIVE, {"_project": project_id, "_max": self.live_max}).scalar())
+        number, then = self._counted.get(project_id, (self.live_max, task - 1))
+        if then < task and number + (task - then) <= self.live_max:
+            return True
+        number = int(tx.execute(_LIVE, {"_project": project_id, "_max": self.live_max + 1}).scalar())
         if len(self._counted) >= _PROJECTS_MAX:
             self._counted.clear()
-        self._counted[project_id] = (number, last)
-        return number
+        self._counted[project_id] = (number, task)
+        return number <= self.live_max
 
 
-def check(tx: Tx, limits: Limits, project_id: str, claims: Sequence[Claim]) -> None:
-    """Refuse one task more than the project may have, or one more in the queue of a resource that it claims.
+def check_project(tx: Tx, limits: Limits, project_id: str, task: int) -> None:
+    """Refuse a task, which was just made, where the project has as many as it may.
 
-    Raises: QuotaExceeded: details `quota`, `limit`, `retry_after_s`, and `resource` where it is one's queue.
+    Raises: QuotaExceeded: details `quota`, `limit`, `retry_after_s`.
     """
-    if limits.live_max is not None and limits.live(tx, project_id) >= limits.live_max:
+    if limits.live_max is not None and not limits.allows(tx, project_id, task):
         raise QuotaExceeded(
             f"project {project_id} has {limits.live_max} tasks that have not ended, as many as it may: wait for some to"
             " end, or cancel some",
@@ -84,17 +82,26 @@ def check(tx: Tx, limits: Limits, project_id: str, claims: Sequence[Claim]) -> N
             limit=limits.live_max,
             retry_after_s=RETRY_AFTER_S,
         )
-    if limits.queue_max is not None:
-        for claim in claims:
-            if queue_length(tx, claim.resource, limits.queue_max) >= limits.queue_max:
-                raise QuotaExceeded(
-                    f"{limits.queue_max} tasks wait for {claim.resource}, as many as may: wait for some to end, or"
-                    " cancel some",
-                    quota=QUEUE,
-                    limit=limits.queue_max,
-                    resource=claim.resource,
-                    retry_after_s=RETRY_AFTER_S,
-                )
+
+
+def check_queues(tx: Tx, limits: Limits, claims: Sequence[Claim], places: Sequence[Place]) -> None:
+    """Refuse one task more in the queue of a resource that it claims. `places`: those that it has drawn there already,
+    if it has.
+
+    Raises: QuotaExceeded: details `quota`, `limit`, `resource`, `retry_after_s`.
+    """
+    if limits.queue_max is None or (places and all(place.ticket <= limits.queue_max for place in places)):
+        return  # no more than its number can be before it
+    for claim in claims:
+        if queue_length(tx, claim.resource, limits.queue_max) >= limits.queue_max:
+            raise QuotaExceeded(
+                f"{limits.queue_max} tasks wait for {claim.resource}, as many as may: wait for some to end, or"
+                " cancel some",
+                quota=QUEUE,
+                limit=limits.queue_max,
+                resource=claim.resource,
+                retry_after_s=RETRY_AFTER_S,
+            )
 
 
 def queue_length(tx: Tx, resource: str, at_most: int) -> int:

@@ -21,6 +21,7 @@ from holdfast.tasks.row import TaskRow
 
 #: What stands for a secret.
 HIDDEN: Final = "******"
+_NONE: Final = {None}
 _OUTCOMES: Final = ("observed", "answer")
 #: What is not told by a task's row alone, or may be large.
 COSTLY: Final = ("claims", "queue_position", "blocked_by", "params", "result")
@@ -95,7 +96,7 @@ def summary(at: TaskRow) -> dict[str, Any]:
         "created_at": created,
         "start_time": created,
         "executed_at": moment(at.executed_at),
-        "last_updated": moment(at.updated_at),
+        "last_updated": created if at.updated_at == at.created_at else moment(at.updated_at),
         "finish_time": moment(at.finished_at),
         "expires_at": moment(at.expires_at),
         "priority": at.priority,
@@ -127,15 +128,17 @@ def claim(resource: str, mode: str) -> dict[str, str]:
 
 def host_id(project_id: str, host: str) -> str:
     """A name for the host that tells a project whether two of its tasks are on one, and nothing else."""
+    if not host:
+        return ""
     from hashlib import sha224
 
-    return sha224(f"{project_id}{host}".encode()).hexdigest() if host else ""
+    return sha224(f"{project_id}{host}".encode()).hexdigest()
 
 
 def _names(tx: Tx, rows: Sequence[TaskRow]) -> dict[int, str]:
     """The uuids of the tasks that these rows name."""
     linked = {each for at in rows for each in (at.parent_id, at.root_id, at.retry_of, at.rollback_of)}
-    return query.uuids(tx, sorted(each for each in linked if each is not None))
+    return {} if linked == _NONE else query.uuids(tx, sorted(each for each in linked if each is not None))
 
 
 def _relations(tx: Tx, at: TaskRow, names: dict[int, str]) -> dict[str, Any]:
@@ -211,7 +214,7 @@ def moment(at: float | None) -> str | None:
     """RFC 3339, UTC, to the microsecond."""
     if at is None:
         return None
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")[:-6] + "Z"  # for +00:00
 
 
 def percent(at: TaskRow) -> int:

@@ -113,15 +113,17 @@ def submit(tx: Tx, request: Request, now: float, uuid: str) -> Submitted:
         if known is not None:
             return Submitted(row.read(tx, known), replayed=True)
     root = None if request.parent is None else _root_of(tx, request.parent)
-    if request.limits is not None:
-        quota.check(tx, request.limits, request.project_id, () if root is not None else request.claims)
     if request.digest is not None and request.outline is not None:
         remember_plan(tx, request.digest, request.outline)
     places: list[Place] = []
     if root is None and not _is_later(request, now):
         places = claims.reserve(tx, request.claims, yielding=request.yielding)
+    if request.limits is not None and root is None:
+        quota.check_queues(tx, request.limits, request.claims, places)
     free = bool(places) and claims.are_free(tx, places)
     made = _insert(tx, request, now, uuid, root, ready=free or root is not None or not request.claims)
+    if request.limits is not None:
+        quota.check_project(tx, request.limits, request.project_id, made.id)
     if request.tag is not None and asked is not None:
         tags.take(tx, request.project_id, request.tag, asked, made.id, now, request=request.request)
     if places:
@@ -134,9 +136,11 @@ def submit(tx: Tx, request: Request, now: float, uuid: str) -> Submitted:
 
 
 def remember_plan(tx: Tx, digest: str, outline: str) -> None:
-    """Keep the outline of a plan, once."""
-    if tx.execute(_PLAN_KNOWN, {"_digest": digest}).first() is None:
-        tx.execute(_PLAN, {"digest": digest, "outline": outline})
+    """Keep the outline of a plan, once and for ever."""
+    if digest not in tx.known:
+        if tx.execute(_PLAN_KNOWN, {"_digest": digest}).first() is None:
+            tx.execute(_PLAN, {"digest": digest, "outline": outline})
+        tx.known.add(digest)
 
 
 def draw_due(tx: Tx, now: float, *, limit: int = 100) -> int:
