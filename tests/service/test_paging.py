@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
@@ -130,6 +130,30 @@ def test_many_long_lists_hold_nobody_up(make_service: MakeService) -> None:
             assert {each.result().status_code for each in asked} == {200}
     finally:
         gate.set()
+
+
+def test_who_waits_for_a_long_list_does_not_hold_up_the_end(make_service: MakeService) -> None:
+    ours = make_service(worker=False).core.bridge
+    gate, at_work = threading.Event(), threading.Semaphore(0)
+
+    def slow(tx: Tx) -> None:
+        at_work.release()
+        gate.wait()
+
+    assert ours._loop is not None
+    for _ in range(bridge.READERS):
+        asyncio.run_coroutine_threadsafe(ours.read_long(slow), ours._loop)
+        at_work.acquire()
+    queued = asyncio.run_coroutine_threadsafe(ours.read_long(slow), ours._loop)
+    closing = threading.Thread(target=ours.close)
+    closing.start()
+    try:
+        with pytest.raises(CancelledError):
+            queued.result(20)
+    finally:
+        gate.set()
+        closing.join()
+    assert not at_work.acquire(blocking=False), "it was never begun"
 
 
 def get(service: Service, path: str) -> httpx.Response:

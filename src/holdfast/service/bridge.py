@@ -91,7 +91,7 @@ class Bridge:
         self._asked.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._readers.shutdown()
+        self._readers.shutdown(cancel_futures=True)
 
     def _announce(self) -> None:
         """After all requests that came in one round of the loop, so that they share a commit."""
