@@ -16,7 +16,7 @@ import holdfast as hf
 from tests.resources.node.conftest import POLL_S, Node, Yard
 from tests.resources.node.test_power import OFF, ON, no_repeat_without_a_look
 
-SETTINGS = {"node_poll_s": POLL_S, "node_settle_s": 0.1, "lease_s": 1.0}
+SETTINGS = {"node_poll_s": POLL_S, "node_settle_s": 0.1, "node_call_s": 2.0, "lease_s": 1.0}
 
 
 class Workers:
@@ -46,7 +46,7 @@ class Ward(Yard):
     """Its tasks are done by processes that are killed, and by the test when it says so."""
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
+        super().__init__(directory, node_call_s=2.0)
         self.workers = Workers(self.url)
 
     def until_ended(self, task: hf.Task) -> hf.Task:

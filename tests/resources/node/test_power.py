@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,16 @@ def test_a_bmc_that_is_away_before_anything_was_sent_has_changed_nothing(yard: Y
     assert yard.states(node)["last_error"] == "the BMC does not answer"
     assert yard.shown(node) == (ON, None)
     assert yard.sent(node) == []
+
+
+def test_a_bmc_that_hangs_is_not_asked_for_longer_than_the_command_may_take(yard: Yard) -> None:
+    node = yard.enrol()
+    yard.machine(node).behave(faults=[{"call": "get", "what": "stall"}])
+    asked = time.monotonic()
+    task = yard.do(node, "power_off", {"timeout": 0.5})
+    assert (task.state, task.view()["error"]["code"]) == ("FAILED", "bmc.unreachable")
+    assert time.monotonic() - asked < yard.hold.settings.node_call_s / 2
+    assert yard.shown(node) == (ON, None)
 
 
 def test_a_bmc_that_talks_nonsense_is_not_believed(yard: Yard) -> None:

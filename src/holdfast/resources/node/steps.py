@@ -99,15 +99,21 @@ class Power:
     async def forget(self) -> None:
         """The machine is left as it is."""
 
-    async def look_before(self, ctx: AsyncContext, resource_id: str, desired: dict[str, Any]) -> dict[str, Any]:
-        """Where the machine is before anything is done."""
-        memory = ctx.last_checkpoint or {"looks": 0}
+    async def look_before(
+        self, ctx: AsyncContext, resource_id: str, desired: dict[str, Any], timeout: float | None = None
+    ) -> Any:
+        """Where the machine is before anything is done. A BMC that does not answer is asked a few times, for as long as
+        a command may take at most."""
+        memory = ctx.last_checkpoint or {"looks": 0, "spent": 0.0}
+        began, timeout_s = self.now(), self.settings.node_timeout_s if timeout is None else timeout
+        bmc = self.bmc(resource_id, desired, max(timeout_s - memory["spent"], 1.0))
         try:
-            power = await self.power_state(ctx, self.bmc(resource_id, desired), desired["driver"])
+            power = await self.power_state(ctx, bmc, desired["driver"])
         except BMCUnreachable:
-            if memory["looks"] + 1 >= LOOKS_MAX:
+            looks, spent = memory["looks"] + 1, memory["spent"] + max(0.0, self.now() - began)
+            if looks >= LOOKS_MAX or spent >= timeout_s:
                 raise
-            return Again(self.settings.node_poll_s, {"looks": memory["looks"] + 1})  # type: ignore[return-value]
+            return Again(self.settings.node_poll_s, {"looks": looks, "spent": spent})
         await self.saw(ctx, resource_id, power)
         return {"power": power}
 
