@@ -188,14 +188,16 @@ def test_a_password_comes_from_where_nobody_sees_it_and_is_never_shown(
     typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "password").write_text("s3cret\n", encoding="utf-8")
+    (tmp_path / "key").write_text("read from a file\n", encoding="utf-8")
     monkeypatch.setenv("BMC_PASSWORD", "s3cret")
     base = ("--driver", "fake", "--info", f"path={typed.machines}")
     for name, source in (("a", f"@{tmp_path}/password"), ("b", "env:BMC_PASSWORD")):
-        done = typed("node", "enroll", name, *base, "--password-from", source)
+        done = typed("node", "enroll", name, *base, "--password-from", source, "--info", f"key:secret=@{tmp_path}/key")
         assert done.code == 0, done.err
         told = done.out + done.err + typed("node", "show", name).out + typed("node", "show", name, "-o", "json").out
         assert "s3cret" not in told
         assert '"password": "******"' in told
+        assert '"key": "read from a file"' in told  # this driver says nothing of it
     done = typed("node", "enroll", "c", *base, "--info", "password=s3cret")
     assert (done.code, "--password-from" in done.sentence()) == (exits.USAGE, True)
     done = typed("node", "enroll", "c", *base, "--password-from", "s3cret")

@@ -1,6 +1,6 @@
 """Plays a transcript: what is asked is asked over a socket, and what the answer has to have is looked for in it.
 
-`> METHOD PATH [JSON]` asks once, `>>` again until the answer fits, for a second at most; `<` lines are the status, a
+`> METHOD PATH [JSON]` asks once, `>>` again until the answer fits; `<` lines are the status, a
 header, or JSON, which may go on over several lines; `! word` has something done. In JSON an object has at least the
 members that are said; a list that begins with `…` has the others among its elements, in this order. In texts … is any
 text and $A (one capital letter) a text that is the same each time.
@@ -19,7 +19,7 @@ import httpx
 
 from tests.resources.server.conftest import pause
 
-AGAIN_S = 1.0
+AGAIN_S = 20.0  # how quick it is is for other tests to say
 PAUSE_S = 0.02
 
 

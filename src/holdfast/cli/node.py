@@ -14,6 +14,7 @@ import typer
 
 from holdfast.cli import exits, node_table, nouns, options, place, resource, show
 from holdfast.cli.options import LimitOption, OutputOption, RuntimeOption, Stay, TagOption, TimeoutOption, Where, flat
+from holdfast.core.values import Secret
 from holdfast.errors import NotFound, ResourceNotFound, UsageError
 from holdfast.resources.node import words
 
@@ -137,7 +138,10 @@ def enroll(
     ] = "",
     info: Annotated[
         list[str] | None,
-        typer.Option("--info", metavar="KEY=TEXT|KEY:=JSON", help="What else the driver should know; may be repeated."),
+        typer.Option(
+            "--info", metavar="KEY=TEXT|KEY:=JSON|KEY:secret=@FILE",
+            help="What else the driver should know; may be repeated.",
+        ),
     ] = None,
     extra: Annotated[
         list[str] | None,
@@ -157,10 +161,12 @@ def enroll(
     The password is never given on the command line, where others can see it, and never shown again. The node is there
     at once; it is `manageable` once its BMC has answered.
     """
-    given: dict[str, Any] = {"address": address, "port": port, "username": username}
-    given = {key: value for key, value in given.items() if value not in ("", None)} | options.inputs(info or ())
-    if "password" in given:
+    said = options.inputs(info or ())
+    if "password" in said:
         raise UsageError("others can see a command line: the password is taken from --password-from")
+    given: dict[str, Any] = {"address": address, "port": port, "username": username}
+    given = {key: value for key, value in given.items() if value not in ("", None)}
+    given |= {key: value.reveal() if isinstance(value, Secret) else value for key, value in said.items()}
     password = _password(password_from, asks=bool(address))
     if password:
         given["password"] = password
