@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,6 +97,14 @@ class Shows(Ipmi):
                 child.kill()
 
 
+class Keeps(Ipmi):
+    """Has a pipe more after each call."""
+
+    def get_power_state(self, bmc: Bmc) -> str:
+        self.kept = [*getattr(self, "kept", ()), *os.pipe()]
+        return super().get_power_state(bmc)
+
+
 class Tried(OnIpmi):
     """The suite on a driver, called by hand; not collected for its name."""
 
@@ -129,6 +138,14 @@ def test_it_must_not_repeat_a_command(tmp_path: Path) -> None:
 def test_it_must_not_help_a_soft_off(tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
         Tried(Helps()).test_a_soft_off_does_not_wait_for_the_guest_nor_help_it(tmp_path)
+
+
+def test_it_must_leave_nothing_behind(tmp_path: Path) -> None:
+    keeps = Keeps()
+    with pytest.raises(AssertionError):
+        Tried(keeps).test_nothing_is_left_of_a_call(tmp_path)
+    for file in keeps.kept:
+        os.close(file)
 
 
 def test_it_must_keep_to_its_time(tmp_path: Path) -> None:

@@ -88,6 +88,11 @@ def family() -> set[int]:
     return found
 
 
+def left_behind() -> tuple[int, int, int]:
+    """How many processes, threads and open files this process has."""
+    return len(family()), threading.active_count(), len(os.listdir("/proc/self/fd"))
+
+
 def shown(process: int) -> bytes:
     """What everybody of this user sees of it."""
     shown = b""

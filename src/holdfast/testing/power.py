@@ -38,7 +38,7 @@ import pytest
 from holdfast.errors import BMCAuthFailed, BMCError, BMCUnreachable
 from holdfast.resources.node import words
 from holdfast.resources.node.power import Bmc, Follow, PowerDriver
-from holdfast.testing.outside import PATIENCE_S, Hooks, everything, family, listening, shown, until
+from holdfast.testing.outside import PATIENCE_S, Hooks, everything, family, left_behind, listening, shown, until
 
 #: How a peer behaves, as `peer` is asked for it.
 BEHAVIOURS: Final = MappingProxyType(
@@ -163,6 +163,16 @@ class PowerConformance(_Suite):
                 asked = [power for power in peers for _ in range(4)]
                 seen = list(threads.map(lambda power: driver.get_power_state(self.bmc(peers[power])), asked))
         assert seen == asked
+
+    def test_nothing_is_left_of_a_call(self, tmp_path: Path) -> None:
+        """No process, no thread, no open file: there will be millions of calls."""
+        with self.playing("ordinary", tmp_path, words.POWER_OFF) as peer:
+            self.look(peer)  # what is loaded once stays
+            before = left_behind()
+            for _ in range(3):
+                self.look(peer)
+            self.command(peer, words.POWER_ON)
+            assert until(lambda: left_behind() == before, 5.0), (before, left_behind())
 
     def test_a_slow_bmc_is_waited_for_and_told_once(self, tmp_path: Path) -> None:
         with self.playing("slow", tmp_path, words.POWER_OFF) as peer:
