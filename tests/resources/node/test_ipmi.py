@@ -245,7 +245,7 @@ def test_a_worker_without_ipmitool_says_so(tmp_path: Path, monkeypatch: pytest.M
     assert setpriv is not None
     (tmp_path / "setpriv").symlink_to(setpriv)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(BMCError, match=r"ipmitool can't talk to .*: setpriv: failed to exec"):
+    with pytest.raises(BMCError, match="there is no ipmitool on this worker's PATH: install it"):
         Ipmi().get_power_state(Bmc("node-1", {"address": "10.0.0.7"}))
 
 

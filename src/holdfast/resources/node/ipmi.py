@@ -61,6 +61,7 @@ _NUMBERS: Final = MappingProxyType({"port": range(1, 65536), "cipher_suite": ran
 _SUITES: Final = (17, 3)
 _LOGIN_S: Final = 2.0  # of the first run
 _HOME: Final = str(Path(__file__).with_name("ipmitool"))
+_NOT_FOUND: Final = 127  # setpriv's exit code, as a shell's
 _PAUSE_S: Final = 0.3  # between two runs, for one that ends at once
 _REPEATS: Final = ("-N", "1", "-R", "4")  # after a second, after two more, after three more
 _QUOTE_MAX: Final = 100
@@ -197,6 +198,8 @@ class _Conversation:
             raise BMCError(f"ipmitool was ended by signal {-run.code} while it talked to {where}")
         if run.sent:
             return
+        if run.code == _NOT_FOUND:
+            raise BMCError("there is no ipmitool on this worker's PATH: install it (Debian's package ipmitool)")
         for pattern, kind in _LOGIN:
             if found := pattern.search(run.err):
                 raise kind(f"{where}: {_SAYING[kind]}: {_quote(found[0])}")
