@@ -61,11 +61,12 @@ class Seen(NamedTuple):
     """A probe's answer. `in_sync`: whether the world is as `desired` says; None: nobody can tell.
 
     `observed` is merged into what is known of the resource; its `status` is whether it is up. `lifecycle`: where the
-    resource stands, where that is not what is recorded."""
+    resource stands, where that is not what is recorded. `reached` False: there was no answer, as is observed."""
 
     in_sync: bool | None
     observed: Mapping[str, Any] = MappingProxyType({})
     lifecycle: str | None = None
+    reached: bool = True
 
 
 Claiming = Callable[[Change], Iterable[str | tuple[str, str]]]
@@ -222,11 +223,11 @@ class Kind:
         at_once: Callable[[Any], int] = lambda driver: 1,
     ) -> Any:
         """Declare how to see what the world is like: the function asks by name for `driver`, `resource_id`, `desired`,
-        `revision`, `before` (the lifecycle state) and `doubt` ("unknown": a task was stopped in the middle; "drift": it
-        was not as desired when it was looked at last; None) and returns `Seen`. It takes no claim, so it runs beside
-        operations, and changes nothing; ResourceBusy says that it had to make way for one. verifies: what an aborted
-        operation left is looked at at once; else the next round over all resources does that. at_once: how many are
-        looked at at the same time in such a round, each on a thread; it is given the driver."""
+        `revision`, `before` (the lifecycle state), `observed` (as known) and `doubt` ("unknown": a task was stopped in
+        the middle; "drift": it was not as desired when it was looked at last; None) and returns `Seen`. It takes no
+        claim, so it runs beside operations, and changes nothing; ResourceBusy says that it had to make way for one.
+        verifies: what an aborted operation left is looked at at once; else the next round over all resources does that.
+        at_once: how many are looked at at the same time in such a round, each on a thread; it is given the driver."""
 
         def declare(function: F) -> F:
             self.prober, self.probe_timeout_s, self.verifies = function, timeout_s, verifies

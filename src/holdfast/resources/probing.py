@@ -67,6 +67,7 @@ def ask(kind: Kind, look: Look, sealer: Sealer) -> Seen:
     there = {
         "driver": kind.driver, "resource_id": row.id, "desired": sealing.read(sealer, row.desired),
         "revision": row.revision, "before": row.lifecycle, "doubt": row.doubt, "kind": kind,
+        "observed": json.loads(row.observed),
     }  # fmt: skip
     wants = signature(kind.prober, f"the probe of {kind.name}").wants
     seen = kind.prober(**{name: there[name] for name, _required in wants if name in there})
@@ -153,6 +154,8 @@ def verify_step(kind: Kind, world: World) -> FunctionStep[Any, Any]:
         after = hold.store.write(lambda tx: found(tx, kind, look, seen, ctx.task_id, now))
         if after is None:
             return Again(AGAIN_S)
+        if not seen.reached:
+            raise TimeoutError(f"{look.row.key} did not answer")
         return {"verdict": after.sync_status}
 
     return step(verify, provides=frozenset(("verdict",)), timeout_s=kind.probe_timeout_s, retry=RETRY)

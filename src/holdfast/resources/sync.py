@@ -137,7 +137,7 @@ class Round:
             self._write()
             return
         if answer.seen is None or not probing.is_news(self._kind, answer.look, answer.seen):
-            self.tally[answer.word] += 1
+            self.tally[answer.word or _word(answer.look.row)] += 1
             return
         now = self._hold.clock.monotonic()
         if not self._batch:
@@ -155,8 +155,8 @@ class Round:
         def write(tx: Tx) -> list[ResourceRow | None]:
             return [probing.found(tx, self._kind, each.look, each.seen, task, now) for each in batch if each.seen]
 
-        for after in self._hold.store.write(write):
-            self.tally["busy" if after is None else "drifted" if after.doubt == state.DRIFT else "seen"] += 1
+        for answer, after in zip(batch, self._hold.store.write(write), strict=True):
+            self.tally["busy" if after is None else answer.word or _word(after)] += 1
 
     # --- on threads of their own ----------------------------------------------------------------------------------
 
@@ -175,16 +175,20 @@ class Round:
                 continue
             except Exception:  # one that can't be reached must not keep the others from being looked at
                 return _Answer("unreachable")
-            return _Answer("drifted" if look.row.doubt == state.DRIFT else "seen", look, seen)
+            return _Answer(None if seen.reached else "unreachable", look, seen)
         return _Answer("busy")
 
 
 class _Answer(NamedTuple):
-    """`word`: how it counts where nothing is to be written."""
+    """`word`: how it counts; None: by what is known of it then."""
 
-    word: str
+    word: str | None
     look: Any = None
     seen: Seen | None = None
+
+
+def _word(row: ResourceRow) -> str:
+    return "drifted" if row.doubt == state.DRIFT else "seen"
 
 
 def begin(tx: Tx, kinds: Kinds, now: float, uuids: Callable[[], str], *, rounds: int = 0) -> list[TaskRow]:

@@ -10,13 +10,11 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from holdfast.errors import BMCAuthFailed, PowerUnsupported, ResourceBusy
+from holdfast.errors import PowerUnsupported
 from holdfast.resources import sealing
 from holdfast.resources.kind import UNCLAIMED, Change, Kind, Seen, final, resting
-from holdfast.resources.node import drivers, views, words
-from holdfast.resources.node.course import checked, seen
+from holdfast.resources.node import drivers, views, watch, words
 from holdfast.resources.node.flows import Nodes
-from holdfast.resources.node.lines import Yielded
 from holdfast.settings import Settings
 
 ENROLL = "enroll"
@@ -26,6 +24,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=255)]
 Key = Annotated[str, Meta(min_length=1, max_length=255)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
+# `left`: a change that fails leaves its `last_error`, and what moves the machine this, too.
 #: What is known of the power after an operation that was stopped, or failed in the middle: nothing.
 UNKNOWN = {"power_state": words.ERROR, "status": words.ERROR}
 SUMMARIES = {
@@ -69,13 +68,18 @@ node = Kind(
 )
 
 
-@node.operation("create", ends=MANAGEABLE, summary="Enrol a machine: its BMC is asked who is there.")
+@node.operation("create", ends=MANAGEABLE, left={}, summary="Enrol a machine: its BMC is asked who is there.")
 def create(kind: Kind) -> Any:
     return kind.driver.enrol()
 
 
 @node.operation(
-    "manage", starts=(ENROLL, MANAGEABLE), ends=MANAGEABLE, applies=True, summary="Check the way to the BMC once more."
+    "manage",
+    starts=(ENROLL, MANAGEABLE),
+    ends=MANAGEABLE,
+    applies=True,
+    left={},
+    summary="Check the way to the BMC once more.",
 )
 def manage(kind: Kind) -> Any:
     return kind.driver.enrol()
@@ -84,13 +88,20 @@ def manage(kind: Kind) -> Any:
 @node.operation(
     "update",
     starts=(ENROLL, MANAGEABLE),
+    left={},
     summary="Change what is known of the machine; another way to its BMC is checked.",
 )
 def update(kind: Kind) -> Any:
     return kind.driver.update()
 
 
-@node.operation("reconcile", starts=(ENROLL, MANAGEABLE), applies=True, summary="Check what is known of the machine.")
+@node.operation(
+    "reconcile",
+    starts=(ENROLL, MANAGEABLE),
+    applies=True,
+    left={},
+    summary="Check what is known of the machine.",
+)
 def reconcile(kind: Kind) -> Any:
     return kind.driver.enrol()
 
@@ -127,19 +138,13 @@ def check_driver(change: Change) -> None:
         raise PowerUnsupported(f"The driver {driver} does not support the power state, {target}")
 
 
-def probe(driver: Nodes, resource_id: str, desired: dict[str, Any], before: str) -> Seen:
+def probe(
+    driver: Nodes, resource_id: str, desired: dict[str, Any], revision: int, before: str, observed: dict[str, Any]
+) -> Seen:
     """Where the machine is. One that was never let in, or is in maintenance, is left alone."""
     if before == ENROLL or desired.get("maintenance"):
         return Seen(None)
-    name = desired["driver"]
-    made, bmc = drivers.get(name), driver.bmc(resource_id, desired)
-    try:
-        power = checked(name, driver.lines.call(bmc, lambda at: made.get_power_state(at), background=True))
-    except Yielded:
-        raise ResourceBusy("the line to it was given to somebody who works on a node") from None
-    except BMCAuthFailed as error:
-        return Seen(False, {"last_error": str(error)})
-    return Seen(True, {name: value for name, value in seen(power).items() if name != "last_error"})
+    return watch.look(driver, resource_id, desired, revision, observed)
 
 
 node.probe(probe, verifies=False, at_once=lambda nodes: nodes.settings.node_calls_max)

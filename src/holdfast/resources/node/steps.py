@@ -88,9 +88,10 @@ class Power:
     async def verify_changes(
         self, ctx: AsyncContext, resource_id: str, desired: dict[str, Any], applied: dict[str, Any] | None
     ) -> dict[str, Any]:
-        """As `verify`, if there is another BMC, or another way to it."""
+        """As `verify`, if there is another BMC, or another way to it. What failed before is then over, too."""
         if applied is not None and self._access(applied) == self._access(desired):
-            return {}
+            failed = await self.read(lambda tx: views.has_failed(tx, resource_id))
+            return {"last_error": None} if failed else {}
         return await self.verify(ctx, resource_id, desired)
 
     def _access(self, document: Mapping[str, Any]) -> tuple[Any, Any]:

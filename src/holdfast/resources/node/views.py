@@ -95,6 +95,12 @@ def power_state(tx: Tx, node: str) -> str | None:
     return None if row is None else json.loads(row.observed).get("power_state")
 
 
+def has_failed(tx: Tx, node: str) -> bool:
+    """Whether the last change of what is known of the node has failed."""
+    row = state.find(tx, KIND, node)
+    return row is not None and row.last_failed is not None
+
+
 def holder(tx: Tx, node: str) -> TaskRow | None:
     """The task that works on the node, or is the next to."""
     found = tx.execute(_HOLDER, {"_r": f"{KIND}/{node}"}).first()
