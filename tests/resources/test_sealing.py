@@ -76,9 +76,20 @@ def test_who_sends_back_what_he_was_shown_keeps_the_secret(house: House) -> None
     id = house.create()
     box = house.hold.resource("box", id)
     box.update(box.view()["desired"] | {"name": "renamed"})
-    house.do("rekey", id, params={"access": {"address": "10.0.0.2", "password": "******"}})
+    house.do("rekey", id, params={"access": {"address": "10.0.0.1", "password": "******"}})
     assert house.device.calls == [PASSWORD] * 3
-    assert (box.desired["name"], box.desired["access"]) == ("renamed", {"address": "10.0.0.2", "password": "******"})
+    assert (box.desired["name"], box.desired["access"]) == ("renamed", {"address": "10.0.0.1", "password": "******"})
+
+
+def test_a_secret_does_not_go_to_where_somebody_who_does_not_know_it_points(house: House) -> None:
+    id = house.create()
+    elsewhere = {"access": {"address": "192.0.2.66", "password": "******"}}
+    for operation, options in (("update", {"desired": {"name": "x", **elsewhere}}), ("rekey", {"params": elsewhere})):
+        with pytest.raises(DocumentInvalid, match=r"say it again, because access\.address changes"):
+            house.hold.operate("box", operation, id, **options)
+    known = {"access": {"address": "192.0.2.66", "password": PASSWORD}}
+    assert house.do("rekey", id, params=known).state == "SUCCEEDED"
+    assert house.device.calls == [PASSWORD] * 2
 
 
 @pytest.mark.parametrize(

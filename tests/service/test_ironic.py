@@ -79,6 +79,8 @@ def test_the_words_of_ironics_drivers_are_understood_and_their_secrets_kept(idle
         "address": "192.0.2.1", "username": "admin", "password": "******", "port": 6230
     }  # fmt: skip
     patch = [{"op": "replace", "path": "/driver_info/ipmi_username", "value": "root"}]
+    problem(idle.member.patch(f"/v1/nodes/{ident}", json=patch), 400, "request.invalid")  # whose is the password now?
+    patch.append({"op": "replace", "path": "/driver_info/ipmi_password", "value": "s3cret-2"})
     changed = idle.member.patch(f"/v1/nodes/{ident}", json=patch)
     assert changed.status_code == 202, changed.text
     assert changed.json()["driver_info"] == shown.json()["driver_info"] | {"username": "root"}

@@ -37,8 +37,12 @@ def opened(document: Any) -> Any:
 def guarded(kind: Kind, given: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
     """What is kept of a document that somebody has given. `current`: what is desired by now.
 
+    A secret that is not said again stays with what stands beside it, which says where it is sent: who could change that
+    alone would have it sent to himself.
+
     Raises: DocumentInvalid.
     """
+    secret = set(kind.secrets_of(given)) | set(kind.secrets_of(current))
 
     def guard(path: str, value: Any) -> Any:
         if value == HIDDEN:
@@ -47,12 +51,28 @@ def guarded(kind: Kind, given: Mapping[str, Any], current: Mapping[str, Any]) ->
                 raise DocumentInvalid(
                     f"{path}: {HIDDEN} stands for the one that is stored, and there is none", field=path
                 )
+            changed = _beside(given, current, path, secret)
+            if changed:
+                raise DocumentInvalid(
+                    f"{path}: say it again, because {', '.join(changed)} changes: {HIDDEN} goes where it went before",
+                    field=path,
+                )
             return kept
         if not isinstance(value, str):
             raise DocumentInvalid(f"{path}: a secret is text", field=path)
         return Secret(value)
 
     return _changed(kind, given, guard)
+
+
+def _beside(given: Mapping[str, Any], current: Mapping[str, Any], path: str, secret: set[str]) -> list[str]:
+    """What stands beside the secret, in the object that it is in, and differs."""
+    at = path.rpartition(".")[0]
+    if not at:
+        return []
+    now, then = _at(given, at) or {}, _at(current, at) or {}
+    paths = {f"{at}.{name}": name for name in [*now, *then]}
+    return sorted(where for where, name in paths.items() if where not in secret and now.get(name) != then.get(name))
 
 
 def read(sealer: Sealer, text: str) -> dict[str, Any]:
