@@ -87,6 +87,8 @@ def test_enroll_list_show_and_forget(typed: Typed) -> None:
     for told in ("manageable", "power         power on", "abort soft power off", "takes"):
         assert told in page
     assert typed("node", "verify", "m").code == 0
+    assert typed("node", "action", "m", "power_off", "--timeout", "30").code == 0
+    assert [task["task"] for task in typed("node", "tasks", "m", "-o", "json").json()][:2] == ["power_off", "manage"]
     done = typed("node", "delete", "m")
     assert done.code == 0, done.err
     assert typed("node", "list", "-o", "json").json() == []
@@ -233,8 +235,9 @@ def test_a_password_is_asked_for_where_a_person_is(shell: Shell, tmp_path: Path)
 def test_one_of_several_with_a_name_is_said_by_its_id(typed: Typed) -> None:
     for _ in range(2):
         typed.enroll("twin")
-    done = typed("node", "power", "twin", "on")
-    assert (done.code, "by its id" in done.sentence()) == (exits.USAGE, True)
+    for command in (("power", "twin", "on"), ("show", "twin"), ("delete", "twin"), ("action", "twin", "reboot")):
+        done = typed("node", *command)
+        assert (done.code, "by its id" in done.sentence()) == (exits.USAGE, True)
     ident = typed("node", "list", "-o", "json").json()[0]["id"]
     assert typed("node", "power", ident, "on").code == 0
 

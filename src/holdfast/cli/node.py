@@ -1,13 +1,13 @@
 """`holdfast node …`, `holdfast node-show-states` and `holdfast node-set-power-state`: machines and their power.
 
 The last two are the commands of the proposal for Ironic, with its words and its table (node_table.py). The others
-stand in the noun `node` beside what nouns.py makes of the kind, and take a node by its name too.
+stand in the noun `node` beside what nouns.py makes of the kind.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 
 import typer
@@ -15,7 +15,7 @@ import typer
 from holdfast.cli import exits, node_table, nouns, options, place, resource, show
 from holdfast.cli.options import LimitOption, OutputOption, RuntimeOption, Stay, TagOption, TimeoutOption, Where, flat
 from holdfast.core.values import Secret
-from holdfast.errors import NotFound, ResourceNotFound, UsageError
+from holdfast.errors import UsageError
 from holdfast.resources.node import words
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def show_states(
     None: nobody is. After an operation that was aborted or timed out power_state is `error`, until somebody looks.
     """
     with place.at(where, kinds=True) as here:
-        found = here.node_states(_id(here, node))
+        found = here.node_states(_found(here, node)["id"])
     if json or output == "json":
         show.print_json(found)
     else:
@@ -113,7 +113,7 @@ def _power(
     params = {} if power_timeout is None else {"timeout": power_timeout}
     with place.at(where, flows=stay.flows, kinds=True) as here:
         operation = OPERATIONS[words.COMMANDS[word]]
-        asked = here.operate(KIND, operation, _id(here, node), params, tag=tag)
+        asked = resource.named(here, KIND, node, lambda id: here.operate(KIND, operation, id, params, tag=tag))
         return resource.accepted(here, asked, stay, output)
 
 
@@ -258,7 +258,8 @@ def power(
 def history(node: NodeArgument, where: Where, limit: LimitOption = 50, output: OutputOption = "table") -> int:
     """List what was done to a node and what became of it, the newest first."""
     with place.at(where, kinds=True) as here:
-        found = here.tasks(limit=limit, state="", tag="", flow="", resource=f"{KIND}/{_id(here, node)}")
+        id = _found(here, node)["id"]
+        found = here.tasks(limit=limit, state="", tag="", flow="", resource=f"{KIND}/{id}")
     if output == "json":
         show.print_json(found)
         return exits.OK
@@ -297,46 +298,21 @@ def maintenance(
         raise UsageError("--reason is for `on`")
     changes = {"maintenance": switch == "on", "maintenance_reason": reason}
     with place.at(where, flows=stay.flows, kinds=True) as here:
-        asked = resource.change(here, KIND, _id(here, node), changes, tag=tag, revision=None)
+        id = _found(here, node)["id"]
+        asked = resource.change(here, KIND, id, changes, tag=tag, revision=None)
         return resource.accepted(here, asked, stay, output)
 
 
 @flat
 def verify(node: NodeArgument, where: Where, stay: Stay, tag: TagOption = None, output: OutputOption = "table") -> int:
     """Try whether a node can be controlled: its BMC is asked for the power state with what is known of it."""
-    return _ask(node, "manage", where, stay, tag, output)
-
-
-@flat
-def delete(node: NodeArgument, where: Where, stay: Stay, tag: TagOption = None, output: OutputOption = "table") -> int:
-    """Forget a node. The machine is left as it is."""
-    return _ask(node, "delete", where, stay, tag, output)
-
-
-def _ask(node: str, operation: str, where: Where, stay: Stay, tag: str | None, output: options.Output) -> int:
     with place.at(where, flows=stay.flows, kinds=True) as here:
-        asked = here.operate(KIND, operation, _id(here, node), {}, tag=tag)
+        asked = resource.named(here, KIND, node, lambda id: here.operate(KIND, "manage", id, {}, tag=tag))
         return resource.accepted(here, asked, stay, output)
 
 
-# --- which node --------------------------------------------------------------------------------------------------
-
-
-def _id(here: Place, node: str) -> str:
-    return str(_found(here, node)["id"])
-
-
 def _found(here: Place, node: str) -> Mapping[str, Any]:
-    """By its id, else by its name. Raises: ResourceNotFound; UsageError: several have that name."""
-    try:
-        return here.resource(KIND, node)
-    except NotFound:
-        found: Sequence[Mapping[str, Any]] = here.resources(KIND, limit=2, filters={"name": node})
-    if len(found) > 1:
-        raise UsageError(f"several nodes have the name {node}: say which by its id (`holdfast node list`)")
-    if not found:
-        raise ResourceNotFound(f"there is no node {node}", kind=KIND, id=node)
-    return found[0]
+    return resource.named(here, KIND, node, lambda id: here.resource(KIND, id))
 
 
 ABOUT: Final = """Machines, whose power is controlled through their BMCs.
@@ -349,8 +325,8 @@ holdfast node power rack1-u7 abort_soft_off       while that hangs: it ends at o
 holdfast node maintenance rack1-u7 on --reason "new fan"
 holdfast node history rack1-u7
 
-A node is named by its name or its id; by its id only where ID is said. What is known of one is changed by `holdfast
-resource set node/ID KEY=TEXT`. `holdfast node-show-states` shows its power, for people and for scripts."""
+A node is named by its name or its id. What is known of one is changed by `holdfast resource set node/ID KEY=TEXT`.
+`holdfast node-show-states` shows its power, for people and for scripts."""
 
 nouns.MORE[KIND] = nouns.More(
     ABOUT,
@@ -363,6 +339,5 @@ nouns.MORE[KIND] = nouns.More(
         "history": history,
         "maintenance": maintenance,
         "verify": verify,
-        "delete": delete,
     },
 )

@@ -39,7 +39,7 @@ class More(NamedTuple):
 #: Kind -> what is written for it. Its module is imported by main.py.
 MORE: Final[dict[str, More]] = {}
 
-IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Its id.")]
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Its id, or its name if no other has it.")]
 
 
 class Nouns(typer.core.TyperGroup):
@@ -109,12 +109,14 @@ def noun(name: str, kind: Mapping[str, Any]) -> typer.Typer:
 
     def show_(id: IdArgument, where: Where, output: OutputOption = "table") -> int:
         with place.at(where, kinds=True) as here:
-            resource.print_one(here.resource(name, id), output)
+            found = resource.named(here, name, id, lambda known: here.resource(name, known))
+            resource.print_one(found, output)
         return exits.OK
 
     def tasks(id: IdArgument, where: Where, limit: LimitOption = 50, output: OutputOption = "table") -> int:
-        with place.at(where) as here:
-            found = here.tasks(limit=limit, state="", tag="", flow="", resource=f"{name}/{id}")
+        with place.at(where, kinds=True) as here:
+            known = resource.named(here, name, id, lambda known: str(here.resource(name, known)["id"]))
+            found = here.tasks(limit=limit, state="", tag="", flow="", resource=f"{name}/{known}")
         show.print_tasks(found, output)
         return exits.OK
 
@@ -191,7 +193,8 @@ def _operate(name: str, operation: str, kind: Mapping[str, Any], *, whose: bool 
 
     def ask(id: str, where: Where, stay: Stay, given: dict[str, Any], tag: str | None, output: options.Output) -> int:
         with place.at(where, flows=stay.flows, kinds=True) as here:
-            return resource.accepted(here, here.operate(name, operation, id, given, tag=tag), stay, output)
+            asked = resource.named(here, name, id, lambda known: here.operate(name, operation, known, given, tag=tag))
+            return resource.accepted(here, asked, stay, output)
 
     def of_context(
         ctx: typer.Context, where: Where, stay: Stay, given: dict[str, Any], tag: TagOption = None,

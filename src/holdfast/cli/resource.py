@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from holdfast.cli.place import Handle, Place
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, epilog=exits.LEGEND.replace("\n", " "))
+
+T = TypeVar("T")
 
 TRIES: Final = 5  # to change some fields of what others change too
 
@@ -218,6 +220,20 @@ def accepted(here: Place, task: Handle, stay: Stay, output: options.Output) -> i
     on = f" on {view['resource_type']}/{view['resource_id']}" if view["resource_id"] else ""
     behind = f", behind task {', '.join(view['blocked_by'])}" if view["blocked_by"] else ""
     return stayed(here, task, f"task {task.id} ({view['task']}{on}) {known} {view['state']}{behind}", stay, output)
+
+
+def named(here: Place, kind: str, ref: str, ask: Callable[[str], T]) -> T:
+    """`ask` of the resource with that id, else of the one with that name. Raises: NotFound; UsageError: several have
+    it."""
+    try:
+        return ask(ref)
+    except NotFound:
+        found = here.resources(kind, limit=2, filters={"name": ref})
+        if not found:
+            raise
+    if len(found) > 1:
+        raise UsageError(f"several {kind}s have the name {ref}: say which by its id (`holdfast {kind} list`)")
+    return ask(str(found[0]["id"]))
 
 
 def _known(here: Place, kind: str, id: str) -> str:
