@@ -39,6 +39,14 @@ async def pace(port: int, count: int) -> list[float]:
     return found
 
 
+def wait_for_the_purge(database: Path) -> None:
+    """Until it has begun."""
+    with sqlite3.connect(database) as connection:
+        (first,) = connection.execute("SELECT min(id) FROM tasks WHERE expires_at IS NOT NULL").fetchone()
+        while connection.execute("SELECT 1 FROM tasks WHERE id = ?", (first,)).fetchone() is not None:
+            time.sleep(0.1)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--tasks", type=int, default=1_000_000)
@@ -57,6 +65,8 @@ if __name__ == "__main__":
                 connection.execute("UPDATE tasks SET expires_at = 2 WHERE expires_at IS NOT NULL")
         with service.holdfast(database, "--pool", "nothing-to-do") as port:
             asyncio.run(pace(port, 100))
+            if options.expired:
+                wait_for_the_purge(database)
             done = sorted(asyncio.run(pace(port, options.requests)))
             with sqlite3.connect(database) as connection:
                 (left,) = connection.execute("SELECT count(*) FROM tasks WHERE finished_at IS NOT NULL").fetchone()

@@ -71,11 +71,6 @@ class Clock:
         """`count` random bytes in hex."""
         return self.random_bytes(count).hex()
 
-    def uuid4(self) -> str:
-        """A new id that says nothing but itself (RFC 9562 §5.4)."""
-        number = int.from_bytes(self.random_bytes(16)) & ~(0xF << 76 | 0b11 << 62) | 0x4 << 76 | 0b10 << 62
-        return _text(number)
-
     def uuid7(self) -> str:
         """A new id (RFC 9562 §5.7). Those of one clock sort in the order in which they were made, those of several by
         their milliseconds. The 12 bits behind the milliseconds are a fraction of them (§6.2, method 3)."""
