@@ -87,6 +87,7 @@ TABLE: Final = (
         "project", str, None, "name",
         "for which project the commands ask, where the service takes that from a header (identity none)",
     ),
+    Setting("patience_s", float, 30.0, "seconds", "how long a command tries a service that gives no answer", 0),
     Setting("host", str, "127.0.0.1", "address", "where `holdfast serve` listens"),
     Setting("port", int, 8760, "number", "the port that `holdfast serve` listens on; 0: one that is free", 0, 65_535),
     Setting(
@@ -196,6 +197,7 @@ class Settings:
     url: str | None
     token: str | None
     project: str | None
+    patience_s: float
     host: str
     port: int
     identity: str

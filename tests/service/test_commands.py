@@ -141,7 +141,7 @@ def test_exit_codes(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
     assert typed("task", "watch", "bad", "--work").code == 2
     assert typed("task", "cancel", "bad", "--flows", "a:b").code == 2
     monkeypatch.setenv("HOLDFAST_URL", "http://127.0.0.1:1")
-    monkeypatch.setattr("holdfast.cli.far.PATIENCE_S", 0.0)
+    monkeypatch.setenv("HOLDFAST_PATIENCE_S", "0")
     unreachable = typed("task", "list")
     assert (unreachable.code, "gave no answer" in unreachable.sentence()) == (2, True)
 
@@ -256,7 +256,7 @@ def test_a_watcher_survives_the_death_of_the_service(make_served: MakeServed, sh
     served = make_served()
     url = ("--url", served.url)
     assert shell("task", "submit", "waiting", "--tag", "t", "--no-wait", *url).code == 0
-    watch = shell.start("task", "watch", "t", *url)
+    watch = shell.start("task", "watch", "t", *url, HOLDFAST_PATIENCE_S="3600")  # however long a start takes here
     watch.until("waiting/wait_for_it WAITING")
     served.kill()
     served.start()

@@ -284,7 +284,7 @@ def test_who_does_not_read_holds_nobody_up_and_finds_the_rest_in_the_log(
         lazy.connect((host, int(port)))
         lazy.sendall(
             b"GET /v3/events?after=0 HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n"
-            b"X-Project-Id: default\r\nX-Roles: member\r\n\r\n"
+            b"X-Project-Id: default\r\nX-Roles: member\r\nConnection: close\r\n\r\n"
         )
         said = lazy.recv(100)
         for _ in range(40):  # 8 MB: more than lies between the two

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from holdfast.client.stream import Event
     from holdfast.settings import Settings
 
-PATIENCE_S = 30.0  # until a service that gives no answer is given up
 WAIT_S: Final = 0.1  # at most until the main thread looks whether Ctrl-C was pressed
 FIRST_S: Final = 0.3  # for the events so far to come
 LOOK_S: Final = 2.0  # between two looks where the stream says nothing
@@ -39,7 +38,7 @@ _VERBS: Final = {"rollback": "asked to ROLL BACK", "force_fail": "FAILED by forc
 @contextmanager
 def opened(settings: Settings, where: Where) -> Iterator[Far]:
     assert settings.url is not None
-    patience = Patience(deadline_s=PATIENCE_S)
+    patience = Patience(deadline_s=settings.patience_s)
     with connect(settings.url, token=settings.token, project=settings.project, patience=patience) as client:
         yield Far(client, where)
 
