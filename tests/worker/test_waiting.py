@@ -32,6 +32,22 @@ def waiting(house: House, flow: hf.Flow, **settings: Any) -> tuple[Holdfast, Tas
     return hold, task
 
 
+def test_tasks_that_only_poll_keep_no_other_from_being_begun(house: House) -> None:
+    house.turn("quick")
+    hold = house.open()
+    worker = hold.worker("threads")
+    worker._tasks_max = 2
+    polls = [hold.submit(flows.polling, {"at": house.at}) for _ in range(4)]
+    other = hold.submit(flows.hearing, {"at": house.at})
+    worker.run(lambda: other.state == "WAITING")
+    assert {poll.state for poll in polls} <= {"RUNNING", "WAITING"}
+    house.turn("off")
+    other.deliver("word")
+    worker.run(worker.is_idle)
+    worker.close()
+    assert {task.state for task in (*polls, other)} == {"SUCCEEDED"}
+
+
 @pytest.mark.requirement("TF-16")
 def test_a_poll_survives_a_kill_and_asks_once(house: House) -> None:
     house.turn("quick")

@@ -27,7 +27,7 @@ from holdfast.worker.house import House
 from holdfast.worker.lease import Lease
 from holdfast.worker.leave import close_beside, save_all
 from holdfast.worker.load import DefinitionChanged, load, rest_aside
-from holdfast.worker.taken import Taken, note_heard
+from holdfast.worker.taken import Taken, note_heard, room_of
 
 if TYPE_CHECKING:
     from holdfast.clock import Clock
@@ -229,8 +229,8 @@ class Worker:
         return False
 
     def _take(self, now: float) -> bool:
-        room = self._tasks_max - len(self.taken)
-        if self.draining or room <= 0:
+        room = 0 if self.draining else room_of(self.taken.values(), self._tasks_max, now)
+        if room <= 0:
             self._next_due = None  # of no interest before there is room, and then it is looked for
             return False
         self.lease.register(now)
