@@ -25,12 +25,12 @@ import os
 import re
 import subprocess
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from holdfast.clock import SYSTEM
 from holdfast.errors import BMCAuthFailed, BMCError, BMCRefused, BMCUnreachable, PowerUnsupported
 from holdfast.resources.node import words
 from holdfast.resources.node.power import Bmc
@@ -146,7 +146,7 @@ class _Conversation:
         self._info = bmc.info
         self._suites = [bmc.info["cipher_suite"]] if "cipher_suite" in bmc.info else list(_SUITES)
         self._timeout_s = bmc.timeout_s
-        self._until = time.monotonic() + bmc.timeout_s
+        self._until = SYSTEM.monotonic() + bmc.timeout_s
         self._lock = threading.Lock()
         self._child: subprocess.Popen[str] | None = None
         self._stopped = threading.Event()
@@ -178,7 +178,7 @@ class _Conversation:
             login_s *= 2
 
     def _left_s(self) -> float:
-        return self._until - time.monotonic()
+        return self._until - SYSTEM.monotonic()
 
     def _bytes(self, out: str) -> bytes:
         if not _ANSWER.fullmatch(out):

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
+from holdfast.clock import SYSTEM
 from holdfast.errors import BMCAuthFailed, BMCError, BMCRefused, BMCUnreachable, PowerUnknown
 from holdfast.resources.node.power import Follow
 
@@ -153,7 +154,6 @@ def after_s(headers: Mapping[str, str]) -> float:
     A date is the BMC's, whose clock may stand in 1970: it is compared with the date of the answer where there is one.
     """
     from email.utils import parsedate_to_datetime
-    from time import time
 
     said = headers.get("Retry-After", "").strip()
     try:
@@ -162,7 +162,7 @@ def after_s(headers: Mapping[str, str]) -> float:
         else:
             at = parsedate_to_datetime(said).timestamp()
             now = headers.get("Date")
-            wait = at - (parsedate_to_datetime(now).timestamp() if now else time())
+            wait = at - (parsedate_to_datetime(now).timestamp() if now else SYSTEM.time())
     except (ValueError, TypeError, OverflowError):
         wait = 1.0
     return min(max(wait, AFTER_S_MIN), AFTER_S_MAX)

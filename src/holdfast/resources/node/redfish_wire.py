@@ -18,7 +18,6 @@ import os
 import socket
 import ssl
 import threading
-import time
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -29,6 +28,7 @@ from sushy.connector import Connector
 from sushy.resources.base import ResourceBase
 from sushy.resources.common import ResetActionField
 
+from holdfast.clock import SYSTEM
 from holdfast.errors import BMCError, BMCUnreachable
 from holdfast.resources.node.redfish_answers import Answer, Place, is_json, local
 
@@ -48,7 +48,7 @@ class Wire(BaseAdapter):
         self.place = place
         #: The last answer that came whole.
         self.answer: Answer | None = None
-        self._began = time.monotonic()
+        self._began = SYSTEM.monotonic()
         self._until = self._began + timeout_s
         self._lock = threading.Lock()
         self._watched: socket.socket | None = None
@@ -68,11 +68,11 @@ class Wire(BaseAdapter):
         """Go on for that long, after a cut too: to log out."""
         with self._lock:
             self._cut = False
-        self._until = time.monotonic() + timeout_s
+        self._until = SYSTEM.monotonic() + timeout_s
 
     def left_s(self) -> float:
         """Time until the deadline. Raises: TimeoutError."""
-        left = self._until - time.monotonic()
+        left = self._until - SYSTEM.monotonic()
         if left <= 0:
             raise TimeoutError
         return left
@@ -180,7 +180,7 @@ class Wire(BaseAdapter):
                 "driver_info.verify_ca names the CA that signed it"
             )
         if isinstance(problem, TimeoutError):
-            return BMCUnreachable(f"{bmc} gave no answer within {time.monotonic() - self._began:.2g} s")
+            return BMCUnreachable(f"{bmc} gave no answer within {SYSTEM.monotonic() - self._began:.2g} s")
         if isinstance(problem, socket.gaierror):
             return BMCUnreachable(f"{bmc} has a name that nobody knows: {problem.strerror}")
         if isinstance(problem, ConnectionRefusedError):
