@@ -232,9 +232,18 @@ def test_a_password_is_asked_for_where_a_person_is(shell: Shell, tmp_path: Path)
         assert node.view()["desired"]["driver_info"] == {"address": "192.0.2.1", "password": "******"}
 
 
+def test_a_name_is_given_once(typed: Typed) -> None:
+    typed.enroll("twin")
+    done = typed.enroll("twin")
+    assert (done.code, "has the name twin already" in done.sentence()) == (exits.REFUSED, True)
+    assert typed("node", "power", "twin", "on").code == 0
+
+
+@pytest.mark.parametrize("typed", ["database"], indirect=True)
 def test_one_of_several_with_a_name_is_said_by_its_id(typed: Typed) -> None:
-    for _ in range(2):
-        typed.enroll("twin")
+    typed.enroll("twin")
+    with local.open(os.environ["HOLDFAST_DATABASE"], kinds=options.installed_kinds()) as hold:
+        hold.operate("node", "create", desired={"name": "twin", "driver": "fake"}, project_id="another")
     for command in (("power", "twin", "on"), ("show", "twin"), ("delete", "twin"), ("action", "twin", "reboot")):
         done = typed("node", *command)
         assert (done.code, "by its id" in done.sentence()) == (exits.USAGE, True)

@@ -355,16 +355,45 @@ def test_another_projects_node_is_not_there(metal: Metal) -> None:
     metal.ended(answer.json()["task"]["uuid"])
 
 
+def test_a_name_is_one_nodes_alone_in_its_project(idle: Metal) -> None:
+    ident, other = idle.enrol("twin"), idle.enrol("other")
+    asked = {"name": "twin", "driver": "fake"}
+    told = problem(idle.member.post("/v1/nodes", json=asked), 409, "name.taken")
+    assert told["id"] == ident
+    rename = [{"op": "replace", "path": "/name", "value": "twin"}]
+    problem(idle.member.patch("/v1/nodes/other", json=rename), 409, "name.taken")
+    assert idle.member.get("/v1/nodes/other").json()["uuid"] == other
+    assert len(idle.tasks()) == 2
+    assert idle.member.patch("/v1/nodes/twin", json=rename).status_code == 202  # it is its own
+    stranger = idle.client(project=f"{idle.project}-2")
+    own = stranger.post("/v1/nodes", json=asked)
+    assert own.status_code == 202, own.text
+    assert stranger.get("/v1/nodes/twin").json()["uuid"] == own.json()["uuid"] != ident
+
+
 def test_a_name_that_several_have_names_none_of_them(idle: Metal) -> None:
-    made = [idle.enrol("twin") for _ in range(2)]
-    told = problem(idle.member.get("/v1/nodes/twin"), 400, "request.invalid")
+    asked = {"name": "twin", "driver": "fake"}
+    ident = idle.enrol("twin")
+    own = idle.client(project=f"{idle.project}-2", roles="admin")
+    second = own.post("/v1/nodes", json=asked).json()["uuid"]
+    assert own.get("/v1/nodes/twin").json()["uuid"] == second  # his own goes before others'
+    admin = idle.client(project="with-none", roles="admin")
+    told = problem(admin.get("/v1/nodes/twin"), 400, "request.invalid")
     assert "by its id" in told["detail"]
-    problem(idle.ask("twin", words.POWER_OFF), 400, "request.invalid")
-    assert idle.ask(made[1], words.POWER_OFF).status_code == 202
-    assert len(idle.tasks()) == 3
-    admin = idle.client(project="with-one", roles="admin")
-    own = admin.post("/v1/nodes", json={"name": "twin", "driver": "fake"}).json()["uuid"]
-    assert admin.get("/v1/nodes/twin").json()["uuid"] == own  # his own goes before others'
+    off = {"target": words.POWER_OFF}
+    problem(admin.put("/v1/nodes/twin/states/power", json=off), 400, "request.invalid")
+    assert admin.put(f"/v1/nodes/{ident}/states/power", json=off).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("name", "ident"),
+    [("01a1fcfb-1151-703a-afc3-3b6b07bd1cfb", None), ("detail", None), ("\x1b[2J", None), ("a\x00b", None),
+     (" a", None), ("a", "web-1"), ("a", ""), ("a", "detail")],
+)  # fmt: skip
+def test_a_node_has_no_name_or_id_that_leads_astray(idle: Metal, name: str, ident: str | None) -> None:
+    asked = {"name": name, "driver": "fake"} | ({} if ident is None else {"uuid": ident})
+    problem(idle.member.post("/v1/nodes", json=asked), 400, "request.invalid")
+    assert idle.tasks() == []
 
 
 def test_changes_that_come_at_once_all_count(idle: Metal) -> None:

@@ -54,6 +54,12 @@ class ResourceBusy(StateError):
     code = "resource.busy"
 
 
+class NameTaken(StateError):
+    """Another resource of the project, which is named by its name, has it."""
+
+    code = "name.taken"
+
+
 class LifecycleChanged(StateError):
     """When its turn came, the resource was in no state that the operation starts from: nothing was done."""
 

@@ -46,7 +46,8 @@ _RESERVED: Final = GIVEN | {"ctx", "result", "failures", "observed"}
 
 class Change(NamedTuple):
     """What is asked for, as a pre-commit check or a claims function sees it: secrets are Secrets. `current` is None for
-    what is being created. `tx` is the transaction of the admission: read in it, and be quick."""
+    what is being created. `tx` is the transaction of the admission: read in it, and be quick. `project_id`: of the
+    resource."""
 
     kind: Kind
     operation: str
@@ -55,6 +56,7 @@ class Change(NamedTuple):
     desired: dict[str, Any]
     current: ResourceRow | None
     tx: Tx
+    project_id: str
 
 
 class Seen(NamedTuple):

@@ -111,7 +111,8 @@ def operate(tx: Tx, kinds: Kinds, asked: Asked, now: float, uuid: str) -> Accept
     seal = None if sealer is None else sealer.seal
     text = None if desired is None else encode(desired, seal, name=kind.name)
     resource_id = asked.resource_id or derived(uuid, "resource")
-    change = Change(kind, operation.name, resource_id, params, desired or _document(current), current, tx)
+    wanted = desired or _document(current)
+    change = Change(kind, operation.name, resource_id, params, wanted, current, tx, asked.project_id)
     for check in kind.checks:
         check(change)
     made = _submit(tx, kinds, kind, operation, asked, change, now, uuid, seal)

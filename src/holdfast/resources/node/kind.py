@@ -6,17 +6,19 @@ The words are Ironic's. Enrolling a node checks the credentials against the BMC;
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import re
+from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
 
-from holdfast.errors import PowerUnsupported
-from holdfast.resources import sealing
+from holdfast.errors import DocumentInvalid, NameTaken, PowerUnsupported
+from holdfast.resources import sealing, state
 from holdfast.resources.kind import UNCLAIMED, Change, Kind, Seen, final, resting
 from holdfast.resources.node import drivers, views, watch, words
 from holdfast.resources.node.flows import Nodes
 from holdfast.settings import Settings
 
+_UUID: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}", re.IGNORECASE)
 ENROLL = "enroll"
 MANAGEABLE = "manageable"
 Text = Annotated[str, Meta(max_length=255)]
@@ -136,6 +138,25 @@ def check_driver(change: Change) -> None:
     target = views.TARGETS.get(change.operation)
     if target is not None and target not in drivers.supported(driver, info):
         raise PowerUnsupported(f"The driver {driver} does not support the power state, {target}")
+
+
+@node.precommit
+def check_name(change: Change) -> None:
+    """People and Ironic's clients name a node by its name, so it is the only one of its project, and looks like no id.
+
+    Raises: DocumentInvalid; NameTaken.
+    """
+    name = change.desired.get("name")
+    if not isinstance(name, str) or (change.current is not None and name == change.current.name):
+        return
+    if not name.isprintable() or name != name.strip() or _UUID.fullmatch(name) or name == "detail":
+        raise DocumentInvalid(
+            "name: it is of characters that can be printed, without blanks around them, no UUID and not `detail`",
+            field="name",
+        )
+    for other in state.page(change.tx, change.kind.name, project_id=change.project_id, name=name, limit=2):
+        if other.id != change.resource_id:
+            raise NameTaken(f"node {other.id} has the name {name} already", id=other.id)
 
 
 def probe(

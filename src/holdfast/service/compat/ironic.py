@@ -160,7 +160,7 @@ class Nodes:
     async def enrol(self, ask: Ask) -> Answer:
         """The node is there at once, and its task looks whether it can be controlled."""
         given = dict(ask.plain)
-        ident = given.pop("uuid", None)
+        ident = bodies.uuid_of(given.pop("uuid", None))
         wanted = bodies.wanted_of(given)
         return await self._operate(ask, CREATE, new=ident, desire=lambda known: wanted)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
+from uuid import UUID
 
 import msgspec
 
@@ -130,6 +131,16 @@ def wanted_of(document: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(found.get("driver_info"), dict):
         found["driver_info"] = _driver_info(str(found.get("driver", "")), found["driver_info"])
     return found
+
+
+def uuid_of(given: str | None) -> str | None:
+    """The id that a new node is to have. Raises: RequestInvalid: it is no UUID."""
+    if given is None:
+        return None
+    try:
+        return str(UUID(given))
+    except ValueError:
+        raise RequestInvalid("uuid is no UUID") from None
 
 
 def _driver_info(driver: str, given: Mapping[str, Any]) -> dict[str, Any]:
