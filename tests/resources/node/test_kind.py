@@ -129,3 +129,15 @@ def test_a_password_reaches_the_driver_and_nobody_else(tmp_path: Path) -> None:
         assert "calvin" not in repr((task.view(), node.view(), yard.states(node)))
     for file in tmp_path.iterdir():
         assert b"calvin-1" not in file.read_bytes()
+
+
+def test_packages_are_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = drivers.names()
+
+    def again(**_: Any) -> Any:
+        raise AssertionError("that reads a file of each package")
+
+    monkeypatch.setattr("importlib.metadata.entry_points", again)
+    assert drivers.names() == known
+    with pytest.raises(DriverInvalid, match="there is no driver"):
+        drivers.get("abacus")

@@ -10,6 +10,7 @@ What a driver is: power.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from typing import Any, Final, cast
 
@@ -34,7 +35,6 @@ BASE: Final = (
 )
 
 _made: Final[dict[str, PowerDriver]] = {}
-_elsewhere: Final[dict[str, Any]] = {}  # entry points
 
 
 def names() -> list[str]:
@@ -91,9 +91,9 @@ def _make(name: str) -> PowerDriver:
     raise DriverInvalid(f"there is no driver {name[:80]!r}: there is {', '.join(known)}", field="driver", allowed=known)
 
 
+@cache
 def _points() -> dict[str, Any]:
-    if not _elsewhere:
-        from importlib.metadata import entry_points
+    """The entry points, looked for once: that reads the description of every package there is."""
+    from importlib.metadata import entry_points
 
-        _elsewhere.update({point.name: point for point in entry_points(group=GROUP)})
-    return _elsewhere
+    return {point.name: point for point in entry_points(group=GROUP)}
