@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -13,6 +15,7 @@ from tests.service.transcript import Differs, play
 
 __all__ = ["_metal", "metal"]
 
+PATIENCE_S = 20.0
 TRANSCRIPT = Path(__file__).with_name("transcripts") / "nodes.txt"
 
 
@@ -20,7 +23,14 @@ TRANSCRIPT = Path(__file__).with_name("transcripts") / "nodes.txt"
 def test_a_soft_power_off_that_hangs_is_aborted(metal: Metal) -> None:
     node = metal.enrol("irmc-1", soft_off="ignored")
     other = metal.enrol("ipmi-1", supported=list(words.TARGETS[:-1]))
-    deeds = {"sync": lambda: metal.sync()}
+
+    def sent() -> None:
+        limit, pause = time.monotonic() + PATIENCE_S, threading.Event()
+        while not metal.device(node).calls(looks=False):
+            assert time.monotonic() < limit, "the machine is told nothing"
+            pause.wait(0.01)
+
+    deeds = {"sync": metal.sync, "sent": sent}
     assert play(TRANSCRIPT, metal.member, {"N": node, "M": other}, deeds) > 10
     assert [call.call for call in metal.device(node).calls(looks=False)] == [words.SOFT_POWER_OFF]
 
