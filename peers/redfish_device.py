@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import signal
 import sys
 import threading
@@ -160,7 +159,7 @@ def keep_log(app: Any, witness: Witness) -> None:
                 power=power or app.systems.get_power_state(identity),
             )
             if what is not None and (witness.state_dir / node / "mute").exists():
-                os.kill(os.getpid(), signal.SIGSTOP)
+                signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # this thread, before it goes on
                 time.sleep(1)  # another thread may have taken the signal: this one is stopped in a moment
             if seconds := read(witness.state_dir / node / "slow"):
                 time.sleep(float(seconds))
