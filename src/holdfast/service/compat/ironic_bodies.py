@@ -95,6 +95,7 @@ PATCH: Final = {"type": "array", "items": NodeChange}
 
 def fields_of(text: str) -> tuple[str, ...]:
     """The parameter `fields`: words with commas between. (): none is named. Raises: RequestInvalid."""
+    text = text.removesuffix("\n")  # as the pattern's `$` has it, where Python reads it
     named = tuple(dict.fromkeys(text.split(","))) if text else ()
     for name in named:
         if name not in FIELDS:
