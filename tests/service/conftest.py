@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -201,8 +202,10 @@ MakeServed = Callable[..., Served]
 def make_served(tmp_path: Path) -> Iterator[MakeServed]:
     """`make_served("--no-worker", database=path, lease_s="1")`."""
     made: list[Served] = []
+    guests = tmp_path / "guests"
 
     def make(*options: str, database: Path | None = None, port: int = 0, **settings: str) -> Served:
+        settings.setdefault("server_dir", str(guests))
         made.append(Served(database or tmp_path / "served.db", port=port, options=options, **settings))
         return made[-1]
 
@@ -213,6 +216,7 @@ def make_served(tmp_path: Path) -> Iterator[MakeServed]:
             served.kill()
         elif served.process.stderr is not None:
             served.process.stderr.close()
+    shutil.rmtree(guests, ignore_errors=True)  # a guest whose directory is gone ends
 
 
 @pytest.fixture
