@@ -16,7 +16,9 @@ from holdfast.resources.handle import Resource
 from holdfast.resources.node import views
 from holdfast.resources.node.fake import Called, Device
 from holdfast.resources.node.kind import make_node
+from holdfast.resources.node.words import POWER_ON
 from holdfast.resources.state import ResourceRow
+from peers.lying_redfish import LyingRedfish, lying_redfish
 
 Node = Resource[hf.Task]
 PATIENCE_S = 30.0
@@ -83,3 +85,16 @@ def yard(tmp_path: Path) -> Iterator[Yard]:
     made = Yard(tmp_path)
     with made.hold, made.hold.working():
         yield made
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LyingRedfish]:
+    with lying_redfish(tmp_path_factory.mktemp("liar")) as peer:
+        yield peer
+
+
+@pytest.fixture
+def liar(started: LyingRedfish) -> LyingRedfish:
+    started.anew()
+    started.power = POWER_ON
+    return started

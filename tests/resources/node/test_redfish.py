@@ -35,19 +35,6 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedfishBmc]:
         yield peer
 
 
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LyingRedfish]:
-    with lying_redfish(tmp_path_factory.mktemp("liar")) as peer:
-        yield peer
-
-
-@pytest.fixture
-def liar(started: LyingRedfish) -> LyingRedfish:
-    started.anew()
-    started.power = POWER_ON
-    return started
-
-
 def bmc(info: dict[str, Any], timeout_s: float = TIMEOUT_S, **more: Any) -> Bmc:
     return Bmc("n", {**info, **more}, timeout_s)
 

@@ -17,7 +17,7 @@ import pytest
 import holdfast as hf
 from holdfast.resources.node.words import INJECT_NMI, POWER_OFF, POWER_ON, SOFT_POWER_OFF
 from holdfast.seal import new_key
-from peers.lying_redfish import ACTION, SYSTEM, LyingRedfish, lying_redfish
+from peers.lying_redfish import ACTION, SYSTEM, LyingRedfish
 from peers.redfish_bmc import RedfishBmc, redfish_bmc
 from tests.resources.node.conftest import Node, Yard
 
@@ -43,19 +43,6 @@ class Racks(Yard):
 
     def ask_to_add(self, info: dict[str, Any], name: str = "rack-1") -> hf.Task:
         return self.hold.operate("node", "create", desired={"name": name, "driver": "redfish", "driver_info": info})
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LyingRedfish]:
-    with lying_redfish(tmp_path_factory.mktemp("liar")) as peer:
-        yield peer
-
-
-@pytest.fixture
-def liar(started: LyingRedfish) -> LyingRedfish:
-    started.anew()
-    started.power = POWER_ON
-    return started
 
 
 @pytest.fixture
