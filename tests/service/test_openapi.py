@@ -7,7 +7,7 @@ import warnings
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis.errors import Unsatisfiable
 
 from tests.service.conftest import Asker, Served, Service
@@ -43,6 +43,13 @@ def operations(service: Asker) -> list[Any]:
     return [each for each in found if "/events" not in each.path]  # streams: tests of their own
 
 
+def ends_in_a_line(case: Any) -> bool:
+    """Whether a parameter ends in a new line: `$` of a pattern lets one pass where values are made (Python's `re`), not
+    where they are judged (ECMA-262, which OpenAPI names), so such a value is no example of a right one."""
+    given = [*case.path_parameters.values(), *case.query.values(), *case.headers.values()]
+    return any(isinstance(value, str) and value.endswith("\n") for value in given)
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("mode", ["positive", "negative"])
 def test_schemathesis_finds_nothing(served: Served, mode: str) -> None:
@@ -66,6 +73,7 @@ def test_schemathesis_finds_nothing(served: Served, mode: str) -> None:
                 case.path_parameters["task"] = real[len(task) % 5 - 1]
             if "wait" in case.query:
                 case.query["wait"] = 0.01 if mode == "positive" else case.query["wait"]
+            assume(mode == "negative" or not ends_in_a_line(case))
             answer = case.call(headers=headers)
             case.validate_response(answer, checks=CHECKS + ([negative_data_rejection] if mode == "negative" else []))
             if mode == "positive" and answer.status_code in (400, 413, 415, 422):

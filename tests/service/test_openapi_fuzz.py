@@ -7,13 +7,13 @@ import warnings
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis.errors import Unsatisfiable
 
 from tests.service.conftest import Service
 from tests.service.nodes import Metal, _idle, idle
 from tests.service.servers import Cloud, _still, still
-from tests.service.test_openapi import CHECKS, MEANT, MEANT_PARAMETERS
+from tests.service.test_openapi import CHECKS, MEANT, MEANT_PARAMETERS, ends_in_a_line
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -53,6 +53,7 @@ def fuzzed(service: Service, mode: str, real: dict[str, str], *paths: str) -> tu
             for name, value in real.items():  # mostly what there is: what there is not is soon refused
                 if name in case.path_parameters and len(str(case.path_parameters[name])) % 4:
                     case.path_parameters[name] = value
+            assume(mode == "negative" or not ends_in_a_line(case))
             answer = case.call(headers=headers)
             seen.add(answer.status_code)
             case.validate_response(answer, checks=CHECKS + ([negative_data_rejection] if mode == "negative" else []))
@@ -77,7 +78,7 @@ def test_schemathesis_finds_nothing(still: Cloud, mode: str) -> None:
     real["action"] = still.tasks()[0]["request_id"]
     tried, seen = fuzzed(still, mode, real, "/v3/servers", "/v3/resources")
     assert tried > 10
-    assert seen >= ({200, 202, 404, 409} if mode == "positive" else {400, 404}), seen
+    assert seen >= ({200, 202, 404, 409} if mode == "positive" else {400}), seen
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -87,4 +88,4 @@ def test_schemathesis_finds_nothing_of_nodes(idle: Metal, mode: str) -> None:
     real = {"node": node, "event": idle.tasks()[0]["uuid"]}
     tried, seen = fuzzed(idle, mode, real, "/v1")
     assert tried > 10
-    assert seen >= ({200, 202, 404} if mode == "positive" else {400, 404}), seen
+    assert seen >= ({200, 202, 404} if mode == "positive" else {400}), seen

@@ -160,7 +160,8 @@ class Nodes:
     async def enrol(self, ask: Ask) -> Answer:
         """The node is there at once, and its task looks whether it can be controlled."""
         given = dict(ask.plain)
-        ident = bodies.uuid_of(given.pop("uuid", None))
+        given.pop("uuid", None)
+        ident = ask.data.uuid and ask.data.uuid.lower()
         wanted = bodies.wanted_of(given)
         return await self._operate(ask, CREATE, new=ident, desire=lambda known: wanted)
 

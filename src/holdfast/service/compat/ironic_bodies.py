@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal
-from uuid import UUID
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -27,10 +26,13 @@ CHANGEABLE: Final = tuple(NodeFields.__struct_fields__)
 ABSENT: Final = object()
 
 
+Uuid = Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$", max_length=36)]
+
+
 class NewNode(NodeFields, forbid_unknown_fields=True, kw_only=True):
     """A machine to enrol. `uuid`: its id, if it is to have a certain one."""
 
-    uuid: str | None = None
+    uuid: Uuid | None = None
 
 
 class NodePower(msgspec.Struct, forbid_unknown_fields=True):
@@ -95,7 +97,6 @@ PATCH: Final = {"type": "array", "items": NodeChange}
 
 def fields_of(text: str) -> tuple[str, ...]:
     """The parameter `fields`: words with commas between. (): none is named. Raises: RequestInvalid."""
-    text = text.removesuffix("\n")  # as the pattern's `$` has it, where Python reads it
     named = tuple(dict.fromkeys(text.split(","))) if text else ()
     for name in named:
         if name not in FIELDS:
@@ -132,16 +133,6 @@ def wanted_of(document: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(found.get("driver_info"), dict):
         found["driver_info"] = _driver_info(str(found.get("driver", "")), found["driver_info"])
     return found
-
-
-def uuid_of(given: str | None) -> str | None:
-    """The id that a new node is to have. Raises: RequestInvalid: it is no UUID."""
-    if given is None:
-        return None
-    try:
-        return str(UUID(given))
-    except ValueError:
-        raise RequestInvalid("uuid is no UUID") from None
 
 
 def _driver_info(driver: str, given: Mapping[str, Any]) -> dict[str, Any]:
