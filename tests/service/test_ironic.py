@@ -166,8 +166,8 @@ def test_lists_are_paged_filtered_and_cut(idle: Metal) -> None:
     assert len(idle.member.get("/v1/nodes?provision_state=enroll").json()["nodes"]) == 5
     assert idle.member.get("/v1/nodes?provision_state=manageable").json()["nodes"] == []
     assert set(idle.member.get("/v1/nodes/n1?fields=name,power_state").json()) == {"name", "power_state"}
-    for wrong in ("?fields=nothing", "?fields=%0A", "?fields=name%0A", "?limit=-1", "?limit=x", "?sort_key=name"):
-        assert idle.member.get(f"/v1/nodes{wrong}").status_code == 400
+    for wrong in ("fields=nothing", "fields=%0A", "fields=name%0A", "limit=-1", "limit=x", "limit=0", "sort_key=name"):
+        assert idle.member.get(f"/v1/nodes?{wrong}").status_code == 400
 
 
 # --- power -------------------------------------------------------------------------------------------------------
