@@ -11,6 +11,8 @@ import pytest
 
 from holdfast.cli import exits
 from holdfast.errors import HoldfastError
+from holdfast.store import migrations
+from holdfast.store import migrations
 from tests.cli.conftest import Say, Shell
 
 WRONG_LINES = {
@@ -176,7 +178,7 @@ def test_a_database_of_a_newer_schema(say: Say, shell: Shell) -> None:
         done = say(*words)
         assert done.code == 2
         assert "newer Holdfast" in done.sentence()
-    _stamp(shell.directory / "tasks.db", "0001")
+    _stamp(shell.directory / "tasks.db", migrations.HEAD)
     assert say.task("t")["state"] == "SUCCEEDED"
 
 

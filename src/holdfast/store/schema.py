@@ -143,7 +143,17 @@ _some(
     tasks.c.deadline_at,
     where="deadline_at IS NOT NULL AND executed_at IS NULL AND finished_at IS NULL",
 )
-# What a worker takes next, in order, however long the backlog.
+# What a worker takes next, by project in turn: a seek to each, however long the backlog (tasks/turn.py).
+_some(
+    "ix_tasks_turn",
+    tasks.c.pool,
+    tasks.c.ready,
+    tasks.c.priority.desc(),
+    tasks.c.project_id,
+    tasks.c.due_at,
+    tasks.c.id,
+    where="worker_id IS NULL AND due_at IS NOT NULL",
+)
 _some(
     "ix_tasks_take",
     tasks.c.pool,
@@ -153,6 +163,9 @@ _some(
     tasks.c.due_at,
     where="worker_id IS NULL AND due_at IS NOT NULL",
 )
+# What of a pool is taken, and what of it has not begun: for its limits (tasks/pools.py).
+_some("ix_tasks_held", tasks.c.pool, tasks.c.project_id, where="worker_id IS NOT NULL")
+_some("ix_tasks_queued", tasks.c.pool, where="executed_at IS NULL AND finished_at IS NULL")
 _some("ix_tasks_worker", tasks.c.worker_id, tasks.c.due_at, where="worker_id IS NOT NULL")
 _some("ix_tasks_expires", tasks.c.expires_at, where="expires_at IS NOT NULL")
 _some("ix_tasks_retry_of", tasks.c.retry_of, where="retry_of IS NOT NULL")
@@ -263,6 +276,22 @@ workers = Table(
     Column("lease_s", Float, nullable=False),
     Column("dead", Boolean, nullable=False, server_default=false()),
     Column("draining_at", Float),  # somebody asked it then to take no more and to hand over what it has
+    Column("version", Text),  # of its Holdfast
+    Column("figures", Text),  # JSON: what it has counted since it began, as of its last heartbeat
+    sqlite_with_rowid=False,
+)
+
+# What holds for all workers of a pool together. Who takes, or changes a limit, locks the row first.
+pools = Table(
+    "pools",
+    metadata,
+    Column("name", _Bytewise, primary_key=True),
+    Column("running_max", Integer),  # tasks that may be taken at once; NULL: as many as the workers can
+    Column("queued_max", Integer),  # tasks that may wait to be begun; NULL: any number
+    Column("paused_at", Float),  # since when nothing of it is taken
+    Column("draining_at", Float),  # since when its workers hand over what they have, too
+    CheckConstraint("running_max >= 1", name="ck_pools_running"),
+    CheckConstraint("queued_max >= 1", name="ck_pools_queued"),
     sqlite_with_rowid=False,
 )
 

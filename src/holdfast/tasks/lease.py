@@ -34,6 +34,8 @@ class WorkerRow(NamedTuple):
     lease_s: float
     dead: bool = False
     draining_at: float | None = None
+    version: str | None = None
+    figures: str | None = None
 
 
 _ADD: Final = insert(workers)

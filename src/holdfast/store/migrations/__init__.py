@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from holdfast.errors import DatabaseUrlInvalid, SchemaNewer, SchemaOlder
 
-REVISIONS: Final = ("0001",)  # oldest first
+REVISIONS: Final = ("0001", "0002")  # oldest first
 HEAD: Final = REVISIONS[-1]
 
 
