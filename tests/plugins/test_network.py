@@ -89,7 +89,7 @@ def test_one_mechanism_fails_and_the_others_do_their_part(net: Net) -> None:
     assert (port.sync_status, port.last_failed_task, port.applied_revision) == ("IN_SYNC", None, 2)
 
 
-@pytest.mark.requirement("NEUTRON-12")
+@pytest.mark.requirement("NEUTRON-12", "P7")
 def test_a_link_that_is_down_and_a_switch_that_drifted_are_two_things(net: Net) -> None:
     port = net.made("port", name="p")
     net.fabric.turn("link-down")

@@ -62,7 +62,7 @@ def test_an_operation_of_a_plug_in_is_an_action_of_its_kind(site: Site) -> None:
     assert site.service.until(gone["uuid"], "SUCCEEDED", "FAILED")["state"] == "SUCCEEDED"
 
 
-@pytest.mark.requirement("NEUTRON-4", "NEUTRON-12", "NEUTRON-13")
+@pytest.mark.requirement("NEUTRON-4", "NEUTRON-12", "NEUTRON-13", "P7")
 def test_mechanisms_over_http(site: Site) -> None:
     port = site.made("port", "ports", name="p")
     refused = site.member.put(f"/v3/resources/port/{port}", json={"name": "p", "mtu": 9999})

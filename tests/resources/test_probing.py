@@ -38,6 +38,7 @@ def test_what_was_aborted_too_late_is_found_done(shop: Shop) -> None:
     assert (task.state, port.sync_status, port.applied_revision) == ("ABORTED", "IN_SYNC", 2)
 
 
+@pytest.mark.requirement("P12")
 def test_a_task_that_is_forced_to_fail_leaves_doubt_too(shop: Shop) -> None:
     port = shop.port(faults=["down-hang"])
     task = shop.ask("down", port.id)
@@ -92,7 +93,7 @@ def test_a_verification_waits_for_those_who_work_and_is_over_when_they_have_sett
     assert (port.sync_status, port.applied_revision) == ("IN_SYNC", 3)
 
 
-@pytest.mark.requirement("NEUTRON-12", "NEUTRON-13")
+@pytest.mark.requirement("NEUTRON-12", "NEUTRON-13", "P7")
 def test_drift_is_seen_and_mended(shop: Shop) -> None:
     port, other = shop.port(mtu=1), shop.port(mtu=1)
     shop.backend.put(port.id, {"name": "somebody was here"})

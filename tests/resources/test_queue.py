@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parents[2]
 PROCESSES, TIMES = 4, 100
 
 
-@pytest.mark.requirement("NEUTRON-7", "NEUTRON-8", "G8")
+@pytest.mark.requirement("NEUTRON-7", "NEUTRON-8", "G8", "P8")
 def test_four_processes_change_one_resource_in_one_order(shop: Shop) -> None:
     port = shop.port()
     processes = [

@@ -144,7 +144,7 @@ class Chaos:
 
 
 @pytest.mark.timeout(1800 + 6 * OPERATIONS)
-@pytest.mark.requirement("TF-12", "P1")
+@pytest.mark.requirement("TF-12", "P1", "P12")
 def test_chaos_leaves_nothing_that_needs_a_hand(make_served: MakeServed, where: Path) -> None:
     seed = int(os.environ.get("HOLDFAST_TEST_SEED", random.randrange(1 << 32)))
     print(f"seed {seed}: HOLDFAST_TEST_SEED={seed} repeats the draws")

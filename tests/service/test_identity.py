@@ -362,6 +362,7 @@ def test_an_agent_is_known_by_its_role() -> None:
     assert (made.origin, made.roles, made.pools) == ("agent:host1", frozenset({"agent"}), ("hv1", "hv2"))
 
 
+@pytest.mark.requirement("TF-13")
 def test_rates_are_each_projects_own(make_service: MakeService) -> None:
     service = make_service(rate_limit="5/minute", worker=False)
     one, other = service.client("a"), service.client("b")
@@ -430,6 +431,7 @@ def test_what_is_kept_of_strangers_is_bounded() -> None:
     assert len(strangers._good) == limits.TOKENS_MAX - 1, "one that was taken back is good no more"
 
 
+@pytest.mark.requirement("TF-13")
 def test_quotas_are_refused_with_a_time_to_come_back(make_service: MakeService) -> None:
     service = make_service(quota_live_tasks=2, worker=False)
     client = service.client()
@@ -441,6 +443,7 @@ def test_quotas_are_refused_with_a_time_to_come_back(make_service: MakeService) 
     assert service.client("other").post("/v3/tasks", json={"task": "waiting"}).status_code == 202
 
 
+@pytest.mark.requirement("TF-13")
 def test_a_retry_counts_as_any_other_task(make_service: MakeService) -> None:
     service = make_service(quota_live_tasks=2, worker=False)
     client = service.client()

@@ -132,7 +132,7 @@ def test_one_tag_from_fifty_threads_through_three_processes_is_one_task(
         assert accepted.task["uuid"] not in {each.body["task"]["uuid"] for each in heard}
 
 
-@pytest.mark.requirement("NEUTRON-8", "NEUTRON-9")
+@pytest.mark.requirement("NEUTRON-8", "NEUTRON-9", "P9")
 def test_two_hundred_tasks_on_opposite_claims_all_end_in_their_turn(make_service: MakeService) -> None:
     service = make_service(offered=FLOWS, workers_max=8)
     chance, number = random.Random(9), size("CLAIMS", 200)
@@ -200,7 +200,7 @@ def test_a_hundred_changes_a_second_beside_a_look_that_takes_long(make_service: 
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.requirement("NEUTRON-7", "NEUTRON-8")
+@pytest.mark.requirement("NEUTRON-7", "NEUTRON-8", "P8")
 def test_sixteen_writers_through_three_processes_are_one_order(make_served: MakeServed, where: Path) -> None:
     """Each process serves and works. What is done last, and what is true of the guest, is what was asked for last."""
     settings = {"server_dir": str(where), "lease_s": "5"}

@@ -136,6 +136,7 @@ def test_an_unknown_parameter_is_told_what_is_known(shared: Service) -> None:
 
 BODIES: list[tuple[bytes, str]] = [
     (b"", "a body is needed"),
+    (b"\r\n\r\n", "no JSON"),
     (b"{", "no JSON"),
     (b"[]", "expected `object`"),
     (b'{"task": 1}', "$.task"),
@@ -165,6 +166,15 @@ def test_a_body_that_cannot_be_meant_is_refused_and_stores_nothing(shared: Servi
     assert says in answer.json()["detail"]
     assert client.get("/v3/tasks").json()["tasks"] == []
     assert client.post("/v3/tasks", json={"task": "quick"}, headers={"Task-tag": "t"}).status_code == 202
+
+
+def test_white_space_is_no_body_that_may_be_left_out(shared: Service) -> None:
+    client, path = shared.client(), f"/v3/tasks/{shared.submit('waiting')['uuid']}"
+    for white in (b" ", b"\r\n\r\n", b"\t\n"):
+        for verb in ("suspend", "events/go"):
+            told = problem(client.post(f"{path}/{verb}", content=white), 400, "request.invalid")
+            assert "no JSON" in told["detail"]
+    assert client.post(f"{path}/suspend", content=b"").status_code == 202
 
 
 def test_bodies_are_json_and_of_a_size(shared: Service) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.service.conftest import Service
 from tests.service.servers import Cloud, _cloud, _still, cloud, still
 from tests.service.test_requests import problem
 
 __all__ = ["_cloud", "_still", "cloud", "still"]
+
+pytestmark = pytest.mark.requirement("TF-13")
 
 
 def test_a_resource_of_another_project_is_not_claimed(still: Cloud) -> None:

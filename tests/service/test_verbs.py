@@ -262,7 +262,6 @@ def test_an_event_is_delivered_to_the_task_as_it_was_seen(shared: Service) -> No
     shared.until(uuid, "SUCCEEDED", client=client)
 
 
-@pytest.mark.requirement("P6")
 def test_if_match_is_the_task_as_it_was_seen(resting_service: Service) -> None:
     client = resting_service.client()
     uuid = resting_service.submit("waiting", client=client)["uuid"]

@@ -164,6 +164,7 @@ def test_what_ends_at_once_frees_its_claims_and_its_worker_writes_no_more(desk: 
     assert isinstance(late, Exception)
 
 
+@pytest.mark.requirement("P12")
 def test_force_fail_ends_a_task_over_its_workers_head(desk: Desk) -> None:
     task, next_one = desk.submit("r"), desk.submit("r")
     begun(desk, task, "SUCCEEDED", "RUNNING")

@@ -32,6 +32,7 @@ def until_it_rests(house: House, task: Task) -> int:
     raise AssertionError(f"{task} took {DEATHS_MAX + 1} workers with it")
 
 
+@pytest.mark.requirement("P12")
 class TestOneThatKillsItsWorker:
     def test_it_rests_as_poison_and_all_others_are_done(self, house: House) -> None:
         hold = house.open()

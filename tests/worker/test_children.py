@@ -409,7 +409,7 @@ def test_a_failed_task_that_keeps_what_was_done_stops_its_other_children(house: 
 # --- places and claims -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.requirement("NOVA-8")
+@pytest.mark.requirement("NOVA-8", "P9")
 def test_nested_children_need_one_place_among_them(house: House, runtime: str) -> None:
     """P9: eight levels on one thread, and a worker that takes one task at a time."""
     hold = house.open(workers_max=1)
@@ -452,7 +452,7 @@ def test_a_worker_of_one_task_does_its_children_too(house: House) -> None:
     assert (task.state, other.state) == ("SUCCEEDED", "PENDING")
 
 
-@pytest.mark.requirement("NEUTRON-5")
+@pytest.mark.requirement("NEUTRON-5", "P9")
 def test_a_child_uses_what_its_root_holds_and_claims_the_rest_late(house: House) -> None:
     hold = house.open()
     task = hold.submit(flows.claiming, {"at": house.at}, claims=["router/1", "network/blue"])

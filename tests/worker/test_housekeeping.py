@@ -64,6 +64,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
         yield Home(opened)
 
 
+@pytest.mark.requirement("P12")
 def test_what_has_expired_goes_in_short_transactions_and_others_write_in_between(home: Home) -> None:
     desk, count = home.desk, TASKS_MAX * 3 + 5
     for number in range(count):

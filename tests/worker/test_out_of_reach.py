@@ -11,7 +11,7 @@ from tests.worker import flows
 from tests.worker.house import House, until
 
 
-@pytest.mark.requirement("G2", "G1")
+@pytest.mark.requirement("G2", "G1", "P10")
 @pytest.mark.parametrize("meanwhile", ["nobody", "another"])
 def test_steps_are_stopped_before_the_lease_is_over_and_the_task_goes_on(house: House, meanwhile: str) -> None:
     task = house.open().submit(flows.stopping, {"at": house.at})

@@ -72,7 +72,7 @@ def test_by_the_lease_where_the_lock_says_nothing(house: House) -> None:
     assert hold.store.read(lambda tx: row.read(tx, task._id)).worker_id is None
 
 
-@pytest.mark.requirement("G2")
+@pytest.mark.requirement("G2", "P10")
 def test_a_worker_that_was_frozen_past_its_lease_writes_nothing_more(house: House) -> None:
     hold = house.open()
     task = hold.submit(flows.freezing, {"at": house.at})

@@ -49,7 +49,7 @@ class TestReachingAnotherProcess:
             assert not is_there(line.pid)
 
 
-@pytest.mark.requirement("IRONIC-3", "G6")
+@pytest.mark.requirement("IRONIC-3", "G6", "P3")
 class TestAStepThatHangsInC:
     """It holds the interpreter's lock and hears nothing; its process is ended."""
 
@@ -87,7 +87,7 @@ class TestAStepThatHangsInC:
         assert house.said() == ["first", "hung", "unhung", "unfirst"]
 
 
-@pytest.mark.requirement("IRONIC-1")
+@pytest.mark.requirement("IRONIC-1", "P3")
 class TestAThreadThatHearsNothing:
     def test_cancelled_is_not_said_while_it_runs(self, house: House) -> None:
         task, _ = begun(house, flows.unhearing, "deaf")

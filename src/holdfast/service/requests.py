@@ -254,11 +254,11 @@ class Ask:
         self._raw = parts[0] if len(parts) == 1 else b"".join(parts)
         if self.route.body is not None:
             self.data = self._decoded()
-        elif self._raw.strip():
+        elif self._raw:
             raise RequestInvalid(f"{self.route.method} {self.route.path} takes no body")
 
     def _decoded(self) -> Any:
-        if not self._raw.strip():
+        if not self._raw:
             if self.route.body_needed:
                 raise RequestInvalid(f"a body is needed: {fields_of(self.route.body)}")
             return self.route.body()
@@ -270,7 +270,7 @@ class Ask:
     @property
     def plain(self) -> Any:
         """The body as plain data, with everything that was in it and no defaults."""
-        return msgspec.json.decode(self._raw) if self._raw.strip() else {}
+        return msgspec.json.decode(self._raw) if self._raw else {}
 
     @property
     def fingerprint(self) -> str | None:

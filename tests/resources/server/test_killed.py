@@ -186,7 +186,7 @@ def grandchildren(pid: int) -> list[int]:
     return [step for path in threads for child in path.read_text().split() for step in children_of(int(child))]
 
 
-@pytest.mark.requirement("IRONIC-2", "IRONIC-3")
+@pytest.mark.requirement("IRONIC-2", "IRONIC-3", "P3")
 def test_a_driver_that_hangs_in_c_hears_no_cancel_and_is_ended_by_abort(cloud: Cloud) -> None:
     at = cloud.create(metadata={"faults": "suspend=block"})
     before = cloud.slot(at).heartbeat()
