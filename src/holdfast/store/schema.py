@@ -117,6 +117,7 @@ tasks = Table(
     Column("resting", Text),  # JSON list of the ids of the steps that need an answer
     Column("result", Text),
     Column("error", Text),  # JSON of the failure
+    Column("begun", Boolean, nullable=False, server_default=false()),  # a worker has had it before: it goes first
     UniqueConstraint("uuid", name="uq_tasks_uuid"),
     CheckConstraint(f"(finished_at IS NOT NULL) = (state IN ({_final_words()}))", name="ck_tasks_finished"),
     CheckConstraint(f"(hold IS NOT NULL) = (state IN ({_holding_words()}))", name="ck_tasks_hold"),
@@ -150,17 +151,9 @@ _some(
     tasks.c.ready,
     tasks.c.priority.desc(),
     tasks.c.project_id,
+    tasks.c.begun,
     tasks.c.due_at,
     tasks.c.id,
-    where="worker_id IS NULL AND due_at IS NOT NULL",
-)
-_some(
-    "ix_tasks_take",
-    tasks.c.pool,
-    tasks.c.ready,
-    tasks.c.priority.desc(),
-    tasks.c.id,
-    tasks.c.due_at,
     where="worker_id IS NULL AND due_at IS NOT NULL",
 )
 # What of a pool is taken, and what of it has not begun: for its limits (tasks/pools.py).
@@ -350,6 +343,45 @@ webhooks = Table(
     sqlite_with_rowid=False,
 )
 Index("ix_webhooks_project", webhooks.c.project_id, webhooks.c.id)
+
+# What is to be asked for again and again: tasks/schedules.py.
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("project_id", Text, nullable=False),
+    Column("user_id", Text, nullable=False, server_default=text("''")),
+    Column("name", Text, nullable=False),
+    Column("cron", Text, nullable=False),
+    Column("timezone", Text, nullable=False),
+    Column("catch_up", Text, nullable=False),  # what becomes of moments that passed while nobody looked
+    Column("overlap", Text, nullable=False),  # what becomes of one at which the task before has not ended
+    Column("what", Text, nullable=False),  # JSON: the flow or the operation that is asked for
+    Column("inputs", Text, nullable=False, server_default=text("'{}'")),
+    Column("next_at", Float),  # NULL: never
+    Column("paused_at", Float),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    UniqueConstraint("project_id", "name", name="uq_schedules_name"),
+    CheckConstraint("catch_up IN ('all', 'one', 'none')", name="ck_schedules_catch_up"),
+    CheckConstraint("overlap IN ('skip', 'queue')", name="ck_schedules_overlap"),
+    sqlite_with_rowid=False,
+)
+_some("ix_schedules_next", schedules.c.next_at, where="next_at IS NOT NULL AND paused_at IS NULL")
+
+# The moments of schedules that have come, the latest of each: the key is what makes of one moment one task.
+firings = Table(
+    "firings",
+    metadata,
+    Column("schedule", Text, nullable=False),
+    Column("moment", Float, nullable=False),
+    Column("at", Float, nullable=False),  # when somebody looked
+    Column("outcome", Text, nullable=False),  # FIRED, SKIPPED, MISSED, REFUSED
+    Column("task", Text),  # the uuid of the task that was made: it outlives the task
+    Column("why", Text),  # JSON of the failure: why there is none
+    PrimaryKeyConstraint("schedule", "moment", name="pk_firings"),
+    sqlite_with_rowid=False,
+)
 
 # What tasks act on. A row is written by tasks only (resources/state.py), and stays when the resource is deleted.
 resources = Table(

@@ -28,6 +28,7 @@ def upgrade() -> None:
     _pools()
     _workers()
     _taking()
+    _schedules()
 
 
 def _pools() -> None:
@@ -53,14 +54,55 @@ def _workers() -> None:
 def _taking() -> None:
     """What a worker takes next: by pool, priority and project in turn, and in a project by the time since when it is
     due. The index of before is in an order that nobody asks for any more."""
+    op.add_column("tasks", sa.Column("begun", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.create_index(
         "ix_tasks_turn",
         "tasks",
-        ["pool", "ready", sa.text("priority DESC"), "project_id", "due_at", "id"],
+        ["pool", "ready", sa.text("priority DESC"), "project_id", "begun", "due_at", "id"],
         unique=False,
         **some("worker_id IS NULL", "due_at IS NOT NULL"),
     )
     op.create_index("ix_tasks_held", "tasks", ["pool", "project_id"], unique=False, **some("worker_id IS NOT NULL"))
     op.create_index(
         "ix_tasks_queued", "tasks", ["pool"], unique=False, **some("executed_at IS NULL", "finished_at IS NULL")
+    )
+    op.drop_index("ix_tasks_take", table_name="tasks")
+
+
+def _schedules() -> None:
+    op.create_table(
+        "schedules",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("cron", sa.Text(), nullable=False),
+        sa.Column("timezone", sa.Text(), nullable=False),
+        sa.Column("catch_up", sa.Text(), nullable=False),
+        sa.Column("overlap", sa.Text(), nullable=False),
+        sa.Column("what", sa.Text(), nullable=False),
+        sa.Column("inputs", sa.Text(), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("next_at", sa.Float(), nullable=True),
+        sa.Column("paused_at", sa.Float(), nullable=True),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("updated_at", sa.Float(), nullable=False),
+        sa.UniqueConstraint("project_id", "name", name="uq_schedules_name"),
+        sa.CheckConstraint("catch_up IN ('all', 'one', 'none')", name="ck_schedules_catch_up"),
+        sa.CheckConstraint("overlap IN ('skip', 'queue')", name="ck_schedules_overlap"),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "ix_schedules_next", "schedules", ["next_at"], unique=False, **some("next_at IS NOT NULL", "paused_at IS NULL")
+    )
+    op.create_table(
+        "firings",
+        sa.Column("schedule", sa.Text(), nullable=False),
+        sa.Column("moment", sa.Float(), nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("task", sa.Text(), nullable=True),
+        sa.Column("why", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("schedule", "moment", name="pk_firings"),
+        sqlite_with_rowid=False,
     )
