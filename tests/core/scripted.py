@@ -39,6 +39,7 @@ class ScriptedRuntime:
         self.calls: list[Call] = []
         self.alone: set[tuple[str, int]] = set()
         self.places = Places({})
+        self.agents = None
 
     def name_of(self, isolation: str, alone: bool) -> str:
         return "process" if alone else isolation

@@ -27,12 +27,13 @@ def died(state: State, event: e.Died) -> None:
 
 
 def taken_over(state: State, event: e.TakenOver) -> None:
-    if state.running:
+    died = [row for row in state.running if row not in (event.away or ())]
+    if died:
         state.deaths += 1
-        state.suspects.update(state.running)
-    rows = list(state.running)
-    state.running.clear()
-    for row in rows:
+    for row in died:
+        state.suspects[row] = None
+        del state.running[row]
+    for row in died:
         _in_doubt(state, row, event.at, event.poisoned)
 
 

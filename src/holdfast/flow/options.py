@@ -30,6 +30,7 @@ class StepOptions(TypedDict, total=False):
     isolation: str | None
     weight: int
     pool: str | None
+    agent: str | None
     bind: Mapping[str, str]
     inject: Mapping[str, Any]
 
@@ -109,6 +110,31 @@ def _pool(value: object, who: object) -> str | None:
     return value
 
 
+def _agent(value: object, who: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise FlowError(f'{who}: agent={value!r} must name a pool of agents, as agent="hv1" or agent="hv-{{host}}"')
+    if value.count("{") != value.count("}") or not all(name.isidentifier() for name in fields_of(value)):
+        raise FlowError(f"{who}: agent={value!r}: between braces stands the name of one of its parameters")
+    return value
+
+
+def fields_of(agent: str) -> list[str]:
+    """The parameters that a pool of agents is named by: `host` of "hv-{host}"."""
+    return [part.partition("}")[0] for part in agent.split("{")[1:]]
+
+
+def check_agent(step: Any, who: str) -> None:
+    """Whether an agent can run the step, and which one is known when it begins."""
+    if step.makes_child:
+        raise FlowError(f"{who} makes a child task, which needs the database, and an agent has none: leave agent= out")
+    known = {name for name, _required in step.wants}
+    for name in fields_of(step.agent):
+        if name not in known:
+            raise FlowError(f"{who}: agent={step.agent!r} names a parameter {name!r} that it does not have")
+
+
 def _bind(value: object, who: object) -> Mapping[str, str]:
     if not isinstance(value, Mapping) or not all(isinstance(part, str) for pair in value.items() for part in pair):
         raise FlowError(f"{who}: bind={value!r} must be a dict of parameter: name")
@@ -138,6 +164,7 @@ CHECKS: Final[Mapping[str, Callable[[Any, object], Any]]] = {
     "isolation": _isolation,
     "weight": check_weight,
     "pool": _pool,
+    "agent": _agent,
     "bind": _bind,
     "inject": _inject,
 }

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final, Generic, NamedTuple, ParamSpec, TypeAli
 from holdfast.core.retry import Retry
 from holdfast.errors import FlowError
 from holdfast.flow.arguments import Wants, signature
-from holdfast.flow.options import CHECKS, StepOptions, check_name
+from holdfast.flow.options import CHECKS, StepOptions, check_agent, check_name
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -83,6 +83,7 @@ class Step:
     isolation: str = "thread"
     weight: int = 1
     pool: str | None = None
+    agent: str | None = None
     bind: Mapping[str, str] = _EMPTY
     inject: Mapping[str, Any] = _EMPTY
 
@@ -158,6 +159,8 @@ def _read_class(cls: type[Step]) -> None:
             setattr(cls, option, check(own[option], who))
     if "bind" in own or "inject" in own:
         cls.wants = _extended(cls, who)
+    if cls.agent is not None:
+        check_agent(cls, who)
 
 
 def _method(cls: type[Step], name: str) -> Callable[..., Any]:
@@ -193,9 +196,9 @@ class FunctionStep(Step, Generic[P, R]):
 
     __slots__ = (
         "name", "provides", "retry", "revert_retry", "timeout_s", "revert_timeout_s", "grace_s", "on_interrupt",
-        "pivot", "isolation", "weight", "pool", "bind", "inject", "wants", "wants_ctx", "revert_wants", "probe_wants",
-        "revert_isolation", "probe_isolation", "has_revert", "has_probe", "execute", "undo", "probing", "_base",
-        "_plan", "_copied",
+        "pivot", "isolation", "weight", "pool", "agent", "bind", "inject", "wants", "wants_ctx", "revert_wants",
+        "probe_wants", "revert_isolation", "probe_isolation", "has_revert", "has_probe", "execute", "undo", "probing",
+        "_base", "_plan", "_copied",
     )  # fmt: skip
 
     execute: Callable[P, R]
@@ -219,7 +222,7 @@ class FunctionStep(Step, Generic[P, R]):
         self.isolation = "async" if read.coroutine else "thread"
         self.revert_isolation = self.probe_isolation = "thread"
         self.weight = 1
-        self.pool = self.undo = self.probing = self._plan = None
+        self.pool = self.agent = self.undo = self.probing = self._plan = None
         self.bind = self.inject = _EMPTY
         self._base = (wants, read.rest, read.coroutine)
         self.wants = wants
@@ -285,10 +288,10 @@ class FunctionStep(Step, Generic[P, R]):
         made: FunctionStep[P, R] = _new(FunctionStep)
         (
             made.name, made.provides, made.retry, made.revert_retry, made.timeout_s, made.revert_timeout_s,
-            made.grace_s, made.on_interrupt, made.pivot, made.isolation, made.weight, made.pool, made.bind,
-            made.inject, made.wants, made.wants_ctx, made.revert_wants, made.probe_wants, made.revert_isolation,
-            made.probe_isolation, made.has_revert, made.has_probe, made.execute, made.undo, made.probing,
-            made._base,
+            made.grace_s, made.on_interrupt, made.pivot, made.isolation, made.weight, made.pool, made.agent,
+            made.bind, made.inject, made.wants, made.wants_ctx, made.revert_wants, made.probe_wants,
+            made.revert_isolation, made.probe_isolation, made.has_revert, made.has_probe, made.execute, made.undo,
+            made.probing, made._base,
         ) = _shared(self)  # fmt: skip
         made._plan = None
         made._copied = False
@@ -318,6 +321,8 @@ def _set_options(step: Any, options: Mapping[str, Any]) -> None:
             step.probe_isolation = _beside(step.isolation, False)
     if "bind" in options or "inject" in options:
         step.wants = _extended(step, str(step))
+    if step.agent is not None:
+        check_agent(step, str(step))
 
 
 def _extended(step: Step | type[Step], who: str) -> Wants:
@@ -367,7 +372,8 @@ def step(function: Any = None, /, **options: Unpack[StepOptions]) -> Any:
     retry, timeout_s, grace_s: tries, the seconds one may take, and how long a stopped one may take to leave.
     on_interrupt: after a crash in the middle of it: "rerun" | "undo" | "suspend" (at most once).
     pivot: the point of no return. weight: its share of the progress. pool: which workers may run its task.
-    isolation: "thread" | "process"; an `async def` always runs on the event loop.
+    agent: not the worker runs it but an agent of that pool (`holdfast agent --pool`); "hv-{host}": of the one that its
+    parameter host names. isolation: "thread" | "process"; an `async def` always runs on the event loop.
     bind: {parameter: name} takes a value from another name; inject: {parameter: value} fixes it.
     """
     if function is None:

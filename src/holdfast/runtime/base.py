@@ -170,6 +170,16 @@ def refuse_while_loading() -> None:
 CURRENT: ContextVar[Call | None] = ContextVar("holdfast.call", default=None)
 
 
+def isolation_of(call: Call) -> str:
+    """How whoever runs it runs it: in a thread, a process, or on the event loop. An agent does so too."""
+    step: Any = call.step
+    if call.isolation != "agent":
+        return call.isolation
+    if call.what == "execute":
+        return str(step.isolation)
+    return str(step.revert_isolation if call.what == "revert" else step.probe_isolation)
+
+
 def enter(call: Call) -> None:
     """Run the call's function to its end on this thread and set the outcome. Nothing gets past it: a thread of a
     pool must survive whatever a step raises, SystemExit and KeyboardInterrupt included."""

@@ -31,6 +31,7 @@ class Runtimes:
         value_bytes_max: int | None = None,
     ) -> None:
         self.alone: set[tuple[str, int]] = set()  # starts that get a process of their own
+        self.agents: Runtime | None = None  # what runs the steps that are an agent's; None: they are run here
         self._loop = loop
         self._inherit = inherit
         self._value_bytes_max = value_bytes_max

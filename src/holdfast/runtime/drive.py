@@ -20,14 +20,13 @@ from holdfast.core import commands as c
 from holdfast.core import events as e
 from holdfast.core.decide import decide, next_due
 from holdfast.core.machine import apply
-from holdfast.core.state import State, opened
+from holdfast.core.state import State
 from holdfast.core.states import S_REVERTING
 from holdfast.errors import HoldfastError, LeaseLost, UsageError
 from holdfast.runtime.answer import answer_of
 from holdfast.runtime.base import Call
-from holdfast.runtime.bind import revert_arguments, step_arguments
-from holdfast.runtime.context import AsyncContext, Context
 from holdfast.runtime.decision import decision_of, start_of
+from holdfast.runtime.launch import call_of, give
 from holdfast.runtime.outcome import fact_of
 from holdfast.runtime.patience import Patience
 
@@ -65,7 +64,7 @@ class Drive:
         self.state = state
         self.task_id = task_id
         self.desk = desk  # where steps that make child tasks ask for them (flow/child.py); None: nowhere
-        self._keys_of = keys_of or task_id
+        self.keys_of = keys_of or task_id
         self.inbox: deque[Any] = deque()
         self.facts: list[e.Event] = []
         self.dones: list[Callable[[BaseException | None], None]] = []  # checkpoints that wait for their append
@@ -74,7 +73,7 @@ class Drive:
         self.progress_is_new = False
         self.deadline_at = deadline_at
         self._runtimes = runtimes
-        self._clock = clock
+        self.clock = clock
         self._slots = slots
         self._wake = wake
         self._keep = keep
@@ -102,7 +101,7 @@ class Drive:
         if self._dropped:  # looked at after the append, as `drop` looks at the inbox after it has said so
             self._refuse_checkpoints()
         elif call.isolation == "inline":
-            self._drain(self._clock.time())
+            self._drain(self.clock.time())
             self.settle_checkpoints(None)
         elif self._wake is not None:
             self._wake()
@@ -114,7 +113,7 @@ class Drive:
         except UsageError as error:
             done(error)
             return
-        self._flush(self, e.Checkpointed(call.row, kept, self._clock.time()), done)
+        self._flush(self, e.Checkpointed(call.row, kept, self.clock.time()), done)
 
     def progress(self, call: Call, fraction: float, message: str | None) -> None:
         if self.calls.get(call.row) is not call:
@@ -292,12 +291,14 @@ class Drive:
             else:
                 if kind is c.Revert and command.alone:  # type: ignore[union-attr]
                     self._runtimes.alone.add((self.task_id, command.row))  # type: ignore[union-attr]
-                decisions.append(decision_of(command, state, now, self._clock.random() if kind is c.Schedule else 0.0))
+                decisions.append(decision_of(command, state, now, self.clock.random() if kind is c.Schedule else 0.0))
         return not folded
 
     def _has_place(self, command: Any) -> bool:
         """Whether a thread or a process is free for it; else it is decided on when one is."""
         step: Any = self.state.steps[command.row]
+        if self._runtimes.agents is not None and step.agent is not None:
+            return not self._runtimes.places.closed
         undoes = type(command) is c.Revert or self.state.st[command.row] == S_REVERTING
         wanted = step.revert_isolation if undoes else step.isolation
         if wanted == "thread" and self._runtimes.is_inline:
@@ -319,57 +320,18 @@ class Drive:
     # --- user code -----------------------------------------------------------------------------------------------
 
     def _launch(self, row: int, what: str) -> None:
-        state = self.state
-        step: Any = state.steps[row]
-        alone = False
-        if self._runtimes.alone:
-            key = (self.task_id, row)
-            alone = key in self._runtimes.alone
-            self._runtimes.alone.discard(key)
-        if what == "execute":
-            function, wanted = step.execute, step.isolation
-        elif what == "revert":
-            function, wanted = step.undo, step.revert_isolation
-        else:
-            function, wanted = step.probing, step.probe_isolation
-        if alone and wanted == "thread":
-            from holdfast.runtime.locate import can_run_elsewhere
-
-            alone = can_run_elsewhere(self._reference, state.ids[row], function)
-        runtime, isolation = self._runtimes.of(wanted, alone)
-        call = Call(self, row, state.ids[row], step, what, function, {}, isolation, self._reference)
-        if what == "execute":
-            call.deadline_at = state.deadlines.get(row) if step.timeout_s is not None else None
-            if isolation == "inline" and self.deadline_at is not None:  # nobody else could tell it of the flow's
-                call.deadline_at = min(self.deadline_at, call.deadline_at or self.deadline_at)
-        elif what == "revert" and step.revert_timeout_s is not None:
-            call.deadline_at = self._clock.time() + step.revert_timeout_s
-        call.runtime = runtime
-        if call.deadline_at is not None:
-            call.clock, call.launched_at = self._clock, self._clock.time()
+        call = self._made(row, what)
         self.calls[row] = call
         self._runtimes.places.take(call)
         try:
-            if what == "execute":
-                if state.bindings[row]:
-                    call.arguments = step_arguments(state, row)
-                if step.wants_ctx:
-                    call.arguments["ctx"] = self._context(call, isolation)
-            elif what == "revert":
-                call.arguments = revert_arguments(state, row)
-                if any(name == "ctx" for name, _ in step.revert_wants):
-                    call.arguments["ctx"] = self._context(call, isolation)
-            else:
-                call.arguments = step_arguments(state, row, {name for name, _ in step.probe_wants})
-                if any(name == "ctx" for name, _ in step.probe_wants):
-                    call.arguments["ctx"] = self._context(call, isolation)
+            give(self, call)
         except Exception as error:
             call.began = True
             call.outcome = ("raised", error)
             self.ended(call)
             return
         try:
-            runtime.start(call)
+            call.runtime.start(call)
         except (OSError, RuntimeError) as error:  # the system has no process or thread left for it
             call.outcome = ("raised", error)
             self.ended(call)
@@ -377,16 +339,16 @@ class Drive:
         if call.deadline_at is not None and call.outcome is None:
             self._patience.watch(call)
 
-    def _context(self, call: Call, isolation: str) -> Context | AsyncContext:
-        state, row = self.state, call.row
-        forward = f"{self._keys_of}:{state.ids[row]}:{state.incarnation.get(row, 0)}"
-        key = f"{forward}:revert" if call.what == "revert" else forward
-        tried = state.revert_tries.get(row, 1) if call.what == "revert" else state.attempt[row]
-        last = state.checkpoints.get(row)
-        made = AsyncContext if isolation == "async" else Context
-        call.context = made(call, key, forward, tried, self.task_id, opened(last), self._clock)
-        call.context.event = opened(state.delivered.get(row))
-        return call.context
+    def _made(self, row: int, what: str) -> Call:
+        return call_of(self, row, what, self._runtimes, self._reference)
+
+    def attach(self, row: int) -> Call:
+        """The call of a row that somebody has run since before this drive: an agent."""
+        call = self._made(row, "revert" if self.state.st[row] == S_REVERTING else "execute")
+        self.calls[row] = call
+        if call.deadline_at is not None:
+            self._patience.watch(call)
+        return call
 
     def _abandon(self, call: Call, now: float) -> None:
         """Its thread heeds nothing: leave it behind. What it still does is nobody's."""

@@ -11,7 +11,7 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any
 
-from holdfast.runtime.base import Call
+from holdfast.runtime.base import Call, isolation_of
 
 KILL_EARLY = 0.9  # of the grace, so that the process is gone when it is over
 AT_ONCE = frozenset(("timeout", "abort", "lease_lost"))
@@ -60,7 +60,7 @@ class Patience:
         call.runtime.ask(call, reason)
         if reason in AT_ONCE:
             self._later(now + self._grace_of(call), call, "abandon")
-        elif reason != "suspend" and call.isolation == "process":
+        elif reason != "suspend" and _is_process(call):
             self._later(now + KILL_EARLY * self._grace_of(call), call, "kill")
 
     def tick(self, now: float) -> list[Call]:
@@ -82,7 +82,7 @@ class Patience:
     def _time_is_over(self, call: Call, now: float) -> None:
         """Unless it has waited for a thread, or still does: its time begins when it does."""
         assert call.deadline_at is not None
-        if call.isolation == "thread" and not call.began:
+        if call.isolation in ("thread", "agent") and not call.began:
             self._later(now + max(1.0, call.deadline_at - call.launched_at), call, "timeout")
         elif now < call.deadline_at:
             self.watch(call)
@@ -105,3 +105,7 @@ class Patience:
         self._open[number] = call
         self._numbers.setdefault(call.row, []).append(number)
         heappush(self._timers, (at, number, what))
+
+
+def _is_process(call: Call) -> bool:
+    return call.isolation == "process" or (call.isolation == "agent" and isolation_of(call) == "process")

@@ -24,6 +24,7 @@ from holdfast.store.base import JournalRow, Row
 
 #: Fields that hold a user's value. All others are plain.
 VALUES: Final = frozenset(("result", "checkpoint", "value", "payload"))
+ROWS: Final = frozenset(("rows", "away"))  # kept as ids
 BARE: Final = (Succeeded, Checkpointed)  # `data` is the value's text itself
 
 
@@ -93,7 +94,7 @@ def _field(name: str, value: Any, ids: Sequence[str], seal: Seal | None) -> str 
         return _text(value, seal)
     if name == "failure":
         return json.dumps(value.to_json())
-    if name == "rows":
+    if name in ROWS:
         return json.dumps([ids[row] for row in value])
     if name == "answers":
         return _answers(value, seal)
@@ -144,7 +145,7 @@ def _read(name: str, value: Any, index_of: Callable[[str], int], unseal: Seal | 
         return _stored(value, unseal)
     if name == "failure":
         return Failure.from_json(value)
-    if name == "rows":
+    if name in ROWS:
         return tuple(map(index_of, value))
     return value
 

@@ -288,6 +288,48 @@ pools = Table(
     sqlite_with_rowid=False,
 )
 
+# Steps that agents run: offered, leased, heard of, ended (tasks/agents.py). A row is one entry of one step.
+leases = Table(
+    "leases",
+    metadata,
+    Column("id", _Big, primary_key=True),  # in order of offer: grows with every new entry of a step
+    Column("task", _Big, nullable=False),
+    Column("node", Text, nullable=False),
+    Column("what", Text, nullable=False),  # execute, revert, probe
+    Column("entry", _Big, nullable=False),  # seq of the journal's row that begins it; 0: a probe begins nothing
+    Column("pool", Text, nullable=False),
+    Column("priority", Integer, nullable=False, server_default=text("0")),
+    Column("work", Text, nullable=False),  # JSON: what the agent is told, with sealed secrets
+    Column("timeout_s", Float),  # that the step has from when it is leased
+    Column("offered_at", Float, nullable=False),
+    Column("token", Text),  # who may speak for it: generation.id.nonce; NULL: nobody has leased it
+    Column("holder", Text),  # the user that the token is good for
+    Column("agent", Text),  # what the agent that leased it calls itself: one incarnation of one process
+    Column("leased_at", Float),
+    Column("expires_at", Float),  # when the agent counts as dead; NULL: it has not begun, or has ended
+    Column("stop", Text),  # why it is asked to stop
+    Column("killed", Boolean, nullable=False, server_default=false()),  # and to end it at once
+    Column("revision", Integer, nullable=False, server_default=text("0")),  # grows with all that its worker must hear
+    Column("progress", Float),
+    Column("message", Text),
+    Column("told_at", Float),  # when its worker was last told of progress
+    Column("checkpoint", Text),
+    Column("checkpoints", Integer, nullable=False, server_default=text("0")),  # number of the last
+    Column("outcome", Text),  # JSON: how it ended
+    Column("said", Text),  # sha256 of what the agent said of its end, to know it when it is said again
+    Column("ended_at", Float),
+    Column("closed_at", Float),  # when its end was recorded, or it was taken back: nobody speaks for it any more
+    CheckConstraint("what IN ('execute', 'revert', 'probe')", name="ck_leases_what"),
+    sqlite_autoincrement=True,  # a number is never used twice
+)
+Index("ix_leases_task", leases.c.task)
+_some(
+    "ix_leases_open", leases.c.pool, leases.c.priority.desc(), leases.c.id, where="token IS NULL AND closed_at IS NULL"
+)
+_some("ix_leases_expires", leases.c.expires_at, where="expires_at IS NOT NULL")
+_some("ix_leases_agent", leases.c.agent, where="agent IS NOT NULL AND ended_at IS NULL AND closed_at IS NULL")
+_some("ix_leases_closed", leases.c.closed_at, where="closed_at IS NOT NULL")
+
 tags = Table(
     "tags",
     metadata,

@@ -28,6 +28,7 @@ def upgrade() -> None:
     _pools()
     _workers()
     _taking()
+    _leases()
     _schedules()
 
 
@@ -106,3 +107,50 @@ def _schedules() -> None:
         sa.PrimaryKeyConstraint("schedule", "moment", name="pk_firings"),
         sqlite_with_rowid=False,
     )
+
+
+def _leases() -> None:
+    op.create_table(
+        "leases",
+        sa.Column("id", BIG, nullable=False),
+        sa.Column("task", BIG, nullable=False),
+        sa.Column("node", sa.Text(), nullable=False),
+        sa.Column("what", sa.Text(), nullable=False),
+        sa.Column("entry", BIG, nullable=False),
+        sa.Column("pool", sa.Text(), nullable=False),
+        sa.Column("priority", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("work", sa.Text(), nullable=False),
+        sa.Column("timeout_s", sa.Float(), nullable=True),
+        sa.Column("offered_at", sa.Float(), nullable=False),
+        sa.Column("token", sa.Text(), nullable=True),
+        sa.Column("holder", sa.Text(), nullable=True),
+        sa.Column("agent", sa.Text(), nullable=True),
+        sa.Column("leased_at", sa.Float(), nullable=True),
+        sa.Column("expires_at", sa.Float(), nullable=True),
+        sa.Column("stop", sa.Text(), nullable=True),
+        sa.Column("killed", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("revision", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("progress", sa.Float(), nullable=True),
+        sa.Column("message", sa.Text(), nullable=True),
+        sa.Column("told_at", sa.Float(), nullable=True),
+        sa.Column("checkpoint", sa.Text(), nullable=True),
+        sa.Column("checkpoints", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=True),
+        sa.Column("said", sa.Text(), nullable=True),
+        sa.Column("ended_at", sa.Float(), nullable=True),
+        sa.Column("closed_at", sa.Float(), nullable=True),
+        sa.CheckConstraint("what IN ('execute', 'revert', 'probe')", name="ck_leases_what"),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_leases_task", "leases", ["task"], unique=False)
+    op.create_index(
+        "ix_leases_open", "leases", ["pool", sa.text("priority DESC"), "id"], unique=False,
+        **some("token IS NULL", "closed_at IS NULL"),
+    )  # fmt: skip
+    op.create_index("ix_leases_expires", "leases", ["expires_at"], unique=False, **some("expires_at IS NOT NULL"))
+    op.create_index(
+        "ix_leases_agent", "leases", ["agent"], unique=False,
+        **some("agent IS NOT NULL", "ended_at IS NULL", "closed_at IS NULL"),
+    )  # fmt: skip
+    op.create_index("ix_leases_closed", "leases", ["closed_at"], unique=False, **some("closed_at IS NOT NULL"))
