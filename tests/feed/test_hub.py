@@ -83,7 +83,9 @@ def test_who_joins_in_the_middle_of_a_storm_misses_nothing(desk: Desk) -> None:
                     while desk.store.read(log.newest) < 5:
                         await asyncio.sleep(0.001)
                 frames = hub.frames(ALL, after)
-                began = int((await anext(frames)).split(b"id: ")[1])
+                opening = await anext(frames)
+                began = int(opening.split(b"id: ")[1]) if after is None else after
+                assert (b"id: " in opening) == (after is None)
                 listeners.append(asyncio.ensure_future(take(frames, total - began)))
             heard = list(await asyncio.gather(*listeners))
             storm.join()

@@ -46,6 +46,7 @@ def test_the_player_sees_an_answer_that_is_otherwise(tmp_path: Path) -> None:
         ("< 200\n< Link: </b/$X>", False), ("< 200\n< {\"a\":[…,{\"b\":\"…17\"}],\n<  \"c\":null}", True),
         ("< 200\n< {\"a\":[1]}", False), ("< 200\n< {\"a\":[1,{\"b\":\"id-18\"}]}", False),
         ("< 200\n< {\"d\":1}", False), ("< 200\n< {\"a\":[…,{\"b\":\"…\"},1]}", False),
+        ("< 200\n<\n< {\"a\":…", True), ("< 200\n<\n< …\n< retry: 2000", False),
         ("< 200\n< {\"c\":\"…\"}", False), ("< 200\n< {\"a\":[1,{\"b\":\"id-$X\"}]}\n> GET /$X\n< 200", True),
     ):  # fmt: skip
         path.write_text(f"> GET /x\n{told}\n", encoding="utf-8")

@@ -1,8 +1,9 @@
-"""Tags over HTTP: each row of the contract's table of tag semantics, and the golden transcript."""
+"""Tags over HTTP: each row of the contract's table of tag semantics, and the transcript of a lost answer."""
 
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,8 +11,13 @@ import pytest
 
 from holdfast.tasks import retention
 from tests.service.conftest import MakeService, Service
+from tests.service.servers import Cloud, _cloud, cloud
 from tests.service.test_requests import problem
+from tests.service.transcript import play
 
+__all__ = ["_cloud", "cloud"]
+
+TRANSCRIPT = Path(__file__).with_name("transcripts") / "servers.txt"
 TAG = "49fe58f1-a658-4232-b723-8f0b3efc1014"
 ASKED: dict[str, Any] = {"task": "waiting", "resource": {"server": "53626cb0"}}
 
@@ -26,8 +32,13 @@ def count(client: httpx.Client) -> int:
     return len(client.get("/v3/tasks").json()["tasks"])
 
 
+@pytest.mark.requirement("TAG-4", "TAG-5", "TAG-6", "TAG-11", "TAG-12", "NOVA-7", "NEUTRON-14", "TF-7")
+def test_the_transcript_of_a_reboot_whose_answer_was_lost(cloud: Cloud) -> None:
+    assert play(TRANSCRIPT, cloud.member, {"S": cloud.make()}, {}) > 8
+
+
 @pytest.mark.requirement("TAG-4", "TAG-6", "TAG-11", "NOVA-7")
-def test_the_transcript_of_a_lost_answer(shared: Service) -> None:
+def test_an_answer_that_was_lost_is_asked_for_again(shared: Service) -> None:
     client = shared.client()
     first = ask(client)
     assert first.status_code == 202

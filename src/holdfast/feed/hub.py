@@ -170,7 +170,7 @@ class Hub:
         loop = asyncio.get_running_loop()
         end = loop.time() + LIFE_S
         try:
-            yield shape.OPENING + shape.mark(stream.since if after is None else after)
+            yield shape.OPENING if after is not None else shape.OPENING + shape.mark(stream.since)
             place = stream.since if after is None else after
             while True:
                 while place < stream.since:

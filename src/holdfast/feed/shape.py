@@ -37,5 +37,5 @@ def heartbeat(place: int | None) -> bytes:
 
 
 def mark(after: int) -> bytes:
-    """A frame that shows nothing and has the client remember where it is."""
+    """A frame that shows nothing and has a client that did not say where it is remember where it began."""
     return f"id: {after}\n\n".encode()
