@@ -26,7 +26,7 @@ help: ## What this Makefile can do
 
 .PHONY: packages
 packages:
-	@tools/need ipmitool openipmi qemu-system-x86
+	@tools/need ipmitool openipmi postgresql qemu-system-x86
 
 .PHONY: demo
 demo: packages .venv/.demo ## The story over HTTP, nodes behind real BMCs, the library alone; each point proved; two minutes

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.doing import WAYS, Doing, Told
+from tests.postgresql import Databases, running
 
 REQUIREMENTS = Path(__file__).with_name("requirements.toml")
 
@@ -46,6 +47,32 @@ def do(request: pytest.FixtureRequest, tmp_path: Path) -> Doing:
 @pytest.fixture
 def told() -> Told:
     return Told()
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[Databases]:
+    with running() as databases:
+        yield databases
+
+
+@pytest.fixture
+def postgresql(postgresql_server: Databases) -> Iterator[Databases]:
+    """Makes databases of PostgreSQL, the oldest on this machine, which end with the test."""
+    yield postgresql_server
+    postgresql_server.drop()
+
+
+@pytest.fixture(scope="session")
+def postgresql_18_server() -> Iterator[Databases]:
+    with running(18) as databases:
+        yield databases
+
+
+@pytest.fixture
+def postgresql_18(postgresql_18_server: Databases) -> Iterator[Databases]:
+    """As `postgresql`, of the newest."""
+    yield postgresql_18_server
+    postgresql_18_server.drop()
 
 
 @pytest.fixture(autouse=True)

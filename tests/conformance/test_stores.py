@@ -11,6 +11,7 @@ from holdfast.store.base import Store
 from holdfast.testing.conformance.store import StoreBase, StoreConformance
 from holdfast.testing.conformance.store_groups import StoreGroups
 from holdfast.testing.conformance.store_threads import StoreThreads
+from tests.postgresql import Databases
 
 
 class _File(StoreBase):
@@ -26,6 +27,27 @@ class _File(StoreBase):
 
 class TestFile(_File, StoreConformance, StoreGroups, StoreThreads):
     pass
+
+
+class _Postgres(StoreBase):
+    @pytest.fixture(autouse=True)
+    def _place(self, postgresql: Databases) -> None:
+        self.url = postgresql.fresh()
+
+    def make(self) -> Store:
+        return open_store(self.url)
+
+    again = make
+
+
+class TestPostgres(_Postgres, StoreConformance, StoreGroups, StoreThreads):
+    pass
+
+
+class TestPostgres18(TestPostgres):
+    @pytest.fixture(autouse=True)
+    def _place(self, postgresql_18: Databases) -> None:
+        self.url = postgresql_18.fresh()
 
 
 class TestMemory(StoreConformance, StoreGroups, StoreThreads):

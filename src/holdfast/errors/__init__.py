@@ -99,9 +99,11 @@ from holdfast.errors.world import (
     StoreBusy,
     StoreCorrupt,
     StoreFull,
+    StoreAway,
     StoreUnwritable,
 )
 
+    StoreUnknown,
 __all__ = [
     "AccessError",
     "AmbiguousInput",
@@ -170,9 +172,11 @@ __all__ = [
     "StoreUnwritable",
     "TagInvalid",
     "TagNotSupported",
+    "StoreAway",
     "TagReused",
     "TaskFailed",
     "TaskGone",
+    "StoreUnknown",
     "TaskNotFound",
     "UnknownInput",
     "UsageError",

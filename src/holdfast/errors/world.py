@@ -24,6 +24,20 @@ class StoreBusy(WorldError):
     code = "store.busy"
 
 
+class StoreAway(WorldError):
+    """The database can't be reached: nothing was stored; try again when it is back."""
+
+    code = "store.away"
+
+
+class StoreUnknown(WorldError):
+    """The connection broke while a commit was under way, and the database is still away: look at what is there before
+    you ask again."""
+
+    code = "store.unknown"
+    retryable = False
+
+
 class StoreUnwritable(WorldError):
     """The database can't be written."""
 

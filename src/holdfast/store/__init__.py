@@ -7,33 +7,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from holdfast.errors import DatabaseUrlInvalid
+from holdfast.store.place import is_postgresql, lock_prefix, redacted, sqlite_path
 
 if TYPE_CHECKING:
     from holdfast.store.base import Store
 
 
-def sqlite_path(url: str) -> str:
-    """The file that `sqlite:///FILE` names, or `:memory:`. Raises DatabaseUrlInvalid."""
-    scheme, separator, path = url.partition("://")
-    if scheme != "sqlite" or not separator:
-        raise DatabaseUrlInvalid(
-            f"{url!r} can't be used: sqlite:///FILE, sqlite:////ABSOLUTE/FILE or sqlite:///:memory:"
-        )
-    if path in ("", "/", "/:memory:"):
-        return ":memory:"
-    if not path.startswith("/") or "?" in path or "\0" in path:
-        raise DatabaseUrlInvalid(f"{url!r} can't be used: sqlite:///FILE or sqlite:////ABSOLUTE/FILE, with no options")
-    return path[1:]
-
-
 def open_store(url: str, **options: Any) -> Store:
-    """The store at `url`; a new database is made there unless `create=False`.
+    """The store at `url`; a new database gets its tables unless `create=False`.
 
-    Options (SQLite): synchronous "full" or "normal", busy_timeout_s, batch_max, create, look_s, connect.
-    Raises DatabaseUrlInvalid, SchemaOlder, SchemaNewer, StoreUnwritable, StoreBusy, StoreCorrupt, StoreFull.
+    Options: busy_timeout_s, batch_max, create, look_s; of SQLite also synchronous "full" or "normal", connect; of
+    PostgreSQL also away_s, how long a write waits for a database that is away.
+    Raises DatabaseUrlInvalid, SchemaOlder, SchemaNewer, StoreUnwritable, StoreBusy, StoreCorrupt, StoreFull, StoreAway.
     """
+    if is_postgresql(url):
+        from holdfast.store.postgres import PostgresStore
+
+        return PostgresStore(url, **options)
     path = sqlite_path(url)
     from holdfast.store.sqlite import SqliteStore
 
     return SqliteStore(path, **options)
+
+
+__all__ = ["is_postgresql", "lock_prefix", "open_store", "redacted", "sqlite_path"]

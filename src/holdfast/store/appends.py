@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sqlalchemy import bindparam, delete, insert, update
 
 from holdfast.errors import LeaseLost, WorldError
-from holdfast.store.base import Append, Appended, Row, StepRow
+from holdfast.store.base import APART, Append, Appended, Row, StepRow
 from holdfast.store.schema import journal, steps, tasks
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ class Savepoints(Protocol):
     def start_over(self) -> None:
         """Undo the whole transaction and begin it again, with what guards it kept."""
 
+    def is_spoilt(self) -> bool:
+        """Whether a statement has failed, after which nothing is good but going back."""
+
     def translate(self, error: Exception) -> Exception:
         """The driver's error as one of ours, caused by it; any other as it is."""
 
@@ -46,7 +49,11 @@ class Moved(Exception):
 JOURNAL_INSERT = insert(journal).values({name: bindparam(name) for name in ("task", "seq", *Row._fields)})
 JOURNAL_COLUMNS = ("task", "seq", *Row._fields)
 STEP_COLUMNS = ("task", *StepRow._fields)
-FOLD = delete(journal).where(journal.c.task == bindparam("_task"), journal.c.seq == bindparam("_seq"))
+FOLD = (
+    delete(journal)
+    .where(journal.c.task == bindparam("_task"), journal.c.seq == bindparam("_seq"))
+    .execution_options(**{APART: True})
+)
 FENCED = (tasks.c.id == bindparam("_task"), tasks.c.token == bindparam("_token"))
 BEHIND = (
     update(tasks).where(*FENCED).values(seq=tasks.c.seq + bindparam("_count")).returning(tasks.c.seq)
@@ -101,7 +108,7 @@ class Hot:
             if tells_steps:
                 values["steps_seq"] = values["seq"]
             statement = update(tasks).where(*FENCED, tasks.c.seq == bindparam("_seen")).values(values)
-            prepared = self.statements.prepare(statement)
+            prepared = self.statements.prepare(statement.execution_options(**{APART: True}))
             made = self._guards[columns, tells_steps] = (prepared.sql, prepared.names)
         return made
 

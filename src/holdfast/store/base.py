@@ -26,6 +26,9 @@ T = TypeVar("T")
 
 #: The option of a statement that changes nothing: an UPDATE for the sake of the row's lock, and of what it reads then.
 LOCKS: Final = "only_locks"
+#: The option of a statement for `executemany` of which no two rows of values change the same row: a database may then
+#: do all of them as one. Where two did, the number of rows changed tells.
+APART: Final = "rows_apart"
 
 
 class Conflict(HoldfastError):
@@ -191,6 +194,10 @@ class Store(Protocol):
     def subscribe(self, callback: Callable[[frozenset[int]], None]) -> Callable[[], None]:
         """Call back after each commit of this process with the tasks touched, on the thread that committed; it must
         be quick, raise nothing and not write. Returns what ends the subscription."""
+
+    def hear_others(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back when the database tells that another process has committed; it must be quick, and raise nothing.
+        Returns what ends it. Where the database doesn't tell (SQLite), look at `changes` now and then."""
 
     def time_commits(self, told: Callable[[float], None]) -> Callable[[], None]:
         """Tell how many seconds each commit of this process took, from asking for the database on; as `subscribe`

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from sqlalchemy import Dialect
 from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -21,7 +22,10 @@ from holdfast.store.schema import metadata
 @functools.cache
 def statements() -> tuple[str, ...]:
     """The whole schema as SQLite's DDL, Alembic's stamp included."""
-    spoken = dialect()
+    return ddl(dialect())
+
+
+def ddl(spoken: Dialect) -> tuple[str, ...]:
     made = []
     for table in metadata.sorted_tables:
         made.append(str(CreateTable(table).compile(dialect=spoken)))

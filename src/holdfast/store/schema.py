@@ -426,6 +426,17 @@ firings = Table(
 )
 
 # What tasks act on. A row is written by tasks only (resources/state.py), and stays when the resource is deleted.
+# Of each process that writes to a PostgreSQL: how far its commits came (store/pg_session.py). SQLite needs none.
+writers = Table(
+    "writers",
+    metadata,
+    Column("id", Text, primary_key=True),  # random: one store of one process
+    Column("number", _Big, nullable=False),  # of its last commit
+    Column("fence", _Big, nullable=False),  # no commit up to this number may come any more
+    Column("at", Float, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 resources = Table(
     "resources",
     metadata,

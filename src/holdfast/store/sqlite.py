@@ -12,28 +12,28 @@ import os
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from types import TracebackType
+from collections.abc import Callable
 from typing import Any, Final, Literal, TypeVar
 
 from sqlalchemy.dialects.sqlite import dialect, insert
 
-from holdfast.errors import DatabaseUrlInvalid, HoldfastClosed, LeaseLost, UsageError, WorldError
+from holdfast.errors import DatabaseUrlInvalid, HoldfastClosed, StoreBusy, StoreFull, UsageError, WorldError
 from holdfast.store import faults
 from holdfast.store.appends import Hot
-from holdfast.store.base import Append, Appended, JournalRow, Tx
+from holdfast.store.base import Tx
 from holdfast.store.creation import prepare
+from holdfast.store.front import Front
 from holdfast.store.gate import FileGate
+from holdfast.store.place import MEMORY
 from holdfast.store.statements import Statements
 from holdfast.store.transaction import Transaction
 from holdfast.store.wakeups import Wakeups
-from holdfast.store.writer import AppendMany, AppendOne, Call, CallMany, Writer
+from holdfast.store.writer import Writer
 
 T = TypeVar("T")
 Connect = Callable[[str], Any]  # a path -> what behaves as a sqlite3.Connection in autocommit mode
 Synchronous = Literal["full", "normal"]
 
-MEMORY: Final = ":memory:"
 CHECKPOINT_PAGES: Final = 1000  # 4 MiB: a log that no longer grows syncs faster than one that does
 CACHE_KIB: Final = 16_384
 
@@ -118,6 +118,18 @@ class SqliteSession:
     def in_transaction(self) -> bool:
         return bool(self._connection.in_transaction)
 
+    def is_spoilt(self) -> bool:
+        return False  # a statement that fails undoes itself only
+
+    def again(self, error: WorldError, tries: int, *, divisible: bool) -> bool:
+        return False  # busy_timeout has had its time
+
+    def divides(self, error: WorldError) -> bool:
+        return isinstance(error, StoreFull)  # so that one large value hurts nobody else
+
+    def poisons(self, error: WorldError) -> bool:
+        return not isinstance(error, StoreFull | StoreBusy)
+
     def read(self, fn: Callable[[Tx], T]) -> T:
         """In memory: a read between two transactions. `query_only` would have every statement compiled anew, so a
         write is found out afterwards; it is rolled back as every read is."""
@@ -179,7 +191,7 @@ class Reader:
         self.connection.close()
 
 
-class SqliteStore:
+class SqliteStore(Front):
     """See store/base.py for what each method promises."""
 
     def __init__(
@@ -222,35 +234,6 @@ class SqliteStore:
         self._wakeups = Wakeups(self.changes, look_s=look_s)
         self._writer = Writer(self._session, self._wakeups.committed, batch_max=batch_max)
 
-    # --- writing --------------------------------------------------------------------------------------------------
-
-    @property
-    def broken(self) -> bool:
-        return self._writer.broken
-
-    def append(self, batch: Sequence[Append]) -> list[Appended | LeaseLost | Exception]:
-        if len(batch) != 1:
-            return self._writer.run(AppendMany(batch)) if batch else []
-        try:
-            return [self._writer.run(AppendOne(batch[0]))]
-        except (WorldError, HoldfastClosed):
-            raise
-        except Exception as error:
-            return [error]
-
-    def write(self, fn: Callable[[Tx], T]) -> T:
-        return self._writer.run(Call(fn))  # type: ignore[no-any-return]
-
-    def write_all(self, fns: Sequence[Callable[[Tx], T]]) -> list[T | Exception]:
-        if len(fns) != 1:
-            return self._writer.run(CallMany(fns)) if fns else []
-        try:
-            return [self._writer.run(Call(fns[0]))]
-        except (WorldError, HoldfastClosed):
-            raise
-        except Exception as error:
-            return [error]
-
     # --- reading --------------------------------------------------------------------------------------------------
 
     def read(self, fn: Callable[[Tx], T]) -> T:
@@ -264,9 +247,6 @@ class SqliteStore:
             self._readers.append(reader)
             if self._closed:  # it was closed meanwhile: nobody else will
                 self._close_readers()
-
-    def journal(self, task: int, after: int = 0) -> list[JournalRow]:
-        return self.read(lambda tx: tx.journal(task, after))
 
     # --- wake-ups -------------------------------------------------------------------------------------------------
 
@@ -282,15 +262,6 @@ class SqliteStore:
                 self._watch = self._open_reader()
             # It counts the commits of every other connection, this store's writer among them.
             return int(self._watch.cursor.execute("PRAGMA data_version").fetchone()[0])
-
-    def wait(self, seen: int, timeout_s: float) -> int:
-        return self._wakeups.wait(seen, timeout_s)
-
-    def subscribe(self, callback: Callable[[frozenset[int]], None]) -> Callable[[], None]:
-        return self._wakeups.subscribe(callback)
-
-    def time_commits(self, told: Callable[[float], None]) -> Callable[[], None]:
-        return self._writer.time_commits(told)
 
     # --- the end --------------------------------------------------------------------------------------------------
 
@@ -308,14 +279,6 @@ class SqliteStore:
         if watch is not None:
             watch.close()
         self._writer.close()  # last: the last connection that closes folds the log into the file
-
-    def __enter__(self) -> SqliteStore:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # --- connections ----------------------------------------------------------------------------------------------
 

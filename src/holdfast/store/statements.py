@@ -134,5 +134,8 @@ class Statements:
             if len(self._kept) >= KEPT_MAX:
                 self._kept.clear()
             # The statement is kept with its text: an id may be used again once its object is gone.
-            kept = self._kept[key] = (statement, Prepared(statement, keys, self.dialect))
+            kept = self._kept[key] = (statement, self.compile(statement, keys))
         return kept[1]
+
+    def compile(self, statement: Executable, keys: Sequence[str] | None) -> Prepared:
+        return Prepared(statement, keys, self.dialect)

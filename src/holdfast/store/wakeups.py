@@ -1,7 +1,8 @@
 """Who is told of a commit: callbacks and waiting threads of this process at once, others by looking.
 
-A commit of this process is known the moment it is made. One of another process shows only in the database itself
-(SQLite: `PRAGMA data_version`; what `changes` reads), so a wait looks there every `look_s` too.
+A commit of this process is known the moment it is made. One of another process is told by the database (PostgreSQL:
+store/pg_bell.py), or shows only there (SQLite: `PRAGMA data_version`; what `changes` reads), so a wait looks there
+every `look_s` too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ class Wakeups:
         self._look_s = look_s
         self._condition = threading.Condition(threading.Lock())
         self._callbacks: tuple[Callable[[frozenset[int]], None], ...] = ()
+        self._others: tuple[Callable[[], None], ...] = ()
         self._numbers = count(1)  # one is drawn at once, whichever thread asks
         self._commits = 0
         self._waiting = 0
@@ -46,9 +48,29 @@ class Wakeups:
             for callback in self._callbacks:
                 callback(touched)
 
+    def hear_others(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """What ends it."""
+        with self._condition:
+            self._others = (*self._others, callback)
+
+        def end() -> None:
+            with self._condition:
+                self._others = tuple(kept for kept in self._others if kept is not callback)
+
+        return end
+
+    def others_committed(self) -> None:
+        """The database says so."""
+        self._commits = next(self._numbers)
+        if self._waiting:
+            with self._condition:
+                self._condition.notify_all()
+        for callback in self._others:
+            callback()
+
     @property
     def commits(self) -> int:
-        """Of this process."""
+        """Of this process, and what it was told of others'."""
         return self._commits
 
     def wait(self, seen: int, timeout_s: float) -> int:

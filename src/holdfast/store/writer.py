@@ -8,8 +8,10 @@ after COMMIT. Nobody's thread works for others more than once. Functions of one 
 savepoints, because for each the database copies every page that is changed: if one of them raises when it has written,
 all are undone and run again, each in a savepoint.
 
-A COMMIT that fails for any reason but a full disk leaves unknown what is on it (a failed fsync is never repeated by
-the kernel), so the writer refuses everything from then on: the process must end, and the next one reads what is there.
+Whether a transaction that failed is begun again is the session's to say: SQLite's has waited by then, PostgreSQL's
+looks for a new connection, or lets functions that met others' locks have a transaction each. A COMMIT of SQLite's that
+fails for any reason but a full disk leaves unknown what is on it (a failed fsync is never repeated by the kernel), so
+the writer refuses everything from then on: the process must end, and the next one reads what is there.
 
 What is written: store/appends.py and whatever the functions do. How a transaction begins and commits: the `Session` of
 each database, store/sqlite.py.
@@ -23,7 +25,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from holdfast.clock import SYSTEM
-from holdfast.errors import HoldfastClosed, LeaseLost, StoreBusy, StoreFull, UsageError, WorldError
+from holdfast.errors import HoldfastClosed, LeaseLost, UsageError, WorldError
 from holdfast.store.appends import Savepoints, append_all
 from holdfast.store.base import Append, Appended, Tx
 from holdfast.store.transaction import Transaction
@@ -44,6 +46,16 @@ class Session(Savepoints, Protocol):
     def close(self) -> None: ...
     @property
     def in_transaction(self) -> bool: ...
+
+    def again(self, error: WorldError, tries: int, *, divisible: bool) -> bool:
+        """Whether the transaction that died of this is to be tried again, now: it was tried so often. `divisible`: it
+        could also be done in smaller parts."""
+
+    def divides(self, error: WorldError) -> bool:
+        """Whether parts of the transaction that died of this may succeed, each in one of its own."""
+
+    def poisons(self, error: WorldError) -> bool:
+        """Whether nothing may be written any more after a COMMIT that failed with this."""
 
 
 class Entry:
@@ -117,7 +129,7 @@ class CallMany(Entry):
                 answers.append(fn(tx))
             except Exception as error:
                 answers.append(_own(error, points))
-                if tx.written != before:
+                if tx.written != before or points.is_spoilt():
                     return None
         try:
             tx.flush()
@@ -310,21 +322,31 @@ class Writer:
                     self._idle.release()
 
     def _commit(self, entries: Sequence[Entry], commits: list[set[int]]) -> None:
-        """One transaction; on a full disk one for each part, so that one large value hurts nobody else."""
-        error = self._poison or self._transact(entries, commits)
-        if isinstance(error, StoreFull) and self._poison is None:
+        """One transaction; or one for each part, where the session says so."""
+        error = self._poison or self._persist(entries, commits)
+        if error is not None and self._poison is None and self._session.divides(error):
             for entry in entries:
                 parts = entry.parts()
                 if len(entries) == len(parts) == 1:
                     entry.error = error
                     return
                 for part in parts:
-                    part.error = self._transact([part], commits) or part.error
+                    part.error = self._persist([part], commits) or part.error
                 entry.join(parts)
         elif error is not None:
             for entry in entries:
                 entry.error = type(error)(str(error), **error.details)  # each thread raises one of its own
                 entry.error.__cause__ = error.__cause__
+
+    def _persist(self, entries: Sequence[Entry], commits: list[set[int]]) -> WorldError | None:
+        """The error of the last try, as often as the session wants one."""
+        error, tries = self._transact(entries, commits), 1
+        while error is not None and self._poison is None:
+            divisible = len(entries) > 1 or len(entries[0].parts()) > 1
+            if not self._session.again(error, tries, divisible=divisible):
+                break
+            error, tries = self._transact(entries, commits), tries + 1
+        return error
 
     def _transact(self, entries: Sequence[Entry], commits: list[set[int]]) -> WorldError | None:
         """The error that the whole transaction died of; what an entry itself raised is in the entry."""
@@ -345,7 +367,7 @@ class Writer:
             session.commit()
         except WorldError as error:
             session.rollback()
-            if committing and not isinstance(error, StoreFull | StoreBusy):
+            if committing and session.poisons(error):
                 self._poison = error
             return error
         except BaseException as interrupt:

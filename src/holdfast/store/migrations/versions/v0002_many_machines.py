@@ -30,6 +30,7 @@ def upgrade() -> None:
     _taking()
     _leases()
     _schedules()
+    _writers()
 
 
 def _pools() -> None:
@@ -154,3 +155,15 @@ def _leases() -> None:
         **some("agent IS NOT NULL", "ended_at IS NULL", "closed_at IS NULL"),
     )  # fmt: skip
     op.create_index("ix_leases_closed", "leases", ["closed_at"], unique=False, **some("closed_at IS NOT NULL"))
+
+
+def _writers() -> None:
+    op.create_table(
+        "writers",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("number", BIG, nullable=False),
+        sa.Column("fence", BIG, nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_with_rowid=False,
+    )

@@ -1,0 +1,157 @@
+"""LISTEN and NOTIFY: how the processes on one PostgreSQL database hear of each other's commits.
+
+Theory: a NOTIFY tells that something was committed, and not what: who hears it looks. They are coalesced on both ways:
+after one was sent, or heard, the next waits a moment. So a quiet database tells at once, and a busy one PAUSE_S later
+what all of that time came to. They are sent outside the transactions they tell of, because a commit with a NOTIFY in it
+waits for all others of its kind. A connection may break, and then nobody hears anything; so each process looks every
+`look_s` at how many commits there were, which is a net below and no more.
+
+Who is told then: store/wakeups.py.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+import psycopg
+
+from holdfast.clock import SYSTEM
+from holdfast.store.pg_driver import connect
+
+CHANNEL: Final = "holdfast"
+PAUSE_S: Final = 0.02
+_COMMITS: Final = "SELECT coalesce(sum(number), 0) FROM writers"
+
+
+class Bell:
+    """Its thread runs once somebody listens. `heard`: called on it when others have committed."""
+
+    RING: Final = f"NOTIFY {CHANNEL}"
+
+    def __init__(self, url: str, heard: Callable[[], None], *, look_s: float) -> None:
+        self._url = url
+        self._heard = heard
+        self._look_s = look_s
+        self._mutex = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._wake_r = self._wake_w = -1
+        self._owed = False  # something was committed here that nobody else was told of
+        self._closed = False
+        self._connection: psycopg.Connection[Any] | None = None
+        self._commits = -1
+
+    # --- called by others -----------------------------------------------------------------------------------------
+
+    def ring(self) -> bool:
+        """This process has committed, and others will be told. False: there is nobody here to tell them."""
+        if self._thread is None:
+            return False
+        if not self._owed:
+            self._owed = True
+            self._wake()
+        return True
+
+    def listen(self) -> None:
+        """From now on. What others commit after this returned is heard of."""
+        if self._thread is not None:
+            return
+        with self._mutex:
+            if self._thread is not None or self._closed:
+                return
+            self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            self._try_connecting()
+            self._thread = threading.Thread(target=self._run, name="holdfast-bell", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        with self._mutex:
+            self._closed = True
+            thread = self._thread
+        if thread is not None:
+            self._wake()
+            if thread is not threading.current_thread():
+                thread.join()
+            os.close(self._wake_r)
+            os.close(self._wake_w)
+            self._thread = None
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._wake_w, b"!")
+        except BlockingIOError:
+            pass  # it is woken as it is
+
+    # --- the thread -----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        looked_at = SYSTEM.monotonic()
+        while not self._closed:
+            try:
+                due = self._pause(self._look_s - (SYSTEM.monotonic() - looked_at))
+                if self._connection is None:
+                    if self._try_connecting():
+                        self._heard()  # nobody knows what was missed
+                    continue
+                told = self._told()
+                if self._owed:
+                    self._owed = False
+                    self._connection.execute(self.RING)
+                if due or SYSTEM.monotonic() - looked_at >= self._look_s:
+                    looked_at = SYSTEM.monotonic()
+                    told = self._look() or told
+            except psycopg.Error:
+                self._drop()
+                continue
+            if told:
+                self._heard()
+            if not self._closed:
+                SYSTEM.wait(_NEVER, PAUSE_S)
+        if self._connection is not None:
+            self._drop()
+
+    def _pause(self, left_s: float) -> bool:
+        """Until something is to be done; whether the time was up."""
+        waited = [self._wake_r]
+        if self._connection is not None:
+            waited.append(self._connection.fileno())
+        found, _, _ = select.select(waited, [], [], max(0.0, left_s))
+        if self._wake_r in found:
+            try:
+                os.read(self._wake_r, 4096)
+            except BlockingIOError:
+                pass
+        return not found
+
+    def _told(self) -> bool:
+        """Whether another has rung; each is told of its own too."""
+        assert self._connection is not None
+        me = self._connection.info.backend_pid
+        return any(each.pid != me for each in list(self._connection.notifies(timeout=0)))
+
+    def _look(self) -> bool:
+        assert self._connection is not None
+        ((commits,),) = self._connection.execute(_COMMITS).fetchall()
+        before, self._commits = self._commits, int(commits)
+        return before >= 0 and commits != before
+
+    def _try_connecting(self) -> bool:
+        try:
+            self._connection = connect(self._url, name="holdfast bell")
+            self._connection.execute(f"LISTEN {CHANNEL}")
+            self._look()
+            return True
+        except psycopg.Error:
+            self._drop()
+            return False
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+_NEVER: Final = threading.Event()

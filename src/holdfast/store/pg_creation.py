@@ -1,0 +1,81 @@
+"""How a PostgreSQL database comes to have its tables, and how one that has others is refused.
+
+As store/creation.py does it for SQLite. All of it happens under one lock of the database's, so any number of
+processes may open a new one at once.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Final
+
+from holdfast.clock import SYSTEM
+from holdfast.errors import DatabaseUrlInvalid
+from holdfast.store import creation
+from holdfast.store.migrations import judge
+
+VERSION_MIN: Final = 140_000
+#: Of pg_advisory_xact_lock: whoever looks at the schema, or changes it, holds it.
+SCHEMA_LOCK: Final = 0x686F6C6466617374
+
+
+@functools.cache
+def statements() -> tuple[str, ...]:
+    """The whole schema as PostgreSQL's DDL, Alembic's stamp included."""
+    from sqlalchemy.dialects.postgresql.psycopg import dialect
+
+    return creation.ddl(dialect())  # type: ignore[no-untyped-call]
+
+
+def prepare(cursor: Any, shown: str, *, create: bool) -> str:
+    """Make the tables where there are none; the store's generation. In a transaction that the caller has begun.
+
+    Raises SchemaOlder, SchemaNewer, DatabaseUrlInvalid (another program's database, or none and `create` is False).
+    """
+    check_server(cursor, shown)
+    cursor.execute(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
+    found = revision(cursor, shown)
+    if found is not None:
+        judge(found)
+    elif not create:
+        raise DatabaseUrlInvalid(f"{shown} is empty: there is no Holdfast database in it")
+    else:
+        for statement in statements():
+            cursor.execute(statement)
+    return generation(cursor)
+
+
+def check_server(cursor: Any, shown: str) -> None:
+    cursor.execute("SELECT current_setting('server_version_num')::int, current_setting('server_encoding')")
+    ((version, encoding),) = cursor.fetchall()
+    if version < VERSION_MIN:
+        raise DatabaseUrlInvalid(f"{shown} is PostgreSQL {version // 10_000}: {VERSION_MIN // 10_000} is the oldest")
+    if encoding != "UTF8":
+        raise DatabaseUrlInvalid(f"{shown} is encoded in {encoding}: make the database with ENCODING 'UTF8'")
+
+
+def revision(cursor: Any, shown: str) -> str | None:
+    """What the database is stamped with; None: it has no tables. Raises DatabaseUrlInvalid: it is another program's."""
+    cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
+    names = {row[0] for row in cursor.fetchall()}
+    if not names:
+        return None
+    stamp = None
+    if {"alembic_version", "store_info"} <= names:
+        cursor.execute("SELECT version_num FROM alembic_version")
+        stamp = next(iter(cursor.fetchall()), None)
+    if stamp is None:
+        raise DatabaseUrlInvalid(f"{shown} is another program's database: give Holdfast one of its own")
+    return str(stamp[0])
+
+
+def generation(cursor: Any) -> str:
+    """The store's generation, drawn here where it has none yet."""
+    cursor.execute(
+        "INSERT INTO store_info (id, generation, created_at) VALUES (1, $1, extract(epoch FROM now()))"
+        " ON CONFLICT DO NOTHING",
+        (SYSTEM.token_hex(8),),
+    )
+    cursor.execute("SELECT generation FROM store_info")
+    ((found,),) = cursor.fetchall()
+    return str(found)

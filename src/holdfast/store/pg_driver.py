@@ -1,0 +1,193 @@
+"""psycopg as the store uses it: connections, types, statements, and a cursor that writes many rows in one go.
+
+Theory: each statement costs a journey to the server, so many rows go as one: INSERT … SELECT from arrays instead of
+VALUES, and an UPDATE or DELETE whose rows of values are apart (base.APART) joined with arrays. The text of that is made
+from the compiled statement's own, once.
+
+Who begins and commits: store/postgres.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+from psycopg.adapt import Loader
+from psycopg.types.numeric import Int8Dumper
+from sqlalchemy import Float
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+from holdfast.store.appends import Hot
+from holdfast.store.base import APART
+from holdfast.store.statements import Prepared, Statements
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
+    from sqlalchemy.sql import Executable
+
+PREPARED_MAX: Final = 500  # of one connection
+_INSERT: Final = re.compile(r"(INSERT INTO \w+ \(([^)]+)\) )VALUES \(([^()]*)\)( ON CONFLICT.*)?", re.DOTALL)
+_TARGET: Final = re.compile(r" ON CONFLICT \(([^)]+)\) DO UPDATE", re.DOTALL)
+_PARAMETER: Final = re.compile(r"\$(\d+)::(BIGINT|INTEGER|VARCHAR|FLOAT|BOOLEAN)")
+_CHANGE: Final = re.compile(r"(UPDATE \w+ SET .*?|DELETE FROM \w+)( WHERE .*)", re.DOTALL)
+_DEFAULTS: Final = {"connect_timeout": "5", "tcp_user_timeout": "10000", "keepalives_idle": "10"}
+_DEFAULTS_KEEPALIVE: Final = {"keepalives_interval": "3", "keepalives_count": "3"}
+
+
+# --- statements --------------------------------------------------------------------------------------------------
+
+
+class _Float(Float[float]):
+    render_bind_cast = True
+
+
+class _Dialect(PGDialect_psycopg):
+    """Every parameter is $n::TYPE, so the server knows what a NULL is."""
+
+    supports_statement_cache = True
+    colspecs = PGDialect_psycopg.colspecs | {Float: _Float}
+
+
+class _ReadingCompiler(PGDialect_psycopg.statement_compiler):  # type: ignore[valid-type,misc]
+    """What is only read takes no lock: the same statement serves who looks and who takes."""
+
+    def for_update_clause(self, select: Any, **options: Any) -> str:
+        return ""
+
+
+class _ReadingDialect(_Dialect):
+    supports_statement_cache = True
+    statement_compiler = _ReadingCompiler
+
+
+def _dialect(kind: Any) -> Dialect:
+    made: Dialect = kind(paramstyle="numeric_dollar")
+    return made
+
+
+class Text(str):
+    """The text of a statement that can be run for many rows in one go, and how. `many` takes an array for each
+    parameter; `keys`: the places of the values of which no two rows may have the same; the last one counts."""
+
+    __slots__ = ("floats", "keys", "many")
+    many: str
+    keys: tuple[int, ...]
+    floats: tuple[bool, ...]
+
+
+class PgStatements(Statements):
+    def compile(self, statement: Executable, keys: Sequence[str] | None) -> Prepared:
+        prepared = super().compile(statement, keys)
+        prepared.booleans = ()  # the driver has made them
+        if prepared.writes:
+            prepared.sql = _many(prepared.sql, apart=bool(statement.get_execution_options().get(APART)))
+        return prepared
+
+
+def _many(sql: str, *, apart: bool) -> Text:
+    """A text that has been looked at; `many` is empty where rows have to go one by one."""
+    text = Text(sql)
+    text.many, text.keys, text.floats = "", (), ()
+    casts = dict(_PARAMETER.findall(sql))
+    numbers = sorted(map(int, casts))
+    if not numbers or numbers != list(range(1, len(numbers) + 1)) or len(re.findall(r"\$\d+(?!\d|::)", sql)):
+        return text
+    kinds = [casts[str(number)] for number in numbers]
+    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in zip(numbers, kinds, strict=True))
+    if (found := _INSERT.fullmatch(sql)) is not None and found[3].count("$") == found[3].count(",") + 1:
+        begin, columns, values, conflict = found[1], found[2].split(", "), found[3], found[4] or ""
+        wanted = [int(number) for number, _ in _PARAMETER.findall(values)]
+        if "$" in conflict or "RETURNING" in conflict or wanted != numbers:
+            return text
+        text.many = f"{begin}SELECT * FROM unnest({arrays}){conflict}"
+        if (target := _TARGET.match(conflict)) is not None:
+            text.keys = tuple(columns.index(name) for name in target[1].split(", "))
+    elif apart and (change := _CHANGE.fullmatch(sql)) is not None and "RETURNING" not in sql:
+        names = ", ".join(f"p{number}" for number in numbers)
+        begin, where = (_PARAMETER.sub(r"given.p\1", part) for part in change.groups())
+        word = "FROM" if begin.startswith("UPDATE") else "USING"
+        text.many = f"{begin} {word} unnest({arrays}) AS given ({names}){where}"
+    text.floats = tuple(kind == "FLOAT" for kind in kinds)
+    return text
+
+
+@functools.cache
+def writing() -> Hot:
+    """One for all the stores of a process: compiling takes long."""
+    return Hot(PgStatements(_dialect(_Dialect), insert))
+
+
+@functools.cache
+def reading() -> Hot:
+    return Hot(PgStatements(_dialect(_ReadingDialect), insert))
+
+
+# --- connections -------------------------------------------------------------------------------------------------
+
+
+class _NumericLoader(Loader):
+    """Sums of whole numbers are whole numbers, as everywhere else."""
+
+    def load(self, data: Any) -> int | float:
+        said = bytes(data)
+        return float(said) if b"." in said or b"N" in said else int(said)
+
+
+def connect(url: str, *, name: str, **options: Any) -> psycopg.Connection[Any]:
+    """In autocommit mode: transactions are begun and ended by name. Raises psycopg.Error."""
+    given = psycopg.conninfo.conninfo_to_dict(url)
+    asked = {**_DEFAULTS, **_DEFAULTS_KEEPALIVE, "application_name": name, "client_encoding": "utf8"} | given | options
+    connection: psycopg.Connection[Any] = psycopg.connect(**asked, autocommit=True, prepare_threshold=3)
+    connection.prepared_max = PREPARED_MAX
+    connection.adapters.register_dumper(int, Int8Dumper)
+    connection.adapters.register_loader("numeric", _NumericLoader)
+    return connection
+
+
+class Cursor:
+    """What store/transaction.py wants of a cursor."""
+
+    __slots__ = ("_cursor", "connection")
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self.connection = connection
+        self._cursor: Any = psycopg.RawCursor(connection)
+
+    @property
+    def rowcount(self) -> int:
+        return int(self._cursor.rowcount)
+
+    @property
+    def description(self) -> Any:
+        return self._cursor.pgresult.nfields or None
+
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> None:
+        self._cursor.execute(sql, values)
+
+    def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        if len(rows) == 1:
+            self._cursor.execute(sql, rows[0])
+        elif rows and isinstance(sql, Text) and sql.many:
+            if sql.keys:
+                rows = list({tuple(row[key] for key in sql.keys): row for row in rows}.values())
+            self._cursor.execute(sql.many, [
+                [None if value is None else float(value) for value in column] if is_float else list(column)
+                for column, is_float in zip(zip(*rows, strict=True), sql.floats, strict=True)
+            ])  # fmt: skip
+        elif rows:
+            self._cursor.executemany(sql, rows)
+
+    def run(self, script: str) -> None:
+        """Statements without parameters, in one journey."""
+        self._cursor.execute(script)
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        found: list[tuple[Any, ...]] = self._cursor.fetchall()
+        return found
+
+    def close(self) -> None:
+        self._cursor.close()

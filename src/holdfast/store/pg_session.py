@@ -1,0 +1,229 @@
+"""The connection to PostgreSQL that writes, and what becomes of a transaction when it breaks.
+
+Theory: whatever breaks before COMMIT is sent has not happened, and is done again on a new connection. Of a COMMIT that
+was sent and not answered nobody knows. So each transaction of a session has a number, which it writes into the
+session's row of `writers` as it commits. The next connection asks that row: it sets `fence` to the number, behind
+whatever still holds the row, and reads what number is there. If it is the one in doubt, that was committed; if not, it
+never will be, because a transaction whose number is fenced fails as it commits (a server that was frozen may still have
+it in a socket). All this holds across a fail-over, as far as what was acknowledged does.
+
+Functions of one transaction lock rows in one order each, but not all of them together. So a transaction of several
+waits only a moment for a lock; then each gets a transaction of its own, and all the time there is.
+
+What a Session is: store/writer.py. The statements: store/pg_driver.py.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from holdfast.clock import SYSTEM
+from holdfast.errors import StoreAway, StoreFull, StoreUnknown, WorldError
+from holdfast.store import pg_faults
+from holdfast.store.pg_driver import Cursor, connect, writing
+from holdfast.store.pg_faults import Contended
+from holdfast.store.place import redacted
+from holdfast.store.transaction import Transaction
+
+if TYPE_CHECKING:
+    from holdfast.store.pg_bell import Bell
+
+LOCK_S: Final = 0.25  # for which a transaction waits that can be done in parts
+IDLE_S: Final = 10  # for which a process may hang inside a transaction, and hold its locks
+TRIES_MAX: Final = 12  # of a transaction that meets others'
+PAUSE_MIN_S: Final = 0.005
+PAUSE_MAX_S: Final = 0.25
+FORGET_S: Final = 86_400  # after which a session that commits nothing is taken for gone
+
+_COMMIT: Final = (
+    "INSERT INTO writers (id, number, fence, at) VALUES ('{id}', {number}, 0, extract(epoch FROM now()))"
+    " ON CONFLICT (id) DO UPDATE SET at = excluded.at, number ="
+    # The division fails, on purpose: somebody has found out that this was never committed.
+    " CASE WHEN writers.fence < {number} THEN {number} ELSE 1 / (writers.fence - writers.fence) END; COMMIT"
+)
+_FENCE: Final = (
+    "INSERT INTO writers (id, number, fence, at) VALUES ('{id}', 0, {number}, extract(epoch FROM now()))"
+    " ON CONFLICT (id) DO UPDATE SET fence = greatest(writers.fence, {number}) RETURNING number"
+)
+_FORGET: Final = f"DELETE FROM writers WHERE at < extract(epoch FROM now()) - {FORGET_S}"
+
+
+class Patience:
+    """Pauses that grow, as long as the time lasts or until it is closed."""
+
+    def __init__(self, seconds: float, closed: threading.Event) -> None:
+        self._seconds = seconds
+        self._closed = closed
+        self._until: float | None = None
+        self._pause_s = PAUSE_MIN_S
+
+    def lasts(self) -> bool:
+        """Whether to try again, after a pause."""
+        now = SYSTEM.monotonic()
+        if self._until is None:
+            self._until = now + self._seconds
+        if self._closed.is_set() or now >= self._until:
+            return False
+        SYSTEM.wait(self._closed, self._pause_s * (0.5 + SYSTEM.random()))
+        self._pause_s = min(PAUSE_MAX_S, self._pause_s * 2)
+        return True
+
+    def is_over(self) -> None:
+        """What it was needed for: it begins anew."""
+        self._until = None
+        self._pause_s = PAUSE_MIN_S
+
+
+class PostgresSession:
+    """See writer.Session."""
+
+    def __init__(
+        self, connection: psycopg.Connection[Any], url: str, *, busy_timeout_s: float, patience: Patience, bell: Bell
+    ) -> None:
+        self._url = url
+        self._shown = redacted(url)
+        self._id = SYSTEM.token_hex(16)
+        self._number = 0
+        self._busy_s = max(busy_timeout_s, 0.001)
+        self._patience = patience
+        self._bell = bell
+        self._alone = False  # the next transaction can't be done in parts: it may wait for locks
+        self._connection = connection
+        self._cursor = Cursor(connection)
+        self.tx = Transaction(Cursor(connection), writing())
+        self._began()
+
+    def _began(self) -> None:
+        """What each transaction begins with. COMMIT must mean on disk, whatever the server's settings say."""
+        self._cursor.execute("SELECT current_setting('synchronous_commit')")
+        ((durable,),) = self._cursor.fetchall()
+        begin = f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = '{IDLE_S}s'"
+        if durable in ("off", "local"):
+            begin += "; SET LOCAL synchronous_commit = on"
+        self._begin = f"{begin}; SET LOCAL lock_timeout = '{int(LOCK_S * 1000)}ms'"
+        self._begin_alone = f"{begin}; SET LOCAL lock_timeout = '{int(self._busy_s * 1000)}ms'"
+
+    # --- a transaction --------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        try:
+            if self._connection.closed:
+                self._connect()
+            self._cursor.run(self._begin_alone if self._alone else self._begin)
+        except psycopg.Error as error:
+            raise self._fatal(error) from error
+
+    def commit(self) -> None:
+        self._number += 1
+        try:
+            self._cursor.run(_COMMIT.format(id=self._id, number=self._number))
+        except psycopg.Error as error:
+            if not pg_faults.is_lost(error):
+                raise self._fatal(error) from error
+            self._find_out(error)
+        self._alone = False
+        self._patience.is_over()
+        if self.tx.tasks and not self._bell.ring():
+            self._ring()
+
+    def _ring(self) -> None:
+        try:
+            self._cursor.run(self._bell.RING)
+        except psycopg.Error:
+            pass  # the next transaction sees to it, and others look by themselves
+
+    def rollback(self) -> None:
+        self.tx.forget()
+        try:
+            if self._connection.info.transaction_status != TransactionStatus.IDLE:
+                self._cursor.run("ROLLBACK")
+        except psycopg.Error:
+            self._connection.close()
+
+    def savepoint(self) -> None:
+        self.tx.flush()
+        self._cursor.run("SAVEPOINT one")
+
+    def release(self) -> None:
+        self._cursor.run("RELEASE one")
+
+    def rollback_to(self) -> None:
+        self.tx.forget()  # what waited when the savepoint was made has been written then
+        self._cursor.run("ROLLBACK TO one")
+
+    def start_over(self) -> None:
+        self.tx.forget()
+        try:
+            self._cursor.run(f"ROLLBACK; {self._begin_alone if self._alone else self._begin}")
+        except psycopg.Error as error:
+            raise self._fatal(error) from error
+
+    def translate(self, error: Exception) -> Exception:
+        return pg_faults.translate(error, self._shown)
+
+    def is_spoilt(self) -> bool:
+        return self._connection.info.transaction_status != TransactionStatus.INTRANS
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._connection.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+
+    # --- what breaks ----------------------------------------------------------------------------------------------
+
+    def again(self, error: WorldError, tries: int, *, divisible: bool) -> bool:
+        if isinstance(error, StoreAway):
+            return self._patience.lasts()
+        if isinstance(error, Contended) and not divisible and tries < TRIES_MAX:
+            self._alone = True
+            return self._patience.lasts()
+        return False
+
+    def divides(self, error: WorldError) -> bool:
+        return isinstance(error, StoreFull | Contended)
+
+    def poisons(self, error: WorldError) -> bool:
+        return False  # the next transaction begins behind a fence
+
+    def _find_out(self, error: psycopg.Error) -> None:
+        """Return if the last COMMIT came to be. Raises: StoreAway: it did not; StoreUnknown."""
+        while self._patience.lasts():
+            try:
+                self._connect()
+                self._cursor.run(_FENCE.format(id=self._id, number=self._number))
+                ((number,),) = self._cursor.fetchall()
+            except psycopg.Error:
+                continue
+            if number == self._number:
+                return
+            raise pg_faults.away(error, self._shown)
+        told = f"{self._shown} went away during a commit: look at what is there before you ask again"
+        raise StoreUnknown(told) from error
+
+    def _connect(self) -> None:
+        self._connection.close()
+        connection = connect(self._url, name="holdfast writer")
+        self._connection = connection
+        self._cursor = Cursor(connection)
+        self.tx.cursor = Cursor(connection)
+
+    def _fatal(self, error: psycopg.Error) -> WorldError:
+        told = self.translate(error)
+        return told if isinstance(told, WorldError) else WorldError(f"{self._shown}: {error}")
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    def setting(self, name: str) -> Any:
+        self._cursor.execute("SELECT current_setting($1)", (name,))
+        return self._cursor.fetchall()[0][0]
+
+    def close(self) -> None:
+        try:
+            if self._number:
+                self._cursor.run(f"{_FORGET} OR id = '{self._id}'")
+        except psycopg.Error:
+            pass
+        self._connection.close()

@@ -1,0 +1,49 @@
+"""Where a database is: its URL, taken apart, and as it may be shown.
+
+sqlite:///FILE    sqlite:////ABSOLUTE/FILE    sqlite:///:memory:
+postgresql://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=require …     whatever libpq understands
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from holdfast.errors import DatabaseUrlInvalid
+
+MEMORY: Final = ":memory:"
+_POSTGRESQL: Final = ("postgresql", "postgres")
+_USER: Final = re.compile(r"(?<=://)([^/?#@:]*):[^/?#]*@")  # a password may hold an @, if somebody forgot to quote it
+_SECRETS: Final = re.compile(r"((?:password|sslpassword|passfile)=)[^&]*")
+
+
+def is_postgresql(url: str) -> bool:
+    return url.partition("://")[0] in _POSTGRESQL
+
+
+def redacted(url: str) -> str:
+    """The URL without what nobody is to read."""
+    return _SECRETS.sub(r"\1***", _USER.sub(r"\1:***@", url))
+
+
+def sqlite_path(url: str) -> str:
+    """The file that `sqlite:///FILE` names, or `:memory:`. Raises DatabaseUrlInvalid."""
+    scheme, separator, path = url.partition("://")
+    if scheme != "sqlite" or not separator:
+        raise DatabaseUrlInvalid(
+            f"{redacted(url)!r} can't be used: sqlite:///FILE, sqlite:////ABSOLUTE/FILE, sqlite:///:memory: or"
+            " postgresql://USER@HOST/DATABASE"
+        )
+    if path in ("", "/", "/:memory:"):
+        return MEMORY
+    if not path.startswith("/") or "?" in path or "\0" in path:
+        raise DatabaseUrlInvalid(f"{url!r} can't be used: sqlite:///FILE or sqlite:////ABSOLUTE/FILE, with no options")
+    return path[1:]
+
+
+def lock_prefix(url: str) -> str | None:
+    """What the files begin with by which processes of one host tell each other that they live; None: there are none."""
+    if is_postgresql(url):
+        return None
+    path = sqlite_path(url)
+    return None if path == MEMORY else path

@@ -1,0 +1,167 @@
+"""The store over PostgreSQL: one database shared by any number of processes on any number of hosts.
+
+One connection writes, under store/writer.py, in READ COMMITTED: rows are locked by what changes or asks for them. Reads
+have connections of their own and see a snapshot. How a connection that broke is replaced, and how it is found out
+whether its last COMMIT came to be: store/pg_session.py. Who is told of others' commits: store/pg_bell.py. How a
+database comes to have its tables: store/pg_creation.py.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import psycopg
+
+from holdfast.errors import HoldfastClosed, StoreAway, StoreBusy
+from holdfast.store import pg_faults
+from holdfast.store.base import Tx
+from holdfast.store.front import Front
+from holdfast.store.pg_bell import Bell
+from holdfast.store.pg_creation import prepare
+from holdfast.store.pg_driver import Cursor, connect, reading
+from holdfast.store.pg_session import Patience, PostgresSession
+from holdfast.store.place import redacted
+from holdfast.store.transaction import Transaction
+from holdfast.store.wakeups import Wakeups
+from holdfast.store.writer import Writer
+
+T = TypeVar("T")
+
+READERS_MAX: Final = 16  # at once; the connections of a server are few
+READERS_KEPT: Final = 4
+_SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+
+class PostgresStore(Front):
+    """See store/base.py for what each method promises. `away_s`: how long a write or a read waits for a database that
+    is away, before it is StoreAway."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        busy_timeout_s: float = 5.0,
+        batch_max: int = 1000,
+        create: bool = True,
+        look_s: float = 1.0,
+        away_s: float = 5.0,
+    ) -> None:
+        self.url = url
+        self.shown = redacted(url)
+        self._busy_timeout_s = busy_timeout_s
+        self._away_s = away_s
+        self._closed = threading.Event()
+        self._places = threading.Semaphore(READERS_MAX)
+        self._readers: deque[Cursor] = deque()
+        first = self._first(create)
+        self._wakeups = Wakeups(self.changes, look_s=60.0)
+        self._bell = Bell(url, self._wakeups.others_committed, look_s=look_s)
+        self._session = PostgresSession(
+            first, url, busy_timeout_s=busy_timeout_s, patience=Patience(away_s, self._closed), bell=self._bell
+        )
+        self._writer = Writer(self._session, self._wakeups.committed, batch_max=batch_max)
+
+    def _first(self, create: bool) -> psycopg.Connection[Any]:
+        """The first connection, and what it finds."""
+        try:
+            connection = connect(self.url, name="holdfast writer")
+        except psycopg.Error as error:
+            raise pg_faults.translate_connecting(error, self.shown) from error
+        try:
+            cursor = Cursor(connection)
+            cursor.run("BEGIN")
+            self.generation = prepare(cursor, self.shown, create=create)
+            cursor.run("COMMIT")
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, psycopg.Error):
+                raise pg_faults.translate(error, self.shown) from error
+            raise
+        return connection
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def read(self, fn: Callable[[Tx], T]) -> T:
+        self._writer.refuse_inside("read")
+        if not self._places.acquire(timeout=self._busy_timeout_s):
+            raise StoreBusy(f"{READERS_MAX} reads of {self.shown} are under way: try again")
+        try:
+            patience = Patience(self._away_s, self._closed)
+            while True:
+                try:
+                    return self._read(fn)
+                except StoreAway:
+                    self._forget_readers()
+                    if not patience.lasts():
+                        raise
+        finally:
+            self._places.release()
+
+    def _read(self, fn: Callable[[Tx], T]) -> T:
+        reader = self._take_reader()
+        try:
+            reader.run(_SNAPSHOT)
+            try:
+                return fn(Transaction(reader, reading()))
+            finally:
+                if not reader.connection.broken:
+                    reader.run("ROLLBACK")
+        except psycopg.Error as error:
+            raise pg_faults.translate_reading(error, self.shown) from error
+        finally:
+            self._put_reader(reader)
+
+    # --- wake-ups -------------------------------------------------------------------------------------------------
+
+    def changes(self) -> int:
+        if self._closed.is_set():
+            raise HoldfastClosed
+        self._bell.listen()
+        return self._wakeups.commits
+
+    def hear_others(self, callback: Callable[[], None]) -> Callable[[], None]:
+        self._bell.listen()
+        return super().hear_others(callback)
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    def setting(self, name: str) -> Any:
+        """A setting of the connection that writes, read back: `synchronous_commit` …"""
+        return self._session.setting(name)
+
+    def close(self) -> None:
+        """After what is being written. May be called again."""
+        self._closed.set()
+        self._wakeups.close()
+        self._forget_readers()
+        self._writer.close()
+        self._bell.close()
+
+    # --- connections ----------------------------------------------------------------------------------------------
+
+    def _take_reader(self) -> Cursor:
+        if self._closed.is_set():
+            raise HoldfastClosed
+        try:
+            return self._readers.pop()
+        except IndexError:
+            return Cursor(connect(self.url, name="holdfast reader"))
+
+    def _put_reader(self, reader: Cursor) -> None:
+        idle = reader.connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+        if idle and len(self._readers) < READERS_KEPT:
+            self._readers.append(reader)
+            if self._closed.is_set():  # it was closed meanwhile: nobody else will
+                self._forget_readers()
+        else:
+            reader.connection.close()
+
+    def _forget_readers(self) -> None:
+        while True:
+            try:
+                self._readers.pop().connection.close()
+            except IndexError:
+                return
