@@ -128,6 +128,13 @@ def test_a_query_that_cannot_be_meant_is_refused(shared: Service, query: str) ->
     assert shared.client().get(f"/v3/tasks?{query}").status_code == 400
 
 
+@pytest.mark.parametrize("limit", ["%095", "5%0A", "1_0", "%D9%A1", "5.0", "0x5"])
+def test_a_number_is_written_as_in_json(shared: Service, limit: str) -> None:
+    for path in ("/v3/tasks", "/v3/events"):
+        problem(shared.client().get(f"{path}?limit={limit}"), 400, "request.invalid")
+        assert shared.client().get(f"{path}?limit={'9' * 100}").status_code == 200
+
+
 def test_an_unknown_parameter_is_told_what_is_known(shared: Service) -> None:
     told = problem(shared.client().get("/v3/tasks", params={"stat": "FAILED"}), 400, "query.unknown")
     assert "state" in told["allowed"]

@@ -187,7 +187,7 @@ def test_a_wait_ends_with_the_change(shared: Service) -> None:
     shared.until(uuid, "CANCELLED", client=client)
     ended = client.get(f"/v3/tasks/{uuid}?wait=30")
     assert "retry-after" not in ended.headers
-    for bad in ("wait=-1", "wait=soon", "wait=nan", "wait=inf"):
+    for bad in ("wait=-1", "wait=soon", "wait=nan", "wait=inf", "wait=%097", "wait=1_0", "wait=%D9%A1", "wait=.5"):
         problem(client.get(f"/v3/tasks/{uuid}?{bad}"), 400, "request.invalid")
 
 
