@@ -24,6 +24,7 @@ from holdfast.handle import Task
 from holdfast.resources import again, project, state
 from holdfast.resources.handle import Resource
 from holdfast.runtime.base import refuse_while_loading
+from holdfast.scheduling import Scheduling, admitting
 from holdfast.seal import Sealer
 from holdfast.settings import Settings
 from holdfast.store import open_store, sqlite_path
@@ -68,7 +69,7 @@ def open(
     )
 
 
-class Holdfast:
+class Holdfast(Scheduling):
     """An open database of tasks. Threads may share it. Close it, or use it with `with`."""
 
     def __init__(
@@ -278,7 +279,7 @@ class Holdfast:
         worker = Worker(
             self.store, runtimes, clock=self.clock, settings=self.settings, flows=self.flows,
             pool=self.settings.pool, only=None if only is None else (only._id,), seal=self.sealer.seal,
-            unseal=self.sealer.unseal, lease=lease, house=self,
+            unseal=self.sealer.unseal, lease=lease, house=self, admit=None if only else admitting(self),
         )  # fmt: skip
         self._workers.append(worker)
         return worker

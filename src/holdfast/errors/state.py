@@ -76,6 +76,16 @@ class WebhookNotFound(NotFound):
     """There is no such webhook."""
 
 
+class ScheduleNotFound(NotFound):
+    """There is no such schedule."""
+
+
+class ScheduleExists(StateError):
+    """Another schedule of the project has that name."""
+
+    code = "schedule.exists"
+
+
 class EventsGone(Gone):
     """Events that old are no longer kept."""
 

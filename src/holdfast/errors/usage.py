@@ -137,3 +137,9 @@ class WebhookRefused(UsageError):
     """Webhooks may not go there."""
 
     code = "webhook.refused"
+
+
+class ScheduleInvalid(UsageError):
+    """The schedule can't be kept: its cron expression, its time zone or its rules are wrong."""
+
+    code = "schedule.invalid"

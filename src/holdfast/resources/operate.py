@@ -102,7 +102,7 @@ def operate(tx: Tx, kinds: Kinds, asked: Asked, now: float, uuid: str) -> Accept
         known = _replayed(tx, asked, now)
         if known is not None:
             return known
-    params = _checked(operation.params, asked.params, f"{operation.name}")
+    params = checked(operation.params, asked.params, f"{operation.name}")
     current = _current(tx, kind, operation, asked)
     desired = _desired(kind, operation, asked, params, current)
     if sealer is not None and desired is not None:
@@ -180,7 +180,7 @@ def _fingerprint(asked: Asked) -> str:
     return tags.hashed(what)
 
 
-def _checked(struct: type[Any] | None, given: Mapping[str, Any], what: str) -> dict[str, Any]:
+def checked(struct: type[Any] | None, given: Mapping[str, Any], what: str) -> dict[str, Any]:
     """The document as plain data, with what was left out. Raises: DocumentInvalid."""
     if struct is None:
         if given:
@@ -215,10 +215,10 @@ def _desired(
     if asked.desired is None and current is not None and operation.params is not None:
         said = _said(operation.params, params)
         known = {name: value for name, value in said.items() if name in kind.fields.__struct_fields__}
-        return _checked(kind.fields, {**current.document, **known}, kind.name)
+        return checked(kind.fields, {**current.document, **known}, kind.name)
     if asked.desired is None:
         raise DocumentInvalid(f"{operation.name} needs the whole desired document of a {kind.name}")
-    return _checked(kind.fields, asked.desired, kind.name)
+    return checked(kind.fields, asked.desired, kind.name)
 
 
 def _said(struct: type[Any], params: dict[str, Any]) -> dict[str, Any]:

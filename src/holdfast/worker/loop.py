@@ -27,6 +27,7 @@ from holdfast.worker.house import House
 from holdfast.worker.lease import Lease
 from holdfast.worker.leave import close_beside, save_all
 from holdfast.worker.load import DefinitionChanged, load, rest_aside
+from holdfast.worker.rota import Rota
 from holdfast.worker.taken import Taken, note_heard, room_of
 
 if TYPE_CHECKING:
@@ -34,13 +35,15 @@ if TYPE_CHECKING:
     from holdfast.flow.patterns import Flow
     from holdfast.runtime.choice import Runtimes
     from holdfast.settings import Settings
+    from holdfast.tasks.schedules import Admit
 
 LINGER_S = 2.0  # a task that waits longer than this for its timer is given back
 
 
 class Worker:
     """See the module. `flows` are asked first for the flows of tasks; `seal` makes text of secrets. `only`: the ids of
-    the tasks that it takes, with their children; it leaves all others alone. `house`: whose worker it is."""
+    the tasks that it takes, with their children; it leaves all others alone. `house`: whose worker it is. `admit`: how
+    the tasks of schedules are asked for."""
 
     def __init__(
         self,
@@ -57,6 +60,7 @@ class Worker:
         unseal: Any = None,
         lease: Lease | None = None,
         house: Any = None,
+        admit: Admit | None = None,
     ) -> None:
         self._store = store
         self._runtimes = runtimes
@@ -89,6 +93,7 @@ class Worker:
         self._timers: list[tuple[float, int]] = []
         self._starved: dict[int, None] = {}
         self._house = House(store, settings, clock)
+        self._rota = Rota(store, clock, admit)
 
     # --- being told -----------------------------------------------------------------------------------------------
 
@@ -132,22 +137,22 @@ class Worker:
     def is_idle(self) -> bool:
         """Whether nothing is left that this worker could do now or after a while, nor of a worker that has died and
         whose steps are just leaving. Rounds that never end don't count between two of them."""
-        waits = all(taken.is_between_rounds(self._clock.time()) for taken in self.taken.values())
-        if not waits or self._poked or self._to_start or self.lease.expects:
+        now = self._clock.time()
+        waits = all(taken.is_between_rounds(now) for taken in self.taken.values())
+        if not waits or self._poked or self._to_start or self.lease.expects or self._rota.due_at <= now:
             return False
         ending = partial(take.next_due, now=self._looked_at, pool=self._pool, only=self._only, rounds=False)
         return self._next_due is None or self._store.read(ending) is None
 
     def _pause_s(self, now: float) -> float | None:
         timer = self._timers[0][0] if self._timers else None  # later than the last turn
-        moments = [each for each in (timer, self._next_due, self._house.due_at) if each is not None]
-        pause = min(moments) - now
-        return max(0.0, min(pause, self._settings.poll_s))
+        moments = [each for each in (timer, self._next_due, self._house.due_at, self._rota.due_at) if each is not None]
+        return max(0.0, min(min(moments) - now, self._settings.poll_s))
 
     def turn(self, now: float) -> bool:
         """One round; whether anything was done."""
         did = False
-        if self.lease.turn(now):
+        if self.lease.turn(now) or self._rota.turn(now):
             self._poked = True
         self.draining = self._runtimes.places.closed = self.lease.draining
         due = self._next_due is not None and self._next_due <= now
