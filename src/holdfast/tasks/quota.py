@@ -10,7 +10,7 @@ Who asks for it: tasks/submit.py, where the request names limits. A library's ow
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from sqlalchemy import bindparam, false, func, select
@@ -24,24 +24,24 @@ from holdfast.tasks.claims import Claim, Place
 RETRY_AFTER_S: Final = 5
 LIVE: Final = "live_tasks"
 QUEUE: Final = "queue_length"
-_PROJECTS_MAX: Final = 10_000
+_COUNTED_MAX: Final = 10_000
 
 _UNENDED: Final = tuple(state for state in states.API_STATES if state not in states.FINAL)
 
 
-def _number_of(rows: Any) -> Any:
+def number_of(rows: Any) -> Any:
     """How many rows there are, up to `_max`."""
     return select(func.count()).select_from(rows.limit(bindparam("_max")).subquery())
 
 
-_LIVE: Final = _number_of(
+_LIVE: Final = number_of(
     select(tasks.c.id).where(tasks.c.project_id == bindparam("_project"), tasks.c.state.in_(_UNENDED))
 )
 _RANGE: Final = select(
     queues.c.next_ticket
     - select(func.min(tickets.c.ticket)).where(tickets.c.resource == bindparam("_r")).scalar_subquery()
 ).where(queues.c.resource == bindparam("_r"))
-_QUEUED: Final = _number_of(
+_QUEUED: Final = number_of(
     select(tickets.c.ticket).where(tickets.c.resource == bindparam("_r"), tickets.c.granted == false())
 )
 
@@ -51,22 +51,32 @@ class Limits:
 
     __slots__ = ("_counted", "live_max", "queue_max")
 
-    def __init__(self, *, live_max: int | None, queue_max: int | None) -> None:
+    def __init__(self, *, live_max: int | None = None, queue_max: int | None = None) -> None:
         self.live_max = live_max
         self.queue_max = queue_max
-        self._counted: dict[str, tuple[int, int]] = {}  # project -> (its live tasks, the last id) when last counted
+        self._counted: dict[tuple[str, str], tuple[int, int]] = {}  # of what -> (its tasks, the last id) when counted
+
+    def is_within(self, limit: int, of: tuple[str, str], task: int, count: Callable[[int], int]) -> bool:
+        """Whether there are no more than `limit` tasks of a kind with that one, which was just made. `count`: how many
+        there are, up to a number."""
+        number, then = self._counted.get(of, (limit, task - 1))
+        if then < task and number + (task - then) <= limit:
+            return True
+        number = count(limit + 1)
+        if len(self._counted) >= _COUNTED_MAX:
+            self._counted.clear()
+        self._counted[of] = (number, task)
+        return number <= limit
 
     def allows(self, tx: Tx, project_id: str, task: int) -> bool:
         """Whether the project may have that task too, which was just made."""
         assert self.live_max is not None
-        number, then = self._counted.get(project_id, (self.live_max, task - 1))
-        if then < task and number + (task - then) <= self.live_max:
-            return True
-        number = int(tx.execute(_LIVE, {"_project": project_id, "_max": self.live_max + 1}).scalar())
-        if len(self._counted) >= _PROJECTS_MAX:
-            self._counted.clear()
-        self._counted[project_id] = (number, task)
-        return number <= self.live_max
+        return self.is_within(
+            self.live_max,
+            (LIVE, project_id),
+            task,
+            lambda at_most: int(tx.execute(_LIVE, {"_project": project_id, "_max": at_most}).scalar()),
+        )
 
 
 def check_project(tx: Tx, limits: Limits, project_id: str, task: int) -> None:

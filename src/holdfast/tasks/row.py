@@ -73,6 +73,7 @@ class TaskRow(NamedTuple):
     resting: str | None
     result: str | None
     error: str | None
+    begun: bool
 
     @property
     def root(self) -> int:
@@ -93,7 +94,7 @@ _FRESH: Final = TaskRow(
     finished_at=None, expires_at=None, flow="", version="1", reference="", digest=None, operation="",
     resource_type=None, resource_id=None, tag=None, project_id="", user_id="", request_id="", global_request_id="",
     origin="", parent_id=None, root_id=None, child_key=None, retry_of=None, rollback_of=None, resting=None, result=None,
-    error=None,
+    error=None, begun=False,
 )  # fmt: skip
 _BY_ID: Final = select(tasks).where(tasks.c.id == bindparam("_id"))
 # An UPDATE and not a SELECT: on READ COMMITTED only it sees what the writer before it has committed.

@@ -17,7 +17,7 @@ from holdfast.core.states import PENDING
 from holdfast.errors import StateError
 from holdfast.store.base import Tx
 from holdfast.store.schema import inputs, plans, tasks, tickets
-from holdfast.tasks import claims, late, quota, row, tags, tell
+from holdfast.tasks import claims, late, pools, quota, row, tags, tell
 from holdfast.tasks.claims import Claim, Place
 from holdfast.tasks.quota import Limits
 from holdfast.tasks.row import TaskRow
@@ -112,6 +112,9 @@ def submit(tx: Tx, request: Request, now: float, uuid: str) -> Submitted:
         known = tags.find(tx, request.project_id, request.tag, asked, now, request=request.request)
         if known is not None:
             return Submitted(row.read(tx, known), replayed=True)
+    queued_max = None
+    if request.parent is None and request.rollback_of is None:  # what began, and what undoes, is never held up
+        queued_max = pools.lock_queue(tx, request.pool)
     root = None if request.parent is None else _root_of(tx, request.parent)
     if request.digest is not None and request.outline is not None:
         remember_plan(tx, request.digest, request.outline)
@@ -124,6 +127,8 @@ def submit(tx: Tx, request: Request, now: float, uuid: str) -> Submitted:
     made = _insert(tx, request, now, uuid, root, ready=free or root is not None or not request.claims)
     if request.limits is not None:
         quota.check_project(tx, request.limits, request.project_id, made.id)
+    if queued_max is not None:
+        pools.check_queue(tx, request.pool, queued_max, made.id, request.limits)
     if request.tag is not None and asked is not None:
         tags.take(tx, request.project_id, request.tag, asked, made.id, now, request=request.request)
     if places:

@@ -17,27 +17,17 @@ from sqlalchemy import Text, bindparam, case, cast, false, func, literal, null, 
 from holdfast.errors import LeaseLost
 from holdfast.store.base import Tx
 from holdfast.store.schema import tasks, workers
-from holdfast.tasks import claims, row, submit
+from holdfast.tasks import claims, pools, row, submit, turn
 from holdfast.tasks.row import TaskRow
 
 _untaken = (tasks.c.ready == true()) & tasks.c.worker_id.is_(null())
 _free = (tasks.c.pool == bindparam("_pool")) & _untaken
-# The sum keeps the database from seeking by time and sorting the whole backlog: ix_tasks_take has it in order.
-_NEXT: Final = (
-    select(tasks.c.id)
-    .where(_free, tasks.c.due_at.is_not(null()), tasks.c.due_at + 0.0 <= bindparam("_now"))
-    .order_by(tasks.c.priority.desc(), tasks.c.id)
-    .limit(bindparam("_limit"))
-    .with_for_update(skip_locked=True)
-)
 #: For who works for certain tasks only, and their descendants.
 _only = or_(*(column.in_(bindparam("_only", expanding=True)) for column in (tasks.c.id, tasks.c.root_id)))
 _SOME: Final = (
-    select(tasks.c.id)
-    .where(_only, _untaken, tasks.c.due_at <= bindparam("_now"))
-    .order_by(tasks.c.id)
-    .with_for_update(skip_locked=True)
+    select(tasks.c.id, tasks.c.pool).where(_only, _untaken, tasks.c.due_at <= bindparam("_now")).order_by(tasks.c.id)
 )
+_TAKE_SOME: Final = _SOME.with_for_update(skip_locked=True)
 _unbegun = (
     tasks.c.deadline_at.is_not(null()) & tasks.c.executed_at.is_(null()) & tasks.c.finished_at.is_(null())
 )  # the index's own words
@@ -47,13 +37,11 @@ _waits = (
 _late = _waits & (tasks.c.deadline_at <= bindparam("_now"))
 _ours = tasks.c.pool == bindparam("_pool")
 _LATE: Final = (
-    select(tasks.c.id)
-    .where(_ours, _late)
-    .order_by(tasks.c.deadline_at, tasks.c.id)
-    .limit(bindparam("_limit"))
-    .with_for_update(skip_locked=True)
+    select(tasks.c.id).where(_ours, _late).order_by(tasks.c.deadline_at, tasks.c.id).limit(bindparam("_limit"))
 )
-_LATE_SOME: Final = select(tasks.c.id).where(_only, _late).order_by(tasks.c.id).with_for_update(skip_locked=True)
+_TAKE_LATE: Final = _LATE.with_for_update(skip_locked=True)
+_LATE_SOME: Final = select(tasks.c.id, tasks.c.pool).where(_only, _late).order_by(tasks.c.id)
+_TAKE_LATE_SOME: Final = _LATE_SOME.with_for_update(skip_locked=True)
 _NEXT_LATE: Final = select(func.min(tasks.c.deadline_at)).where(_ours, _waits, tasks.c.deadline_at > bindparam("_now"))
 _NEXT_LATE_SOME: Final = select(func.min(tasks.c.deadline_at)).where(
     _only, _waits, tasks.c.deadline_at > bindparam("_now")
@@ -67,6 +55,7 @@ _TAKE: Final = (
         epoch=tasks.c.epoch + 1,
         token=bindparam("_before", type_=Text) + cast(tasks.c.epoch + 1, Text) + bindparam("_after", type_=Text),
         due_at=null(),
+        begun=true(),
     )
     .returning(tasks)
 )
@@ -122,38 +111,76 @@ def take(
     limit: int,
     pool: str,
     only: Collection[int] | None = None,
+    after: str = "",
 ) -> list[TaskRow]:
-    """Take up to `limit` tasks that are due, the highest priority first, then the oldest. Their rows, with the new
-    tokens. Tasks whose `start_after` has come enter their queues first. One that is not `ready` still waits for its
-    claims or its start, and is late: its flow's deadline has passed, and all that may be done is to end it.
-    `only`: these alone, whatever their pool.
+    """Take up to `limit` tasks of the pool that are due, and no more than its limit lets run at once; the most urgent
+    first, the projects in turn, behind `after` (tasks/turn.py). Their rows, with the new tokens. Tasks whose
+    `start_after` has come enter their queues first. One that is not `ready` still waits for its claims or its start,
+    and is late: its flow's deadline has passed, and all that may be done is to end it. `only`: these alone, whatever
+    their pools, whose limits hold; that one of these is paused doesn't.
+
+    Locked in this order: the row of the pool (it decides how many: tasks/pools.py), those of the tasks (each decides
+    who has it: a row that another holds is passed over), that of the worker (it decides whether this worker may take
+    any: who marks it dead meanwhile waits, and then finds these too).
 
     Raises: LeaseLost: the worker was taken for dead; nobody would find the tasks of a dead worker a second time. Or it
     is to take no more.
     """
-    submit.draw_due(tx, now)
-    found = _due(tx, now, limit, pool, only)
+    found: list[int]
+    if only is None:
+        room = min(limit, pools.enter(tx, pool))
+        submit.draw_due(tx, now)
+        found = turn.choose(tx, pool, now, room, after=after) if room > 0 else []
+        if len(found) < room:
+            found += tx.execute(_TAKE_LATE, {"_pool": pool, "_now": now, "_limit": room - len(found)}).scalars()
+    else:
+        which = {"_only": list(only), "_now": now}
+        rooms = {name: pools.enter(tx, name, even_closed=True) for name in pools.names_of(tx, _waiting(tx, which))}
+        submit.draw_due(tx, now)
+        rows = tx.execute(_TAKE_SOME, which).all() + tx.execute(_TAKE_LATE_SOME, which).all()
+        found = _within(rows, rooms)[:limit]
     values = {"_worker": worker, "_before": f"{generation}.", "_after": f".{nonce}"}
     taken = [row.of(tx.execute(_TAKE, {**values, "_task": task}).one()) for task in found]
-    # Last, as the order of locks has it: who marks the worker dead meanwhile waits, and then finds these too.
     if tx.execute(_ALIVE, {"_worker": worker}).first() is None:
         raise LeaseLost(worker=worker)
     return taken
 
 
-def peek(tx: Tx, *, now: float, limit: int, pool: str, only: Collection[int] | None = None) -> list[int]:
-    """The ids of what `take` would take or look at, without a write."""
-    return _due(tx, now, limit, pool, only) or submit.undrawn(tx, now, limit=limit)
+class Due(NamedTuple):
+    """What `take` would find. `crowded`: there is something, and the pool has no place for it now."""
+
+    any: bool
+    crowded: bool = False
 
 
-def _due(tx: Tx, now: float, limit: int, pool: str, only: Collection[int] | None) -> list[int]:
+def peek(tx: Tx, *, now: float, pool: str, only: Collection[int] | None = None) -> Due:
+    """Whether `take` would find anything to do, without a write or a lock."""
+    if submit.undrawn(tx, now, limit=1):
+        return Due(True)
     if only is None:
-        where = {"_pool": pool, "_now": now}
-        found = tx.execute(_NEXT, {**where, "_limit": limit}).scalars()
-        room = limit - len(found)
-        return found + tx.execute(_LATE, {**where, "_limit": room}).scalars() if room else found
+        room = pools.look(tx, pool)
+        if room <= 0:
+            return Due(False, crowded=not pools.find(tx, pool).is_closed and turn.is_any_due(tx, pool, now))
+        late = {"_pool": pool, "_now": now, "_limit": 1}
+        return Due(turn.is_any_due(tx, pool, now) or tx.execute(_LATE, late).first() is not None)
     which = {"_only": list(only), "_now": now}
-    return (tx.execute(_SOME, which).scalars() + tx.execute(_LATE_SOME, which).scalars())[:limit]
+    rows = tx.execute(_SOME, which).all() + tx.execute(_LATE_SOME, which).all()
+    rooms = {name: pools.look(tx, name, even_closed=True) for name in {name for _, name in rows}}
+    return Due(bool(_within(rows, rooms)), crowded=any(room <= 0 for room in rooms.values()))
+
+
+def _waiting(tx: Tx, which: dict[str, Any]) -> list[int]:
+    return [task for task, _ in tx.execute(_SOME, which).all() + tx.execute(_LATE_SOME, which).all()]
+
+
+def _within(rows: list[Any], rooms: dict[str, int]) -> list[int]:
+    """The tasks for which their pools have room. One of a pool that came only now is left for the next time."""
+    left, found = dict(rooms), []
+    for task, pool in rows:
+        if left.get(pool, 0) > 0:
+            left[pool] -= 1
+            found.append(task)
+    return found
 
 
 def goes_round(at: TaskRow) -> bool:

@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from heapq import heapify, heappop, heappush
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from holdfast.errors import HoldfastClosed, LeaseLost, TaskGone, TaskNotFound, WorldError
@@ -28,7 +27,8 @@ from holdfast.worker.lease import Lease
 from holdfast.worker.leave import close_beside, save_all
 from holdfast.worker.load import DefinitionChanged, load, rest_aside
 from holdfast.worker.rota import Rota
-from holdfast.worker.taken import Taken, note_heard, room_of
+from holdfast.worker.pace import Pace, whose_turn
+from holdfast.worker.taken import Taken, note_heard
 
 if TYPE_CHECKING:
     from holdfast.clock import Clock
@@ -69,7 +69,9 @@ class Worker:
         self._flows = flows
         self._pool = pool
         self._only = only
-        self._tasks_max = tasks_max
+        self._pace = Pace(None if runtimes.is_inline else settings.workers_max, tasks_max)
+        self._served = ""  # the project that had its turn last
+        self._crowded = False  # something is due for which its pool has no place
         self._seal = seal
         self._unseal = unseal
         self._desk = partial(
@@ -139,7 +141,7 @@ class Worker:
         whose steps are just leaving. Rounds that never end don't count between two of them."""
         now = self._clock.time()
         waits = all(taken.is_between_rounds(now) for taken in self.taken.values())
-        if not waits or self._poked or self._to_start or self.lease.expects or self._rota.due_at <= now:
+        if not waits or self._poked or self._to_start or self._crowded or self.lease.expects or self._rota.due_at <= now:
             return False
         ending = partial(take.next_due, now=self._looked_at, pool=self._pool, only=self._only, rounds=False)
         return self._next_due is None or self._store.read(ending) is None
@@ -234,17 +236,20 @@ class Worker:
         return False
 
     def _take(self, now: float) -> bool:
-        room = 0 if self.draining else room_of(self.taken.values(), self._tasks_max, now)
+        room = 0 if self.draining else self._pace.room(self.taken.values(), now)
+        self._crowded = False
         if room <= 0:
             self._next_due = None  # of no interest before there is room, and then it is looked for
             return False
         self.lease.register(now)
         try:
-            if self._store.read(lambda tx: take.peek(tx, now=now, limit=1, pool=self._pool, only=self._only)):
+            due = self._store.read(lambda tx: take.peek(tx, now=now, pool=self._pool, only=self._only))
+            self._crowded = due.crowded
+            if due.any:
                 self._to_start += self._store.write(
                     lambda tx: take.take(
                         tx, self.lease.id, generation=self._store.generation, nonce=self._clock.token_hex(8), now=now,
-                        limit=room, pool=self._pool, only=self._only,
+                        limit=room, pool=self._pool, only=self._only, after=self._served,
                     )
                 )  # fmt: skip
         except LeaseLost:  # or it is to drain: the next heartbeat says so too; taking can't wait for it
@@ -252,6 +257,9 @@ class Worker:
             self._poked = True
             return False
         started = bool(self._to_start)
+        if started:
+            self._served = self._to_start[-1].project_id
+            self._poked = self._poked or len(self._to_start) >= room  # there may be room for more when these have begun
         while self._to_start:  # what could not be read this time is ours all the same, and begun the next
             self._start(self._to_start[0], now)
             del self._to_start[0]
@@ -311,9 +319,9 @@ class Worker:
         return batch
 
     def _feed(self) -> None:
-        """Look again at those that lacked a thread or a process: as many as are free, who waited longest first."""
+        """Look again at those that lacked a thread or a process: as many as are free."""
         free = max(0, self._runtimes.places.free("thread")) + max(0, self._runtimes.places.free("process"))
-        for task in list(islice(self._starved, free)):
+        for task in whose_turn(self._starved, self.taken, free):
             del self._starved[task]
             self._dirty[task] = None
 
@@ -340,6 +348,7 @@ class Worker:
         if not isinstance(answer, Exception):
             try:
                 if taken.answered(answer):
+                    self._pace.ended(now)
                     self._forget(taken)
                     self._poked = True
                 elif taken.has_more:
@@ -368,8 +377,9 @@ class Worker:
 
     def _give_back(self, now: float) -> None:
         """Tasks that only wait, and long: others may take them when their time has come."""
+        linger_s = 0.0 if self._crowded else LINGER_S
         for taken in list(self.taken.values()):
-            if taken.task.id not in self._dirty and taken.may_leave(now, LINGER_S, draining=self.draining):
+            if taken.task.id not in self._dirty and taken.may_leave(now, linger_s, draining=self.draining):
                 taken.leave(now)
                 self._forget(taken)
                 self._poked = True

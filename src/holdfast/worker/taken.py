@@ -5,7 +5,7 @@ When it is written, and what follows: worker/loop.py. How it came to be: worker/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,17 +31,6 @@ if TYPE_CHECKING:
 
 _RESTING_PREFIX = "SUSPENDED/"
 _STARTS = frozenset((e.Started, e.Reentered, e.RevertStarted))
-WAITING_FACTOR = 8  # as many times what a worker may have at once may only wait, for a moment each
-
-
-def room_of(taken: Collection[Taken], tasks_max: int, now: float) -> int:
-    """How many more tasks a worker may take that has these. One that only waits and soon looks again is kept, because
-    to take it anew costs more than to have it; but it must not keep others from being begun."""
-    room = tasks_max - len(taken)
-    if room > 0:
-        return room
-    waiting = sum(each.may_leave(now, 0.0) for each in taken)
-    return min(room + waiting, WAITING_FACTOR * tasks_max - len(taken))
 
 
 class Taken:
@@ -150,6 +139,12 @@ class Taken:
             return at - now > linger_s
         waits = state.phase == "WAITING" or state.phase.startswith(_RESTING_PREFIX)
         return waits or bool(state.parked) or self._held_up
+
+    @property
+    def wants_place(self) -> bool:
+        """Whether a step of it runs on a thread or in a process, or is about to."""
+        drive = self.drive
+        return drive.starved or bool(drive.inbox) or any(call.isolation != "async" for call in drive.calls.values())
 
     def is_between_rounds(self, now: float) -> bool:
         """Whether the task never ends by itself, and does nothing now."""

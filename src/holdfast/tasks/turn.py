@@ -1,0 +1,216 @@
+"""Turns: which of a pool's due tasks is taken next.
+
+Theory: first what is most urgent; among equals the projects share the pool; within a project, tasks that a worker has
+had before, and then who has been due for longest. A place goes to the project that has the fewest tasks running in the
+pool; where those are equal, to the next in a ring of the projects' names, behind the one that was served last. So a
+project with ten thousand tasks queued, or with tasks that take long, has its share of the places and not more, as long
+as another waits.
+
+Nothing is sorted or counted that grows with the backlog: the ring is walked by seeks into one index
+(pool, ready, priority, project, begun, due_at), two for each project, and `WINDOW` projects with something due are
+candidates at once. Which project is served costs the same with a thousand tasks queued as with a million. Projects
+whose tasks are all due later cost two seeks each.
+
+Nothing is locked while the ring is walked. The rows that are taken then are locked as they are read (FOR UPDATE SKIP
+LOCKED), where the conditions are looked at once more: of two takers one has the row, and the other goes past it. How
+many may be taken: tasks/pools.py, whose lock comes first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from heapq import heapify, heapreplace
+from itertools import islice, zip_longest
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Select, and_, bindparam, false, func, literal, null, select, true
+
+from holdfast.store.base import Tx
+from holdfast.store.schema import tasks
+
+WINDOW: Final = 64
+PAGE: Final = 16  # projects that one statement looks at
+
+
+class Candidate(NamedTuple):
+    """A project with something due: that a worker has had before (`again`), or that none has (`new`)."""
+
+    project: str
+    again: bool
+    new: bool
+
+
+def _waits(of: Any) -> Any:
+    """That the task could be taken, once it is due: the index's own words, and its first columns."""
+    return and_(
+        of.c.pool == bindparam("_pool"), of.c.ready == true(), of.c.worker_id.is_(null()), of.c.due_at.is_not(null())
+    )
+
+
+_MOST_URGENT: Final = select(tasks.c.priority).where(_waits(tasks)).order_by(tasks.c.priority.desc()).limit(1)
+_LESS_URGENT: Final = _MOST_URGENT.where(tasks.c.priority < bindparam("_priority"))
+
+
+def _ring(*, from_start: bool) -> Select[Any]:
+    """The next projects that have anything in the queue of a priority, and when the first of each is due."""
+
+    def following(before: Any, of: Any, *, inclusive: bool = False) -> Any:
+        """The next project, by one seek."""
+        return (
+            select(of.c.project_id)
+            .where(_waits(of), of.c.priority == bindparam("_priority"))
+            .where(of.c.project_id >= before if inclusive else of.c.project_id > before)
+            .order_by(of.c.project_id)
+            .limit(1)
+        )
+
+    def first_due(project: Any, begun: Any) -> Any:
+        of = tasks.alias()
+        return (
+            select(of.c.due_at)
+            .where(_waits(of), of.c.priority == bindparam("_priority"), of.c.project_id == project, of.c.begun == begun)
+            .order_by(of.c.due_at)
+            .limit(1)
+            .correlate(ring)
+            .scalar_subquery()
+        )
+
+    start = following(bindparam("_after"), tasks.alias(), inclusive=from_start).scalar_subquery()
+    ring = select(start.label("project_id"), literal(1).label("n")).cte("ring", recursive=True)
+    step = following(ring.c.project_id, tasks.alias()).correlate(ring).scalar_subquery()
+    ring = ring.union_all(select(step, ring.c.n + 1).where(ring.c.project_id.is_not(null()), ring.c.n < PAGE))
+    return (
+        select(ring.c.project_id, first_due(ring.c.project_id, true()), first_due(ring.c.project_id, false()))
+        .where(ring.c.project_id.is_not(null()))
+        .order_by(ring.c.n)
+    )
+
+
+_FROM_START: Final = _ring(from_start=True)
+_BEHIND: Final = _ring(from_start=False)
+_HELD: Final = (
+    select(tasks.c.project_id, func.count())
+    .where(tasks.c.pool == bindparam("_pool"), tasks.c.worker_id.is_not(null()))
+    .group_by(tasks.c.project_id)
+)
+
+
+def _first(begun: Any) -> Select[Any]:
+    return (
+        select(tasks.c.id)
+        .where(
+            _waits(tasks),
+            tasks.c.priority == bindparam("_priority"),
+            tasks.c.project_id == bindparam("_project"),
+            tasks.c.begun == begun,
+            tasks.c.due_at <= bindparam("_now"),
+        )
+        .order_by(tasks.c.due_at, tasks.c.id)
+        .limit(bindparam("_limit"))
+        .with_for_update(skip_locked=True)
+    )
+
+
+_AGAIN: Final = _first(true())
+_NEW: Final = _first(false())
+
+
+def is_any_due(tx: Tx, pool: str, now: float) -> bool:
+    """Whether anything of the pool could be taken, as far as its limits go."""
+    return any(next(_candidates(tx, pool, priority, "", now), None) for priority in _priorities(tx, pool))
+
+
+def choose(tx: Tx, pool: str, now: float, limit: int, *, after: str = "") -> list[int]:
+    """Up to `limit` tasks that are due, in the order in which they are to be begun; their rows are locked. `after`: the
+    project that was served last."""
+    chosen: list[int] = []
+    given: Counter[str] = Counter()
+    for priority in _priorities(tx, pool):
+        ring = _candidates(tx, pool, priority, after, now)
+        while len(chosen) < limit and (window := list(islice(ring, WINDOW))):
+            got = _share(tx, pool, priority, window, now, limit - len(chosen), given)
+            chosen += [task for turn in zip_longest(*got.values()) for task in turn if task is not None]
+            given.update({project: len(its) for project, its in got.items()})
+        if len(chosen) >= limit:
+            break
+    return chosen
+
+
+def _priorities(tx: Tx, pool: str) -> Iterator[int]:
+    """Those of the tasks that wait in the pool, the most urgent first."""
+    priority = tx.execute(_MOST_URGENT, {"_pool": pool}).scalar()
+    while priority is not None:
+        yield priority
+        priority = tx.execute(_LESS_URGENT, {"_pool": pool, "_priority": priority}).scalar()
+
+
+def _candidates(tx: Tx, pool: str, priority: int, after: str, now: float) -> Iterator[Candidate]:
+    """The projects with something due, once round the ring."""
+    where = {"_pool": pool, "_priority": priority}
+    if after:
+        yield from _pages(tx, where, after, now, from_start=False)
+    for candidate in _pages(tx, where, "", now, from_start=True):
+        if after and candidate.project > after:
+            return
+        yield candidate
+
+
+def _pages(tx: Tx, where: dict[str, Any], after: str, now: float, *, from_start: bool) -> Iterator[Candidate]:
+    while True:
+        rows = tx.execute(_FROM_START if from_start else _BEHIND, {**where, "_after": after}).all()
+        for project, again, new in rows:
+            is_again, is_new = (at is not None and at <= now for at in (again, new))
+            if is_again or is_new:
+                yield Candidate(project, is_again, is_new)
+        if len(rows) < PAGE:
+            return
+        after, from_start = rows[-1][0], False
+
+
+def _share(
+    tx: Tx, pool: str, priority: int, window: list[Candidate], now: float, room: int, given: Counter[str]
+) -> dict[str, dict[int, None]]:
+    """Tasks of these projects for so many places. `given`: what the projects got for more urgent tasks just now."""
+    held = given.copy()
+    if len(window) > 1:
+        held.update(dict(map(tuple, tx.execute(_HELD, {"_pool": pool}).all())))
+    where = {"_pool": pool, "_priority": priority, "_now": now}
+    got: dict[str, dict[int, None]] = {each.project: {} for each in window}
+    open_ = window
+    while open_ and room > 0:
+        places = _allot([held[each.project] + len(got[each.project]) for each in open_], room)
+        still_open = []
+        for each, number in zip(open_, places, strict=True):
+            mine = got[each.project]
+            before = len(mine)
+            # What was got before is read again: the rows are this transaction's own, and still as they were.
+            mine.update(dict.fromkeys(_first_of(tx, each, where, before + number) if number else ()))
+            room -= len(mine) - before
+            if len(mine) - before >= number:
+                still_open.append(each)
+        open_ = still_open
+    return got
+
+
+def _allot(has: list[int], room: int) -> list[int]:
+    """How many of so many places each gets, of whom each has some already: always who has the fewest, the first of
+    them."""
+    line = [(number, place) for place, number in enumerate(has)]
+    heapify(line)
+    gets = [0] * len(has)
+    if len(has) == 1:
+        return [room]
+    for _ in range(room):
+        number, place = line[0]
+        gets[place] += 1
+        heapreplace(line, (number + 1, place))
+    return gets
+
+
+def _first_of(tx: Tx, of: Candidate, where: dict[str, Any], limit: int) -> list[int]:
+    where = {**where, "_project": of.project}
+    found = tx.execute(_AGAIN, {**where, "_limit": limit}).scalars() if of.again else []
+    if of.new and len(found) < limit:
+        found += tx.execute(_NEW, {**where, "_limit": limit - len(found)}).scalars()
+    return found
