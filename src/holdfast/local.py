@@ -27,7 +27,7 @@ from holdfast.runtime.base import refuse_while_loading
 from holdfast.scheduling import Scheduling, admitting
 from holdfast.seal import Sealer
 from holdfast.settings import Settings
-from holdfast.store import open_store, sqlite_path
+from holdfast.store import lock_prefix, open_store, redacted
 from holdfast.store.base import Tx
 from holdfast.tasks import finish, joined, query, retention, submit, tags
 from holdfast.tasks.claims import claims_of
@@ -54,13 +54,14 @@ def open(
     create: bool = True,
     **settings: Any,
 ) -> Holdfast:
-    """Open a database of tasks, and make it if there is none: `sqlite:///tasks.db`, `sqlite:///:memory:`.
+    """Open a database of tasks, and make it if there is none: `sqlite:///tasks.db`, `sqlite:///:memory:`,
+    `postgresql://USER@HOST/DATABASE` (where there is a database, it gets its tables).
 
     flows: those that can't be found by import, because functions make them; a restart must give them again, under
     the same names and versions. kinds: of the resources that tasks act on. Settings are those of
     docs/reference/settings.md.
     Raises: KindError, DatabaseUrlInvalid, SchemaOlder, SchemaNewer, StoreUnwritable, StoreBusy, StoreCorrupt,
-    SettingInvalid.
+    StoreAway, SettingInvalid.
     """
     refuse_while_loading()
     known = Settings.load(**settings)
@@ -83,6 +84,7 @@ class Holdfast(Scheduling):
         create: bool = True,
     ) -> None:
         self.url = url
+        self.shown = redacted(url)
         self.settings = settings
         self.actor = "library"
         self.kinds = _opened(kinds, settings)
@@ -96,6 +98,7 @@ class Holdfast(Scheduling):
             url, busy_timeout_s=settings.busy_timeout_s, batch_max=settings.batch_max, look_s=settings.poll_s,
             create=create,
         )  # fmt: skip
+        self.store.hear_others(self.poke)
         self.kinds.world.open(self)
         finish.join(project.project)
         joined.join(again.JOINT)
@@ -264,10 +267,9 @@ class Holdfast(Scheduling):
 
         if self._closed:
             raise HoldfastClosed
-        path = sqlite_path(self.url)
         lease = Lease(
             self.store, self.clock, self.settings, self.settings.pool if only is None else f"task {only.id}",
-            lock_prefix=None if path == ":memory:" else path,
+            lock_prefix=lock_prefix(self.url),
         )  # fmt: skip
         inherit = () if lease.lock_fd is None else (lease.lock_fd,)
         runtimes = Runtimes(

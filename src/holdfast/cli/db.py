@@ -15,20 +15,21 @@ def about() -> None:
     """The database: bring it to this Holdfast's schema, throw away what is over.
 
     \b
-    holdfast db upgrade --database sqlite:///tasks.db
+    holdfast db upgrade --database postgresql://holdfast@db.example/tasks
     holdfast db purge
     """
 
 
 @app.command()
 def upgrade(database: DatabaseOption = None, output: OutputOption = "table") -> int:
-    """Bring the database to the schema of this Holdfast, in one transaction. One that isn't there is made."""
+    """Bring the database to the schema of this Holdfast, in one transaction. One of SQLite that isn't there is made."""
     from holdfast.settings import Settings
-    from holdfast.store import migrations
+    from holdfast.store import migrations, redacted
 
     settings = Settings.load()
     url = database or settings.database
     before, after = migrations.upgrade(url, busy_timeout_s=settings.busy_timeout_s)
+    url = redacted(url)
     if output == "json":
         show.print_json({"database": url, "before": before, "after": after})
     elif before == after:

@@ -30,6 +30,7 @@ class Finding(NamedTuple):
 def examine(database: str | None, flows: Sequence[str]) -> Iterator[Finding]:
     """Everything, the surroundings first. What can't be looked at is a finding too."""
     from holdfast.settings import Settings, unknown_variables
+    from holdfast.store import redacted
 
     for name in unknown_variables(os.environ):
         yield Finding(False, f"{name} is no setting of Holdfast: unset it, or see docs/reference/settings.md")
@@ -41,7 +42,7 @@ def examine(database: str | None, flows: Sequence[str]) -> Iterator[Finding]:
     yield _secret_key(settings)
     if settings.url is not None:
         yield _service(settings)
-    url = database or settings.database
+    url = redacted(database or settings.database)
     try:
         with options.opened(database, flows=flows, kinds=True) as hold:
             yield Finding(True, f"{url} can be written and has this Holdfast's schema")
@@ -89,10 +90,13 @@ def _service(settings: Settings) -> Finding:
 
 
 def _store(hold: Holdfast) -> Iterator[Finding]:
-    from holdfast.store import sqlite_path
+    from holdfast.store import is_postgresql, sqlite_path
 
-    path = sqlite_path(hold.url)
     store: Any = hold.store
+    if is_postgresql(hold.url):
+        yield from _server(store)
+        return
+    path = sqlite_path(hold.url)
     mode, synchronous = str(store.setting("journal_mode")), SYNCHRONOUS[store.setting("synchronous")]
     kept = path == ":memory:" or (mode == "wal" and synchronous in ("full", "extra"))
     told = f"journal_mode is {mode}, synchronous is {synchronous}"
@@ -101,6 +105,18 @@ def _store(hold: Holdfast) -> Iterator[Finding]:
     )
     if path != ":memory:":
         yield _space(path)
+
+
+def _server(store: Any) -> Iterator[Finding]:
+    """What a PostgreSQL must be set to so that what was acknowledged is on disk, and what it is."""
+    wanted = {name: store.setting(name) for name in ("fsync", "full_page_writes", "synchronous_commit")}
+    told = f"PostgreSQL {store.setting('server_version')}, " + ", ".join(
+        f"{name} {is_}" for name, is_ in wanted.items()
+    )
+    if "off" in (wanted["fsync"], wanted["full_page_writes"]):
+        yield Finding(False, f"{told}: a power failure may take back what was acknowledged, turn them on")
+    else:
+        yield Finding(True, told)  # synchronous_commit, if it is off, is turned on for each transaction
 
 
 def _space(path: str) -> Finding:

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 Output = Literal["table", "json"]
 
 DatabaseOption = Annotated[
-    str | None, typer.Option("--database", metavar="URL", help="The database, as sqlite:///FILE.", show_default=False)
+    str | None,
+    typer.Option(
+        "--database", metavar="URL", help="The database: sqlite:///FILE or postgresql://…", show_default=False
+    ),
 ]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", metavar="table|json", help="For people or programs.")]
 UrlOption = Annotated[

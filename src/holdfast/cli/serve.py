@@ -69,7 +69,7 @@ def serve(
         settle()
         if not _is_one_terminal():
             print(f"holdfast: {serving.url}", flush=True)  # for programs that let it choose the port
-        print(f"serving {hold.url} on {serving.url}", file=sys.stderr, flush=True)
+        print(f"serving {hold.shown} on {serving.url}", file=sys.stderr, flush=True)
         while serving.is_alive and not asked:
             serving.join(LISTEN_S)  # not an event: what a signal interrupts may hold its lock
         serving.stop()

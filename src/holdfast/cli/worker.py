@@ -59,7 +59,9 @@ def worker(
             signal.signal(number, leave)
         thread = threading.Thread(target=work, name="holdfast-worker", daemon=True)
         thread.start()
-        print(f"worker {made.lease.id[:8]} takes the tasks of pool {hold.settings.pool} in {hold.url}", file=sys.stderr)
+        print(
+            f"worker {made.lease.id[:8]} takes the tasks of pool {hold.settings.pool} in {hold.shown}", file=sys.stderr
+        )
         while thread.is_alive() and not asked:
             thread.join(LISTEN_S)  # not an event: what a signal interrupts may hold its lock
         if asked:

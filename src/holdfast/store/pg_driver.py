@@ -137,11 +137,11 @@ class _NumericLoader(Loader):
         return float(said) if b"." in said or b"N" in said else int(said)
 
 
-def connect(url: str, *, name: str, **options: Any) -> psycopg.Connection[Any]:
+def connect(url: str, *, name: str, kind: type[psycopg.Connection[Any]] = psycopg.Connection) -> Any:
     """In autocommit mode: transactions are begun and ended by name. Raises psycopg.Error."""
-    given = psycopg.conninfo.conninfo_to_dict(url)
-    asked = {**_DEFAULTS, **_DEFAULTS_KEEPALIVE, "application_name": name, "client_encoding": "utf8"} | given | options
-    connection: psycopg.Connection[Any] = psycopg.connect(**asked, autocommit=True, prepare_threshold=3)
+    given: dict[str, Any] = dict(psycopg.conninfo.conninfo_to_dict(url))
+    asked = {**_DEFAULTS, **_DEFAULTS_KEEPALIVE, "application_name": name, "client_encoding": "utf8"} | given
+    connection = kind.connect(**asked, autocommit=True, prepare_threshold=3)
     connection.prepared_max = PREPARED_MAX
     connection.adapters.register_dumper(int, Int8Dumper)
     connection.adapters.register_loader("numeric", _NumericLoader)

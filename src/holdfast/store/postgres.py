@@ -67,7 +67,7 @@ class PostgresStore(Front):
     def _first(self, create: bool) -> psycopg.Connection[Any]:
         """The first connection, and what it finds."""
         try:
-            connection = connect(self.url, name="holdfast writer")
+            connection: psycopg.Connection[Any] = connect(self.url, name="holdfast writer")
         except psycopg.Error as error:
             raise pg_faults.translate_connecting(error, self.shown) from error
         try:

@@ -30,9 +30,14 @@ def check(url: str) -> None:
 
     Raises SchemaOlder, SchemaNewer, DatabaseUrlInvalid (there is no Holdfast database) and a WorldError.
     """
-    from holdfast.store import faults, sqlite_path
+    from holdfast.store import faults, is_postgresql, sqlite_path
     from holdfast.store.creation import revision
 
+    if is_postgresql(url):
+        from holdfast.store import pg_migrations
+
+        pg_migrations.check(url)
+        return
     path = sqlite_path(url)
     if path == ":memory:":
         return
@@ -55,10 +60,14 @@ def upgrade(url: str, *, busy_timeout_s: float = 5.0) -> tuple[str | None, str]:
 
     A database that has no tables gets them. Raises SchemaNewer, DatabaseUrlInvalid and a WorldError.
     """
-    from holdfast.store import faults, sqlite_path
+    from holdfast.store import faults, is_postgresql, sqlite_path
     from holdfast.store.gate import FileGate
     from holdfast.store.sqlite import connect_file
 
+    if is_postgresql(url):
+        from holdfast.store import pg_migrations
+
+        return pg_migrations.upgrade(url, busy_timeout_s=busy_timeout_s), HEAD
     path = sqlite_path(url)
     if path == ":memory:":
         return HEAD, HEAD
@@ -91,7 +100,7 @@ def _migrate(connection: sqlite3.Connection, path: str) -> str | None:
         if before is not None and before not in REVISIONS:
             raise SchemaNewer(revision=before, head=HEAD)
         if before != HEAD:
-            _run_alembic(connection)
+            run_alembic("sqlite://", _Held(connection))
         generation(connection)
         connection.execute("COMMIT")
     except BaseException:
@@ -117,12 +126,13 @@ class _Held:
     def close(self) -> None: ...
 
 
-def _run_alembic(connection: sqlite3.Connection) -> None:
+def run_alembic(dialect: str, connection: Any) -> None:
+    """Up to the newest, on a connection that does nothing when it is told to commit, roll back or close."""
     from alembic import command
     from sqlalchemy import create_engine
     from sqlalchemy.pool import StaticPool
 
-    engine = create_engine("sqlite://", creator=lambda: _Held(connection), poolclass=StaticPool)
+    engine = create_engine(dialect, creator=lambda: connection, poolclass=StaticPool)
     settings = config()
     with engine.connect() as wrapped:
         settings.attributes["connection"] = wrapped

@@ -1,0 +1,73 @@
+"""A PostgreSQL database's revision: looking at it, and bringing it up.
+
+As store/migrations/__init__.py does for SQLite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+from holdfast.errors import DatabaseUrlInvalid, SchemaNewer
+from holdfast.store import migrations, pg_faults
+from holdfast.store.pg_creation import SCHEMA_LOCK, check_server, generation, revision
+from holdfast.store.pg_driver import Cursor, connect
+from holdfast.store.place import redacted
+
+
+def check(url: str) -> None:
+    """See migrations.check."""
+    shown = redacted(url)
+    try:
+        with _connected(url, shown) as connection:
+            found = revision(Cursor(connection), shown)
+    except psycopg.Error as error:
+        raise pg_faults.translate(error, shown) from error
+    if found is None:
+        raise DatabaseUrlInvalid(f"{shown} is empty: there is no Holdfast database in it")
+    migrations.judge(found)
+
+
+def upgrade(url: str, *, busy_timeout_s: float) -> str | None:
+    """Bring the database to the newest revision, in one transaction; the one before. See migrations.upgrade."""
+    shown = redacted(url)
+    try:
+        with _connected(url, shown) as connection:
+            cursor = Cursor(connection)
+            check_server(cursor, shown)
+            cursor.run(f"BEGIN; SET LOCAL lock_timeout = '{int(busy_timeout_s * 1000)}ms'")
+            cursor.execute(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
+            before = revision(cursor, shown)
+            if before is not None and before not in migrations.REVISIONS:
+                raise SchemaNewer(revision=before, head=migrations.HEAD)
+            if before != migrations.HEAD:
+                migrations.run_alembic("postgresql+psycopg://", connection)
+            generation(cursor)
+            cursor.run("COMMIT")
+            return before
+    except psycopg.Error as error:
+        raise pg_faults.translate(error, shown) from error
+
+
+class _Held(psycopg.Connection[Any]):
+    """A connection whose transaction is somebody else's: SQLAlchemy and Alembic would end it."""
+
+    def set_autocommit(self, value: bool) -> None: ...
+    def commit(self) -> None: ...
+    def rollback(self) -> None: ...
+    def close(self) -> None: ...
+
+
+@contextmanager
+def _connected(url: str, shown: str) -> Iterator[_Held]:
+    try:
+        connection: _Held = connect(url, name="holdfast upgrade", kind=_Held)
+    except psycopg.Error as error:
+        raise pg_faults.translate_connecting(error, shown) from error
+    try:
+        yield connection
+    finally:
+        psycopg.Connection.close(connection)
