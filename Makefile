@@ -2,8 +2,9 @@
 
 PYTHON ?= python3
 SEEDS ?= 2000
+MINUTES ?= 5
 BIN := .venv/bin
-CODE := $(wildcard src tests tools demo bench examples peers)
+CODE := $(wildcard src tests tools demo bench chaos examples peers)
 
 export PYTHON
 .NOTPARALLEL:
@@ -69,8 +70,12 @@ bench: .venv-bench/.bench ## Holdfast beside TaskFlow and DBOS, in one go, with 
 simulate: .venv/.test ## The seeded simulator (make simulate SEEDS=100000)
 	$(BIN)/python -m holdfast.testing.simulate --seeds $(SEEDS)
 
+.PHONY: chaos
+chaos: packages .venv/.test ## Break a cluster on purpose, at random (make chaos MINUTES=60 SEED=7), and judge what came of it
+	@$(BIN)/python -m chaos.run --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
 .PHONY: clean
 clean: ## Remove the environments and every cache
 	rm -rf .venv .venv-bench build dist src/*.egg-info .demo
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find src tests tools $(wildcard demo bench examples) -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests tools $(wildcard demo bench chaos examples peers) -name __pycache__ -type d -prune -exec rm -rf {} +

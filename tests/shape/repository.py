@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "holdfast"
-PYTHON_FOLDERS = ("src", "tests", "tools", "demo", "bench", "examples", "peers")
+PYTHON_FOLDERS = ("src", "tests", "tools", "demo", "bench", "chaos", "examples", "peers")
 TEXT_SUFFIXES = {".cfg", ".ini", ".mako", ".md", ".out", ".py", ".sh", ".toml", ".txt"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

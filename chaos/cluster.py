@@ -1,0 +1,251 @@
+"""A cluster of real processes on one database: services that have no worker, and workers. Each process is a *member*.
+
+A member that ends is started again, as whatever looks after processes would; each time it is another incarnation, with
+a name of its own for the witness. What is done to members on purpose: faults.py.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from chaos.witness import MEMBER, PLACE, RUNNER, Witness
+
+ROOT: Final = Path(__file__).absolute().parents[1]
+PATIENCE_S: Final = 60.0
+LOOK_S: Final = 0.02
+LATELY: Final = 200  # lines
+FLOWS: Final = ("--flows", "chaos.flows:FLOWS")
+
+
+class Member:
+    """One process and those that follow it. `prefix`: words before its command."""
+
+    def __init__(
+        self, name: str, words: Sequence[str], directory: Path, witness: Witness, *, prefix: Sequence[str] = ()
+    ) -> None:
+        self.name = name
+        self.words = words
+        self.prefix = tuple(prefix)
+        self.extra: dict[str, str] = {}
+        self.expected = False  # to end: it was told to
+        self.is_frozen = False
+        self._directory = directory
+        self._witness = witness
+        self._number = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def incarnation(self) -> str:
+        return f"{self.name}.{self._number}"
+
+    @property
+    def log(self) -> Path:
+        return self._directory / f"{self.incarnation}.log"
+
+    def start(self) -> None:
+        """From the main thread: the process ends with the thread that started it."""
+        self._number += 1
+        self.expected = self.is_frozen = False
+        # What somebody has set for their own Holdfast is not for this one.
+        env = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
+        env |= {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]), "PYTHONUNBUFFERED": "1"}
+        env |= {PLACE: str(self._witness.directory), MEMBER: self.incarnation}
+        env |= {RUNNER: str(os.getpid()), **self.extra}
+        words = [*self.prefix, "setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "holdfast", *self.words]
+        with open(self.log, "wb") as log:
+            self._process = subprocess.Popen(
+                words, env=env, cwd=self._directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def code(self) -> int | None:
+        """How it ended, if it did."""
+        return None if self._process is None else self._process.poll()
+
+    @property
+    def is_up(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    # --- what is done to it ---------------------------------------------------------------------------------------
+
+    def kill(self) -> None:
+        """kill -9. Its children die with it."""
+        self._witness.say("fault", "killed", member=self.incarnation)
+        self.expected = True
+        if self.is_up:
+            os.kill(self.pid, signal.SIGKILL)
+            assert self._process is not None
+            self._process.wait(PATIENCE_S)
+
+    def freeze(self) -> None:
+        """SIGSTOP, with all its children: as a machine that hangs."""
+        stopped: set[int] = set()
+        while left := [pid for pid in (self.pid, *descendants(self.pid)) if pid not in stopped]:
+            for pid in left:
+                stopped.add(pid)
+                _signal(pid, signal.SIGSTOP)
+        self._stopped = stopped
+        self.is_frozen = True
+        self._witness.say("fault", "frozen", member=self.incarnation)
+
+    def thaw(self) -> None:
+        self._witness.say("fault", "thaw", member=self.incarnation)
+        self.is_frozen = False
+        for pid in self._stopped:
+            _signal(pid, signal.SIGCONT)
+
+    def ask_to_leave(self) -> None:
+        self.expected = True
+        _signal(self.pid, signal.SIGTERM)
+
+    def end(self) -> None:
+        """Whatever it does."""
+        if self.is_up:
+            if self.is_frozen:
+                self.thaw()
+            self.kill()
+
+
+class Api(Member):
+    """A service, on a port that it keeps."""
+
+    def __init__(self, name: str, words: Sequence[str], directory: Path, witness: Witness) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        super().__init__(name, [*words, "--port", str(self.port)], directory, witness)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def answers(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+
+class Cluster:
+    """`database`: its URL. `settings`: of Holdfast, for all members."""
+
+    def __init__(
+        self, directory: Path, database: str, *, apis: int = 2, workers: int = 3, settings: dict[str, str] | None = None
+    ) -> None:
+        self.directory = directory
+        self.database = database
+        self.witness = Witness(directory / "witness")
+        named = {f"HOLDFAST_{name.upper()}": value for name, value in (settings or {}).items()}
+        on = ("--database", database, *FLOWS)
+        logs = directory / "logs"
+        logs.mkdir(parents=True)
+        self.apis = [
+            Api(f"api{number}", ["serve", "--no-worker", *on], logs, self.witness) for number in range(1, apis + 1)
+        ]
+        self.workers = [
+            Member(f"worker{number}", ["worker", *on], logs, self.witness) for number in range(1, workers + 1)
+        ]
+        for member in self.members:
+            member.extra.update(named)
+        self.excused: Callable[[], bool] = lambda: False
+        self.left = 0
+
+    @property
+    def members(self) -> list[Member]:
+        return [*self.apis, *self.workers]
+
+    @property
+    def urls(self) -> list[str]:
+        return [api.url for api in self.apis]
+
+    def start(self) -> None:
+        """One after the other, because the first makes the tables."""
+        self.apis[0].start()
+        until(self.apis[0].answers, "the first service to answer", self.apis[0].log)
+        for member in self.members[1:]:
+            member.start()
+        for api in self.apis:
+            until(api.answers, f"{api.name} to answer", api.log)
+
+    def tend(self) -> None:
+        """Start again who has ended. `excused`: whether it may end by itself now, because its database fails."""
+        for member in self.members:
+            if member.code is not None:
+                if not member.expected:
+                    # A step of the flow `explode` does that.
+                    excused = member.code == -signal.SIGKILL or self.excused()
+                    self.left += 1
+                    self.witness.say("fault", "killed", member=member.incarnation)
+                    self.witness.say("fault", "left", member=member.incarnation, code=member.code, excused=excused)
+                member.start()
+
+    def busy(self) -> set[str]:
+        """Whose steps run now, as far as the last lines tell: faults are to hit those."""
+        doing: dict[str, str] = {}
+        for line in self.witness.lines(LATELY):
+            if line.what == "begin":
+                doing[line.more["entry"]] = line.who
+            elif line.what == "end":
+                doing.pop(line.more["entry"], None)
+        return set(doing.values())
+
+    def leave(self) -> None:
+        """Have all of them leave by themselves."""
+        for member in self.members:
+            member.ask_to_leave()
+        for member in self.members:
+            until(lambda member=member: not member.is_up, f"{member.name} to leave", member.log)  # type: ignore[misc]
+
+    def stop(self) -> None:
+        for member in self.members:
+            member.end()
+
+    def __enter__(self) -> Cluster:
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+
+def descendants(pid: int) -> list[int]:
+    """The children of a process, and theirs."""
+    found: list[int] = []
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in map(int, (task / "children").read_text(encoding="ascii").split()):
+                found += [child, *descendants(child)]
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return found
+
+
+def until(fact: Callable[[], object], what: str, log: Path | None = None) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not fact():
+        if time.monotonic() > end:
+            said = log.read_text(errors="replace")[-2000:] if log is not None and log.exists() else ""
+            raise TimeoutError(f"waited {PATIENCE_S:.0f} s for {what}\n{said}")
+        threading.Event().wait(LOOK_S)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass

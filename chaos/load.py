@@ -1,0 +1,277 @@
+"""Clients that ask for anything, on resources that they share, and ask again where no answer came.
+
+Each request has a tag of its own and goes to any of the services; its reply may be lost, and then it is asked again
+under the same tag. The witness hears of a request before it is sent and of its answer after it came.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from chaos.history import FINAL
+from chaos.witness import Witness
+
+VERBS: Final = ("suspend", "suspend", "resume", "cancel", "abort", "rollback", "retry")
+FLOWS: Final = ("march",) * 8 + ("glide",) * 4 + ("retreat",) * 3 + ("doze",) * 2 + ("linger",) * 2 + ("forge",)
+#: How many steps each has, and how many of them are undone when it is undone.
+STEPS: Final = {"march": 3, "glide": 3, "forge": 3, "retreat": 4, "doze": 2, "linger": 2, "explode": 1}
+UNDOABLE: Final = {**STEPS, "retreat": 3, "explode": 0}
+RESOURCES: Final = tuple(f"r{number}" for number in range(1, 9))
+PAUSES_S: Final = (0.0, 0.02, 0.1, 0.5, 2.0)  # up to which a step takes
+LIVE: Final = "PENDING,RUNNING,WAITING,SUSPENDING,SUSPENDED,CANCELLING,REVERTING,ABORTING"
+WHO: Final = {"X-Project-Id": "default", "X-Roles": "admin", "X-User-Id": "u1"}
+PATIENCE_S: Final = 120.0
+TEND_S: Final = 2.0
+RETRY_S: Final = 0.1
+TIMEOUT_S: Final = 15.0
+
+
+class Heard(NamedTuple):
+    status: int
+    body: Any
+    replayed: bool
+
+
+class NoAnswer(Exception):
+    """Whether it was done, nobody knows."""
+
+
+class Line:
+    """Connections of one thread to all services."""
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        self._urls = urls
+        self._open: dict[str, http.client.HTTPConnection] = {}
+
+    def ask(self, place: int, method: str, path: str, body: Any = None, **headers: str) -> Heard:
+        """Of the service at that place, once. Raises: NoAnswer."""
+        url = self._urls[place % len(self._urls)]
+        connection = self._open.get(url) or http.client.HTTPConnection(urlsplit(url).netloc, timeout=TIMEOUT_S)
+        self._open[url] = connection
+        given = {**WHO, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        sent = None if body is None else json.dumps(body)
+        if sent is not None:
+            given["Content-Type"] = "application/json"
+        try:
+            connection.request(method, path, sent, given)
+            answer = connection.getresponse()
+            raw = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            self._open.pop(url).close()
+            raise NoAnswer(str(error)) from None
+        replayed = answer.headers.get("Task-Tag-Replayed") is not None
+        return Heard(answer.status, json.loads(raw or b"null"), replayed)
+
+    def insist(self, place: int, method: str, path: str, body: Any = None, **headers: str) -> Heard:
+        """Of one service after the other, until one answers that can."""
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                heard = self.ask(place, method, path, body, **headers)
+                if heard.status < 500:
+                    return heard
+                said = str(heard.body)
+            except NoAnswer as error:
+                said = str(error)
+            if time.monotonic() > end:
+                raise TimeoutError(f"{method} {path}: no answer in {PATIENCE_S:.0f} s: {said}")
+            threading.Event().wait(RETRY_S)
+            place += 1
+
+    def close(self) -> None:
+        for each in self._open.values():
+            each.close()
+
+
+class Client(threading.Thread):
+    """One that asks, `rate` times a second at most, until it is told to stop."""
+
+    def __init__(
+        self, number: int, seed: int, witness: Witness, urls: Sequence[str], known: deque[str], rate: float
+    ) -> None:
+        super().__init__(name=f"client{number}", daemon=True)
+        self._chance = random.Random(f"{seed}/client{number}")
+        self._witness = witness
+        self._line = Line(urls)
+        self._known = known
+        self._rate = rate
+        self._made = 0
+        self.stopping = threading.Event()
+        self.asked = Counter[str]()
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            while not self.stopping.wait(self._chance.expovariate(self._rate)):
+                self._anything()
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._line.close()
+
+    def _anything(self) -> None:
+        draw = self._chance.random()
+        if draw < 0.6 or not self._known:
+            self.submit(*self._wanted())
+        elif draw < 0.85:
+            self._verb()
+        else:
+            self._look()
+
+    def _wanted(self) -> tuple[str, dict[str, str], float]:
+        names = self._chance.sample(RESOURCES, self._chance.choice([1, 1, 1, 2, 2, 3]))
+        claims = {name: "shared" if self._chance.random() < 0.15 else "exclusive" for name in names}
+        flow = "explode" if self._chance.random() < 0.01 else self._chance.choice(FLOWS)
+        return flow, claims, round(self._chance.choice(PAUSES_S) * self._chance.random(), 3)
+
+    def submit(self, flow: str, claims: dict[str, str], pause: float) -> str:
+        """The new task's uuid."""
+        self._made += 1
+        tag = f"{self.name}-{self._made}"
+        params: dict[str, Any] = {"claims": [list(each) for each in claims.items()]}
+        if flow != "explode":
+            params["pause"] = pause
+        body = {
+            "task": flow,
+            "params": params,
+            "claims": [{"type": "thing", "id": name, "mode": mode} for name, mode in claims.items()],
+        }
+        self._witness.say(self.name, "asked", tag=tag, flow=flow, claims=claims, pool="default")
+        heard = self._line.insist(self._chance.randrange(9), "POST", "/v3/tasks", body, Task_tag=tag)
+        if heard.status != 202:
+            raise AssertionError(f"{body} was answered with {heard}")
+        uuid: str = heard.body["task"]["uuid"]
+        self._witness.say(self.name, "accepted", tag=tag, task=uuid, replayed=heard.replayed)
+        self._known.append(uuid)
+        self.asked["submit"] += 1
+        return uuid
+
+    def _verb(self) -> None:
+        uuid, verb = self._chance.choice(list(self._known)[-12:]), self._chance.choice(VERBS)
+        self._witness.say(self.name, "verb", task=uuid, verb=verb)
+        heard = self._line.insist(self._chance.randrange(9), "POST", f"/v3/tasks/{uuid}/{verb}")
+        if heard.status not in (200, 202, 409):
+            raise AssertionError(f"{verb} of {uuid} was answered with {heard}")
+        state = heard.body["task"]["state"] if heard.status < 300 else None
+        self._witness.say(self.name, "answered", task=uuid, verb=verb, status=heard.status, state=state)
+        self.asked[verb] += 1
+
+    def _look(self) -> None:
+        uuid = self._chance.choice(list(self._known)[-40:])
+        heard = self._line.insist(self._chance.randrange(9), "GET", f"/v3/tasks/{uuid}")
+        if heard.status != 200:
+            raise AssertionError(f"{uuid} was acknowledged, and is answered with {heard}")
+        self._witness.say(self.name, "saw", task=uuid, state=heard.body["task"]["state"])
+        self.asked["look"] += 1
+
+
+class Operator(threading.Thread):
+    """Who looks after the tasks that wait for a person, now and then: else those behind them wait for ever."""
+
+    def __init__(self, witness: Witness, urls: Sequence[str]) -> None:
+        super().__init__(name="operator", daemon=True)
+        self._witness = witness
+        self._line = Line(urls)
+        self.stopping = threading.Event()
+        self.error: BaseException | None = None
+        self.asked = Counter[str]()
+
+    def run(self) -> None:
+        try:
+            while not self.stopping.wait(TEND_S):
+                tend(self._line, self._witness)
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._line.close()
+
+
+def every(line: Line, path: str) -> list[dict[str, Any]]:
+    """What is listed there, page by page."""
+    found: list[dict[str, Any]] = []
+    while path:
+        page = line.insist(0, "GET", path).body
+        found += page["tasks"]
+        path = next((link["href"] for link in page["links"] if link["rel"] == "next"), "")
+    return found
+
+
+def tend(line: Line, witness: Witness) -> list[dict[str, Any]]:
+    """Help whatever waits for a person, as an operator may over HTTP; the tasks that have not ended."""
+    live = every(line, f"/v3/tasks?limit=1000&depth=all&state={LIVE}")
+    for task in live:
+        verb, body = "", None
+        if task["state"] == "SUSPENDED":
+            answers = {each["step"]: {"as": _answer(each["answers"])} for each in task["resting"]}
+            verb, body = ("abort", None) if task["reason"] == "poison" else ("resume", {"steps": answers})
+        elif task["flow"] == "linger" and task["state"] == "WAITING":
+            verb = "events/go"
+        if verb:
+            witness.say("operator", "verb", task=task["uuid"], verb=verb)
+            line.insist(0, "POST", f"/v3/tasks/{task['uuid']}/{verb}", body)
+    return live
+
+
+def settle(line: Line, witness: Witness, patience_s: float) -> bool:
+    """Let everything end; False: so many seconds went by in which nothing did."""
+    fewest, end = 1 << 30, 0.0
+    while live := tend(line, witness):
+        if len(live) < fewest:
+            fewest, end = len(live), time.monotonic() + patience_s
+        if time.monotonic() > end:
+            return False
+        threading.Event().wait(0.2)
+    return True
+
+
+def _answer(answers: Sequence[str]) -> str:
+    return "rerun" if "rerun" in answers else answers[0]
+
+
+def testify(line: Line, witness: Witness) -> int:
+    """Have the witness hear how every task ended and what its journal says; how many tasks there are."""
+    tasks = every(line, "/v3/tasks?limit=1000&depth=all")
+    for task in tasks:
+        told = {name: task[name] for name in ("state", "tag", "retry_of", "rollback_of", "revert", "reason")}
+        steps, undoable = STEPS[task["flow"]], UNDOABLE[task["flow"]]
+        witness.say("operator", "final", task=task["uuid"], steps=steps, undoable=undoable, **told)
+        log = line.insist(0, "GET", f"/v3/tasks/{task['uuid']}/log?limit=1000").body
+        for row in log["log"]:
+            if row["kind"] == "taken_over":
+                witness.say("operator", "taken-over", task=task["uuid"], seq=row["seq"])
+            name = (row["step"] or "").rpartition("/")[2]
+            if row["kind"] == "succeeded" and name.startswith("stride") and name != "stride4":
+                witness.say(
+                    "operator", "recorded", task=task["uuid"], step=int(name[6:]), seq=row["seq"], value=row["data"]
+                )
+    return len(tasks)
+
+
+def still_usable(line: Line, witness: Witness, patience_s: float) -> None:
+    """Use every resource once; the witness hears of those that can't be."""
+    asked = {}
+    for name in RESOURCES:
+        body = {
+            "task": "march",
+            "params": {"claims": [], "pause": 0.0},
+            "claims": [{"type": "thing", "id": name, "mode": "exclusive"}],
+        }
+        witness.say("operator", "asked", tag=f"last-{name}", flow="march", claims={}, pool="default")
+        task = line.insist(0, "POST", "/v3/tasks", body, Task_tag=f"last-{name}").body["task"]["uuid"]
+        witness.say("operator", "accepted", tag=f"last-{name}", task=task, replayed=False)
+        asked[name] = task
+    end = time.monotonic() + patience_s
+    for name, uuid in asked.items():
+        state = ""
+        while state not in FINAL and time.monotonic() < end:
+            state = line.insist(0, "GET", f"/v3/tasks/{uuid}?wait=2").body["task"]["state"]
+        if state != "SUCCEEDED":
+            witness.say("operator", "unusable", resource=name, task=uuid, state=state)
