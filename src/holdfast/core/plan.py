@@ -129,6 +129,7 @@ class Plan:
     __slots__ = (
         "_parental",
         "_pred",
+        "_remote",
         "bindings",
         "digest",
         "ids",
@@ -172,6 +173,7 @@ class Plan:
         self.digest: str | None = None  # of the outline; computed when a task is stored (flow/compile.py)
         self._pred: list[list[int]] | None = None
         self._parental: bool | None = None
+        self._remote: bool | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -182,6 +184,13 @@ class Plan:
         if self._parental is None:
             self._parental = any(getattr(step, "makes_child", False) for step in steps_of(self))
         return self._parental
+
+    @property
+    def remote(self) -> bool:
+        """Whether agents run any of the steps; looked for when first asked, and kept."""
+        if self._remote is None:
+            self._remote = any(getattr(step, "agent", None) is not None for step in steps_of(self))
+        return self._remote
 
     @property
     def pred(self) -> list[list[int]]:

@@ -63,6 +63,7 @@ class Drive:
     ) -> None:
         self.state = state
         self.task_id = task_id
+        self.owner: Any = None  # who has made it, for the runtimes that ask
         self.desk = desk  # where steps that make child tasks ask for them (flow/child.py); None: nowhere
         self.keys_of = keys_of or task_id
         self.inbox: deque[Any] = deque()
@@ -197,6 +198,11 @@ class Drive:
         self.settle_checkpoints(LeaseLost())
         self._refuse_checkpoints()
         self.stop_steps()
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether the task is another worker's."""
+        return self._dropped
 
     def _refuse_checkpoints(self) -> None:
         """Let nobody wait for what will never be written."""
@@ -336,19 +342,27 @@ class Drive:
             call.outcome = ("raised", error)
             self.ended(call)
             return
-        if call.deadline_at is not None and call.outcome is None:
+        if call.deadline_at is not None and call.outcome is None and call.isolation != "agent":
             self._patience.watch(call)
 
     def _made(self, row: int, what: str) -> Call:
         return call_of(self, row, what, self._runtimes, self._reference)
 
-    def attach(self, row: int) -> Call:
-        """The call of a row that somebody has run since before this drive: an agent."""
+    # --- what agents run ------------------------------------------------------------------------------------------
+
+    def attach(self, row: int, timeout_s: float | None, since: float) -> Call:
+        """The call of a row that an agent has since before this drive. Its time is counted from `since`."""
         call = self._made(row, "revert" if self.state.st[row] == S_REVERTING else "execute")
+        call.deadline_at = None if timeout_s is None else since + timeout_s
         self.calls[row] = call
-        if call.deadline_at is not None:
-            self._patience.watch(call)
         return call
+
+    def began(self, call: Call) -> None:
+        """An agent has begun with it: its time runs."""
+        if not call.began:
+            call.begin()
+        if call.deadline_at is not None and call.outcome is None:
+            self._patience.watch(call)
 
     def _abandon(self, call: Call, now: float) -> None:
         """Its thread heeds nothing: leave it behind. What it still does is nobody's."""

@@ -82,7 +82,7 @@ class Patience:
     def _time_is_over(self, call: Call, now: float) -> None:
         """Unless it has waited for a thread, or still does: its time begins when it does."""
         assert call.deadline_at is not None
-        if call.isolation in ("thread", "agent") and not call.began:
+        if call.isolation == "thread" and not call.began:
             self._later(now + max(1.0, call.deadline_at - call.launched_at), call, "timeout")
         elif now < call.deadline_at:
             self.watch(call)
@@ -90,8 +90,8 @@ class Patience:
             self.ask(call, "timeout", now)
 
     def stop_all(self) -> None:
-        """Everything must stop now: the lease is lost. From any thread."""
-        for call in list(self._calls.values()):
+        """Everything must stop now: the lease is lost. But what agents run has leases of its own. From any thread."""
+        for call in [each for each in self._calls.values() if each.isolation != "agent"]:
             call.stop_reason = call.stop_reason or "lease_lost"
             if not (call.runtime.killable and call.runtime.kill(call)):
                 call.runtime.ask(call, "lease_lost")

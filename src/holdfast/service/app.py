@@ -47,8 +47,8 @@ from holdfast.tasks.quota import Limits
 
 #: Where routes are: each has `routes(service) -> list[Route]`.
 MODULES: Final = (
-    "about", "tasks", "verbs", "bulk", "resources", "compat.nova", "compat.ironic", "feed", "webhooks", "metrics",
-    "tracing", "schemas", "openapi",
+    "about", "tasks", "verbs", "bulk", "leases", "resources", "compat.nova", "compat.ironic", "feed", "webhooks",
+    "metrics", "tracing", "schemas", "openapi",
 )  # fmt: skip
 
 # What we add to a request's scope.

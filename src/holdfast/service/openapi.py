@@ -128,6 +128,10 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         }
         for param in route.query
     ]
+    found += [
+        {"name": each.name, "in": "header", "required": True, "description": each.help, "schema": dict(each.schema)}
+        for each in route.headers
+    ]
     if route.tagged:
         said = (
             "Names this request: sent again, it is answered with the same task. Idempotency-Key is another name for it"

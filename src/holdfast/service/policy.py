@@ -34,6 +34,7 @@ RULES: Final[Mapping[str, tuple[str, ...]]] = {
     "events:read": (READER,),
     "webhooks:read": (MEMBER,),
     "webhooks:write": (MEMBER,),
+    "leases:hold": (SERVICE,),
     "workers:read": (ADMIN,),
     "workers:control": (ADMIN,),
     "metrics:read": (READER,),

@@ -268,6 +268,11 @@ class Ask:
         return decode(self._raw, self.route.body)
 
     @property
+    def raw(self) -> bytes:
+        """The body as it came."""
+        return self._raw
+
+    @property
     def plain(self) -> Any:
         """The body as plain data, with everything that was in it and no defaults."""
         return msgspec.json.decode(self._raw) if self._raw else {}

@@ -47,7 +47,8 @@ class Route(NamedTuple):
     which `body_schema` says more (Structs may stand in it); None: none. `answers`: status -> schema of the body (a
     Struct, a JSON schema, a name of documents.py, or None: no body); errors that every route may answer with are not
     listed. One that may answer 412 looks at If-Match; the others refuse it. `tagged`: it makes a task, so it takes a
-    Task-tag. `media`: what it can answer in, besides problems. `limited`: it counts for the project's rate."""
+    Task-tag. `media`: what it can answer in, besides problems. `limited`: it counts for the project's rate. `headers`:
+    those without which it is nothing."""
 
     method: str
     path: str
@@ -64,6 +65,7 @@ class Route(NamedTuple):
     media: Sequence[str] = (JSON,)
     limited: bool = True
     hidden: bool = False
+    headers: Sequence[Param] = ()
 
     @property
     def places(self) -> dict[str, int]:

@@ -283,6 +283,7 @@ pools = Table(
     Column("queued_max", Integer),  # tasks that may wait to be begun; NULL: any number
     Column("paused_at", Float),  # since when nothing of it is taken
     Column("draining_at", Float),  # since when its workers hand over what they have, too
+    Column("figures", Text),  # JSON: what workers counted whose rows are forgotten
     CheckConstraint("running_max >= 1", name="ck_pools_running"),
     CheckConstraint("queued_max >= 1", name="ck_pools_queued"),
     sqlite_with_rowid=False,
@@ -323,6 +324,7 @@ leases = Table(
     sqlite_autoincrement=True,  # a number is never used twice
 )
 Index("ix_leases_task", leases.c.task)
+_some("uq_leases_entry", leases.c.task, leases.c.entry, unique=True, where="entry > 0")  # an entry is leased once
 _some(
     "ix_leases_open", leases.c.pool, leases.c.priority.desc(), leases.c.id, where="token IS NULL AND closed_at IS NULL"
 )
@@ -425,7 +427,6 @@ firings = Table(
     sqlite_with_rowid=False,
 )
 
-# What tasks act on. A row is written by tasks only (resources/state.py), and stays when the resource is deleted.
 # Of each process that writes to a PostgreSQL: how far its commits came (store/pg_session.py). SQLite needs none.
 writers = Table(
     "writers",
@@ -437,6 +438,7 @@ writers = Table(
     sqlite_with_rowid=False,
 )
 
+# What tasks act on. A row is written by tasks only (resources/state.py), and stays when the resource is deleted.
 resources = Table(
     "resources",
     metadata,

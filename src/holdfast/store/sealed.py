@@ -26,6 +26,7 @@ from holdfast.store.base import Store, Tx
 from holdfast.store.schema import (
     inputs,
     journal,
+    leases,
     operations,
     resources,
     revisions,
@@ -67,6 +68,9 @@ _PLACES: Final = (
     _Place(inputs.c.inputs, _IN_JSON, live=True),
     _Place(journal.c.data, _IN_JSON, live=True),
     _Place(tasks.c.result, _IN_JSON, live=True),
+    _Place(leases.c.work, _IN_JSON),
+    _Place(leases.c.checkpoint, _IN_JSON),
+    _Place(leases.c.outcome, _IN_JSON),
 )
 
 
@@ -179,6 +183,8 @@ def _name(place: _Place, key: tuple[Any, ...]) -> str:
         return f"{key[0]}/{key[1]}"
     if place.table is store_info:
         return PEPPER
+    if place.table is leases:
+        return f"lease {key[0]}"
     return f"webhook {key[0]}" if place.table is webhooks else f"task {key[0]}"
 
 

@@ -13,8 +13,8 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from holdfast.store.base import Store
-from holdfast.tasks import claims, retention
+from holdfast.store.base import Store, Tx
+from holdfast.tasks import agents, claims, retention
 
 if TYPE_CHECKING:
     from holdfast.clock import Clock
@@ -51,7 +51,7 @@ class House:
         begins = now >= self._round_at
         if begins:
             self._round_at = now + HOUSE_S
-            _, self._swept = self._store.write(lambda tx: claims.sweep(tx, now, after=self._swept or ""))
+            self._swept = self._store.write(lambda tx: _sweep(tx, now, self._swept or ""))
         if self._purge(now, begins):
             self.due_at = self._clock.time() + REST * (self._clock.monotonic() - began)
         else:
@@ -76,3 +76,8 @@ class House:
             if gone.more or self._expired or self._again:
                 return True
         return retention.purge_feed(self._store, now, self._settings.feed_retention_s, events_max=EVENTS_MAX)
+
+
+def _sweep(tx: Tx, now: float, after: str) -> str | None:
+    agents.purge(tx, now, limit=ROWS_MAX)
+    return claims.sweep(tx, now, after=after)[1]

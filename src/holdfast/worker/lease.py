@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.errors import HoldfastClosed, LeaseLost, WorldError
 from holdfast.store.base import Store, Tx
+from holdfast.tasks import agents
 from holdfast.tasks import lease as rows
 
 if TYPE_CHECKING:
@@ -145,6 +146,9 @@ class Lease:
     def sweep(self, now: float) -> bool:
         """Set free the tasks of workers that are dead: on this host whose lock nobody holds, elsewhere whose lease
         has run out."""
+        agents_died = self._store.read(lambda tx: agents.any_expired(tx, now)) and self._store.write(
+            lambda tx: agents.expire(tx, now)
+        )
         others = [worker for worker in self._store.read(rows.alive) if worker.id != self.id]
         freed = self.expects = False
         for worker in others:
@@ -160,7 +164,7 @@ class Lease:
             if worker.lock_path is not None and worker.lock_path != self.lock_path and seen is None:
                 with suppress(OSError):
                     os.unlink(worker.lock_path)
-        return freed
+        return freed or bool(agents_died)
 
     def _is_gone(self, worker: rows.WorkerRow) -> bool:
         """Whether nobody holds the lock of a worker of this host."""

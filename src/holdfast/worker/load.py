@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from holdfast.flow.patterns import Flow
 
 _OUTLINE = select(plans.c.outline).where(plans.c.digest == bindparam("_digest"))
+STARTS = frozenset((e.Started, e.Reentered, e.RevertStarted))
 Unseal = Callable[[str], str]
 
 
@@ -45,12 +46,14 @@ class DefinitionChanged(HoldfastError):
 
 
 class Loaded(NamedTuple):
-    """`keys_of`: the uuid in its steps' idempotency keys; a rollback's are those of the task that it rolls back."""
+    """`keys_of`: the uuid in its steps' idempotency keys; a rollback's are those of the task that it rolls back.
+    `entries`: of what is in flight, the seq of the row that recorded its start."""
 
     state: State
     recorder: Recorder
     seq: int
     keys_of: str
+    entries: dict[int, int]
 
 
 def load(store: Store, task: TaskRow, flows: Sequence[Flow], *, deaths_max: int, unseal: Unseal | None) -> Loaded:
@@ -72,18 +75,25 @@ def load(store: Store, task: TaskRow, flows: Sequence[Flow], *, deaths_max: int,
         invert(state)
         journal = store.journal(task.id)
     recorder = Recorder(state, task.id, task.steps_seq)
-    _fold(state, journal, unseal, recorder)
+    entries = _fold(state, journal, unseal, recorder)
     recorder.caught_up()
-    return Loaded(state, recorder, journal[-1].seq if journal else 0, origin.uuid)
+    return Loaded(state, recorder, journal[-1].seq if journal else 0, origin.uuid, entries)
 
 
-def _fold(state: State, journal: Sequence[JournalRow], unseal: Unseal | None, recorder: Recorder | None) -> None:
+def _fold(
+    state: State, journal: Sequence[JournalRow], unseal: Unseal | None, recorder: Recorder | None
+) -> dict[int, int]:
+    """The seq of each row's last start."""
     index_of = finder(state)
+    entries = {}
     for row in journal:
         event = decode(row, index_of, unseal)
         apply(state, event)
+        if type(event) in STARTS:
+            entries[event.row] = row.seq  # type: ignore[union-attr]
         if recorder is not None:
             recorder.saw(row.seq, event)
+    return entries
 
 
 def finder(state: State) -> Callable[[str], int]:

@@ -21,6 +21,7 @@ from holdfast.errors import HoldfastClosed, LeaseLost, TaskGone, TaskNotFound, W
 from holdfast.store.base import Append, Appended, Store
 from holdfast.tasks import take
 from holdfast.tasks.row import TaskRow
+from holdfast.worker.agents import Agents
 from holdfast.worker.desk import Desk
 from holdfast.worker.house import House
 from holdfast.worker.lease import Lease
@@ -78,6 +79,7 @@ class Worker:
             Desk, store, flows=flows, clock=clock, settings=settings, seal=seal, unseal=unseal, poke=self.poke,
             house=house,
         )  # fmt: skip
+        self._agents = runtimes.agents = Agents(store, clock, settings, seal, unseal)
         self.lease = lease or Lease(store, clock, settings, pool)
         self.taken: dict[int, Taken] = {}
         self._to_start: list[TaskRow] = []
@@ -165,10 +167,12 @@ class Worker:
             taken.flush_progress(now)
         batch = self._advance(now)
         if not batch:
+            self._agents.flush(now)
             self._give_back(now)
             self._house.turn(now)
             return did
         self._append(batch, now)
+        self._agents.flush(now)
         return True
 
     def close(self) -> None:
@@ -218,7 +222,8 @@ class Worker:
             heard.append(taken)
             self._dirty[task] = None
         if heard:
-            self._store.write(partial(note_heard, heard))
+            for taken, leases in self._store.write(partial(note_heard, heard)):
+                self._agents.see(taken, leases)
         return bool(heard)
 
     def _listen(self, taken: Taken) -> bool:

@@ -17,20 +17,22 @@ from holdfast.core.values import Stored, encode
 from holdfast.errors import HoldfastError, LeaseLost, StateError
 from holdfast.runtime.drive import Drive
 from holdfast.store.base import Append, Appended, Store, Tx
-from holdfast.tasks import finish, rest, row, take
+from holdfast.tasks import agents, finish, rest, row, take
 from holdfast.tasks.row import TaskRow
 from holdfast.worker import report
+from holdfast.worker.agents import Agents
 from holdfast.worker.desk import held_up, stop
-from holdfast.worker.load import Loaded, fold_verbs, rest_aside
+from holdfast.worker.load import STARTS, Loaded, fold_verbs, rest_aside
 from holdfast.worker.telling import Telling
 
 if TYPE_CHECKING:
     from holdfast.clock import Clock
+    from holdfast.runtime.base import Call
     from holdfast.runtime.choice import Runtimes
     from holdfast.settings import Settings
+    from holdfast.tasks.agents import Lease
 
 _RESTING_PREFIX = "SUSPENDED/"
-_STARTS = frozenset((e.Started, e.Reentered, e.RevertStarted))
 
 
 class Taken:
@@ -38,7 +40,7 @@ class Taken:
 
     __slots__ = (
         "_batch", "_clock", "_flushed_at", "_held_up", "_seal", "_settings", "_store", "_unseal", "drive",
-        "has_more", "recorder", "seen", "task", "telling", "timer_at", "token",
+        "entries", "has_more", "leases", "recorder", "seen", "task", "telling", "timer_at", "token",
     )  # fmt: skip
 
     def __init__(
@@ -90,8 +92,12 @@ class Taken:
         )
         self.recorder.said = self.drive.progress_of
         self.telling = Telling(task, loaded.state, loaded.recorder, settings.progress_interval_s, clock.time())
-        if loaded.state.running:
-            self.drive.note(e.TakenOver(task.epoch, clock.time(), poisons(loaded.state)))
+        self.drive.owner = self
+        self.entries = loaded.entries  # the seqs of the rows that recorded the starts of what is in flight
+        self.leases: dict[int, Call] = {}  # what agents run, or are to run
+        away = runtimes.agents.attach(self, loaded, clock.time()) if isinstance(runtimes.agents, Agents) else ()
+        if len(loaded.state.running) > len(away):
+            self.drive.note(e.TakenOver(task.epoch, clock.time(), poisons(loaded.state), away or None))
 
     def _keep(self, value: Any, name: str) -> Any:
         return Stored.of(value, self._seal, name=name, bytes_max=self._settings.value_bytes_max)
@@ -131,7 +137,9 @@ class Taken:
         drive = self.drive
         state = drive.state
         if drive.calls or state.running or drive.inbox or draining:
-            return draining and not (drive.calls or state.running or drive.inbox)
+            if drive.inbox or len(drive.calls) != len(self.leases) or len(state.running) != len(self.leases):
+                return False
+            return draining or self._waits_for_agents(now, linger_s)
         if drive.starved:
             return False
         at = drive.next_at()
@@ -145,6 +153,12 @@ class Taken:
         """Whether a step of it runs on a thread or in a process, or is about to."""
         drive = self.drive
         return drive.starved or bool(drive.inbox) or any(call.isolation != "async" for call in drive.calls.values())
+
+    def _waits_for_agents(self, now: float, linger_s: float) -> bool:
+        """Whether no agent has begun yet with what is offered, for longer than `linger_s`. Once one has, the task is
+        kept, for its progress; but a worker that looks for room (0 s) counts it among those that only wait."""
+        offered = [call.handle.offered_at for call in self.leases.values() if linger_s <= 0 or not call.began]
+        return len(offered) == len(self.leases) and now - max(offered) >= linger_s
 
     def is_between_rounds(self, now: float) -> bool:
         """Whether the task never ends by itself, and does nothing now."""
@@ -180,9 +194,13 @@ class Taken:
             self.recorder.forget_columns()
             self.drive.refused(fold_verbs(self.drive.state, answer.unseen, self._unseal))
             return False
+        if self.drive.state.plan.remote:
+            for seq, event in enumerate(decisions, answer.seq - len(decisions) + 1):
+                if type(event) in STARTS:
+                    self.entries[event.row] = seq  # type: ignore[union-attr]
         self.drive.accepted(decisions)
         # After starts there is nothing more to decide until one of them ends, and that rings.
-        self.has_more = bool(self.drive.inbox) or any(type(event) not in _STARTS for event in decisions)
+        self.has_more = bool(self.drive.inbox) or any(type(event) not in STARTS for event in decisions)
         return bool(decisions) and type(decisions[-1]) in (e.Ended, e.Rested)
 
     def unanswered(self) -> None:
@@ -287,10 +305,14 @@ def _ended(
     finish.ended(tx, task, state, now, retention_s=retention_s, left=left, **columns)
 
 
-def note_heard(heard: Sequence[Taken], tx: Tx) -> None:
+def note_heard(heard: Sequence[Taken], tx: Tx) -> list[tuple[Taken, list[Lease]]]:
+    """Stop their bells; what agents have said is read after that, so that it rings again for what is said later."""
     for taken in heard:
         take.heard(tx, taken.task.id, taken.token, taken.seen)
+    return [(taken, agents.of_task(tx, taken.task.id)) for taken in heard if taken.leases]
 
 
 def _give_back(taken: Taken, due_at: float | None, now: float, tx: Tx) -> None:
     take.release(tx, taken.task.id, taken.token, due_at=due_at, now=now, seen=taken.seen)
+    if taken.leases:
+        agents.ring_if_new(tx, taken.task.id, {id: call.handle.revision for id, call in taken.leases.items()}, now)

@@ -41,6 +41,7 @@ def _pools() -> None:
         sa.Column("queued_max", sa.Integer(), nullable=True),
         sa.Column("paused_at", sa.Float(), nullable=True),
         sa.Column("draining_at", sa.Float(), nullable=True),
+        sa.Column("figures", sa.Text(), nullable=True),
         sa.CheckConstraint("running_max >= 1", name="ck_pools_running"),
         sa.CheckConstraint("queued_max >= 1", name="ck_pools_queued"),
         sa.PrimaryKeyConstraint("name"),
@@ -145,6 +146,7 @@ def _leases() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_leases_task", "leases", ["task"], unique=False)
+    op.create_index("uq_leases_entry", "leases", ["task", "entry"], unique=True, **some("entry > 0"))
     op.create_index(
         "ix_leases_open", "leases", ["pool", sa.text("priority DESC"), "id"], unique=False,
         **some("token IS NULL", "closed_at IS NULL"),
