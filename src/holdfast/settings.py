@@ -155,7 +155,8 @@ TABLE: Final = (
         "how long a machine may take for what it is told, where the request doesn't say", 0.1, 86_400,
     ),
     Setting(
-        "node_poll_s", float, 1.0, "seconds", "how often a machine is looked at that was told something", 0.01, 3_600
+        "node_poll_s", float, 1.0, "seconds",
+        "how often a machine is looked at that was told something; more seldom the longer it takes", 0.01, 3_600,
     ),
     Setting(
         "node_settle_s", float, 15.0, "seconds",

@@ -48,6 +48,27 @@ def test_tasks_that_only_poll_keep_no_other_from_being_begun(house: House) -> No
     assert {task.state for task in (*polls, other)} == {"SUCCEEDED"}
 
 
+def test_what_many_tasks_say_and_their_leaving_are_a_few_commits(tmp_path: Path) -> None:
+    """Each commit is a sync of the disk, and nobody is heard meanwhile."""
+    bench = Bench(tmp_path, hf.linear("many", step("poll")))
+    tasks = [bench.submit() for _ in range(50)]
+    bench.settle()
+    commits: list[float] = []
+    bench.hold.store.time_commits(commits.append)
+    for call in bench.runtime.calls:
+        call.host.progress(call, 0.5, "half")
+    bench.later(5.0)
+    assert {task.view()["progress"]["message"] for task in tasks} == {"half"}
+    assert 0 < len(commits) < 5
+
+    commits.clear()
+    for call in list(bench.runtime.calls):
+        bench.runtime.end(call, "returned", hf.Again(3600.0))
+    bench.settle()
+    assert (bench.worker.taken, {task.state for task in tasks}) == ({}, {"WAITING"})
+    assert 0 < len(commits) < 5
+
+
 @pytest.mark.requirement("TF-16")
 def test_a_poll_survives_a_kill_and_asks_once(house: House) -> None:
     house.turn("quick")

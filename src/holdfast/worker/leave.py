@@ -1,4 +1,4 @@
-"""Leaving: steps are asked to stop, and what they say until the last is gone is stored.
+"""Leaving: tasks are given back; steps are asked to stop, and what they say until the last is gone is stored.
 
 What is stored of one task: worker/taken.py. Who leaves: worker/loop.py.
 """
@@ -6,13 +6,14 @@ What is stored of one task: worker/taken.py. Who leaves: worker/loop.py.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from holdfast.errors import WorldError
 
 if TYPE_CHECKING:
     from holdfast.runtime.choice import Runtimes
+    from holdfast.store.base import Store
     from holdfast.worker.taken import Taken
 
 
@@ -48,3 +49,10 @@ def save_all(tasks: Iterable[Taken], now: float) -> list[Taken]:
             taken.drive.drop()
             lost.append(taken)
     return lost
+
+
+def give_back(store: Store, tasks: Sequence[Taken], now: float) -> None:
+    """Let others take the tasks when their time has come: all in one commit, because each is a sync of the disk."""
+    for taken, answer in zip(tasks, store.write_all([taken.leaving(now) for taken in tasks]), strict=True):
+        if isinstance(answer, Exception):  # one bad task hurts no other
+            taken.set_aside(answer, now)

@@ -25,10 +25,11 @@ from holdfast.worker.agents import Agents
 from holdfast.worker.desk import Desk
 from holdfast.worker.house import House
 from holdfast.worker.lease import Lease
-from holdfast.worker.leave import close_beside, save_all
+from holdfast.worker.leave import close_beside, give_back, save_all
 from holdfast.worker.load import DefinitionChanged, load, rest_aside
-from holdfast.worker.rota import Rota
 from holdfast.worker.pace import Pace, whose_turn
+from holdfast.worker.report import write_reports
+from holdfast.worker.rota import Rota
 from holdfast.worker.taken import Taken, note_heard
 
 if TYPE_CHECKING:
@@ -163,8 +164,8 @@ class Worker:
         if self._poked or due or now - self._looked_at >= self._settings.poll_s or now < self._looked_at:
             did = self._look(now)
         self._let_go_of_lost()
-        for taken in self.taken.values():
-            taken.flush_progress(now)
+        for taken in write_reports(self._store, self.taken.values(), now):
+            self._forget(taken)
         batch = self._advance(now)
         if not batch:
             self._agents.flush(now)
@@ -383,11 +384,15 @@ class Worker:
     def _give_back(self, now: float) -> None:
         """Tasks that only wait, and long: others may take them when their time has come."""
         linger_s = 0.0 if self._crowded else LINGER_S
-        for taken in list(self.taken.values()):
-            if taken.task.id not in self._dirty and taken.may_leave(now, linger_s, draining=self.draining):
-                taken.leave(now)
+        leaving = [
+            taken for taken in self.taken.values()
+            if taken.task.id not in self._dirty and taken.may_leave(now, linger_s, draining=self.draining)
+        ]  # fmt: skip
+        if leaving:
+            give_back(self._store, leaving, now)
+            for taken in leaving:
                 self._forget(taken)
-                self._poked = True
+            self._poked = True
 
     def _forget(self, taken: Taken) -> None:
         self.taken.pop(taken.task.id, None)

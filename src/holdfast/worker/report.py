@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import bindparam, update
 
-from holdfast.store.base import Tx
+from holdfast.store.base import Store, Tx
 from holdfast.store.schema import steps, tasks
 from holdfast.tasks.steps import settle
 
 if TYPE_CHECKING:
     from holdfast.worker.record import Recorder
+    from holdfast.worker.taken import Taken
 
 
 class Said(NamedTuple):
@@ -23,6 +24,13 @@ class Said(NamedTuple):
     fraction: float
     message: str | None
     share: float
+
+
+class Report(NamedTuple):
+    """What is to be written of a task while it runs, and what to call once it is stored."""
+
+    writes: Callable[[Tx], None]
+    told: Callable[[], None]
 
 
 _TASK: Final = (
@@ -57,3 +65,18 @@ def write(task: int, token: str, done: float, said: Sequence[Said], now: float, 
     settle(tx, task)  # there may be no row yet of a step that has just begun
     for each in said:
         tx.execute(_STEP, {"_task": task, "_ord": each.ord, "_fraction": each.fraction, "_text": each.message})
+
+
+def write_reports(store: Store, tasks: Iterable[Taken], now: float) -> list[Taken]:
+    """Write what is new of the steps that run: of all tasks in one commit, because each is a sync of the disk. Those
+    for which it can't be written are set aside, and returned."""
+    reports = [(taken, report) for taken in tasks if (report := taken.progress(now)) is not None]
+    bad = []
+    answers = store.write_all([report.writes for _, report in reports]) if reports else []
+    for (taken, report), answer in zip(reports, answers, strict=True):
+        if isinstance(answer, Exception):  # one bad task hurts no other
+            taken.set_aside(answer, now)
+            bad.append(taken)
+        else:
+            report.told()
+    return bad

@@ -256,27 +256,31 @@ class Taken:
             self.seen = rows[-1].seq
             self.recorder.forget_columns()
 
-    def flush_progress(self, now: float) -> None:
-        """Write the latest progress of running steps, at most every `progress_interval_s`, and tell the feed."""
+    def progress(self, now: float) -> report.Report | None:
+        """The latest progress of running steps, to be written and told to the feed, at most every
+        `progress_interval_s`; None: there is nothing new."""
         is_new = self.drive.progress_is_new and now - self._flushed_at >= self._settings.progress_interval_s
         if not is_new and not self.telling.is_overdue(now):
-            return
+            return None
         self._flushed_at = now
         self.drive.progress_is_new = False
-        said = [report.of(self.recorder, row, *told) for row, told in list(self.drive.progress_of.items())]
-        done = self.recorder.done()
+        done, said = self.recorder.done(), self._said()
         tells, told = self.telling.apart(self.token, done, said, now)
-        if said or tells:
-            self._store.write(partial(_report, partial(report.write, self.task.id, self.token, done, said, now), tells))
-        told()
+        if not said and not tells:
+            told()
+            return None
+        writes = partial(report.write, self.task.id, self.token, done, said, now)
+        return report.Report(partial(_report, writes, tells), told)
 
-    def leave(self, now: float) -> None:
-        """Give the task back; what is untold of it is told first, because nobody else knows."""
+    def leaving(self, now: float) -> Callable[[Tx], None]:
+        """What gives the task back; what is untold of it is told first, because nobody else knows."""
         tells = None
         if self.telling.untold:
-            said = [report.of(self.recorder, row, *told) for row, told in list(self.drive.progress_of.items())]
-            tells, _ = self.telling.apart(self.token, self.recorder.done(), said, now)
-        self._store.write(partial(_report, partial(_give_back, self, self.due_at(now), now), tells))
+            tells, _ = self.telling.apart(self.token, self.recorder.done(), self._said(), now)
+        return partial(_report, partial(_give_back, self, self.due_at(now), now), tells)
+
+    def _said(self) -> list[report.Said]:
+        return [report.of(self.recorder, row, *told) for row, told in list(self.drive.progress_of.items())]
 
     def set_aside(self, error: Exception, now: float) -> None:
         """This task can't be driven: it rests for a person."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,16 @@ def test_one_whose_time_is_over_leaves_the_node_in_error(yard: Yard, operation: 
     assert node.lifecycle == "manageable"
     assert yard.do(node, "power_off").state == "SUCCEEDED"
     assert yard.states(node)["last_error"] is None
+
+
+def test_a_machine_that_takes_its_time_is_looked_at_more_seldom(yard: Yard) -> None:
+    node = yard.enrol(soft_off="ignored")
+    task = yard.do(node, "soft_power_off", {"timeout": 1.5})
+    assert task.state == "FAILED"
+    looks = [called.at for called in yard.calls(node) if called.call == "get"]
+    pauses = [(after - looks[0], after - before) for before, after in itertools.pairwise(looks)]
+    *_, last = [pause for at, pause in pauses if at < 1.4]  # the end of its time is not waited for any longer
+    assert min(pause for _, pause in pauses) < 0.08 < last
 
 
 @pytest.mark.requirement("IRONIC-17")

@@ -158,6 +158,18 @@ def test_when_the_bmc_wants_to_be_asked_again_is_kept(racks: Racks, liar: LyingR
     assert 1 <= liar.looks() <= 2
 
 
+def test_the_time_in_which_the_bmc_wants_to_be_left_alone_counts(tmp_path: Path, liar: LyingRedfish) -> None:
+    racks = Racks(tmp_path, node_call_s=0.2)
+    with racks.hold, racks.hold.working():
+        node = racks.add(liar.driver_info)
+        liar.lie(task="forever", retry_after="1")
+        began = time.monotonic()
+        task = racks.do(node, "power_off", {"timeout": 3.0})
+        took = time.monotonic() - began
+        assert told(task)[:2] == ("FAILED", "power.timeout")
+    assert 2.9 < took < 3.0 + LATE_S
+
+
 @pytest.mark.parametrize(("kind", "effect"), [("lose_reply", "reset"), ("forget", "task")])
 def test_an_nmi_of_which_nobody_knows_is_told_as_that(racks: Racks, liar: LyingRedfish, kind: str, effect: str) -> None:
     node = racks.add(liar.driver_info)

@@ -2,8 +2,10 @@
 
 Theory: what a step knows is its checkpoint (`Course.memory`), so whoever goes on after a death knows whether a command
 may have been sent. Such a one is never repeated before somebody has looked, and not at once then: a machine takes its
-time. Between two entries nothing runs. Only time in which somebody could look counts for the timeout, so a task that
-was suspended, or whose worker was dead, has as long as it would have had.
+time. Between two entries nothing runs; the longer a machine takes, the longer they are apart, for a look is not free,
+and that it is there is seen late by a tenth of the time that it took. Verbs, and the end of the time, wait for no look.
+Only time in which somebody could look counts for the timeout, so a task that was suspended, or whose worker was dead,
+has as long as it would have had.
 
 The steps: steps.py.
 """
@@ -32,6 +34,8 @@ GOALS: Final = {
 LOOKS_MAX: Final = 3  # without an answer, before anything was sent
 SENDS_MAX: Final = 3  # of one command whose outcome was not known
 REPEAT_POLLS: Final = 10  # between two of them
+POLL_S_MAX: Final = 5.0  # of one that takes its time
+RARER: Final = 10.0  # who has waited that many seconds for it looks a second later
 
 
 class Course:
@@ -54,12 +58,14 @@ class Course:
         self.wrap = wrap
         self.began = power.now()
         # sends: how often it was sent; sending: the last time nobody has heard how that came out; monitor: where to
-        # ask; said, error: what the BMC answered last; spent: seconds, of which sent_at by the last time.
+        # ask; said, error: what the BMC answered last; spent: seconds, of which sent_at by the last time, and all
+        # until `at`; pause: how long nobody was to look then.
         self.memory: dict[str, Any] = {
             "sends": 0, "sending": False, "monitor": None, "said": None, "error": None, "looks": 0,
-            "spent": 0.0, "sent_at": 0.0, "at": self.began,
+            "spent": 0.0, "sent_at": 0.0, "at": self.began, "pause": 0.0,
         } | (memory or {})  # fmt: skip
-        self.memory["spent"] += min(max(0.0, self.began - self.memory["at"]), power.settings.node_call_s)
+        away_s = max(0.0, self.began - self.memory["at"])
+        self.memory["spent"] += min(away_s, self.memory["pause"] + power.settings.node_call_s)
         self.fraction = 0.0
         self.after_s = 0.0  # the BMC does not want to be asked before
 
@@ -174,7 +180,7 @@ class Course:
 
     async def keep(self, **changes: Any) -> None:
         now = self.power.now()
-        self.memory.update(spent=self.spent, at=now, **changes)
+        self.memory.update(spent=self.spent, at=now, pause=0.0, **changes)
         self.began = now
         await self.ctx.checkpoint(self.wrap(dict(self.memory)))
 
@@ -195,8 +201,10 @@ class Course:
         spent = self.spent
         said = f"; the BMC said: {self.memory['said']}" if self.memory["said"] else ""
         self.ctx.progress(min(0.99, max(self.fraction, spent / self.timeout_s)), message + said)
-        self.memory.update(spent=spent, at=self.power.now())
-        pause_s = max(0.0, min(max(self.power.settings.node_poll_s, self.after_s), self.timeout_s - spent))
+        rarer_s = min(spent / RARER, POLL_S_MAX)
+        pause_s = max(self.power.settings.node_poll_s, self.after_s, rarer_s)
+        pause_s = max(0.0, min(pause_s, self.timeout_s - spent))
+        self.memory.update(spent=spent, at=self.power.now(), pause=pause_s)
         return Again(pause_s, self.wrap(self.memory))
 
     def arrived(self, power: str) -> dict[str, Any]:
