@@ -13,11 +13,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
-from sqlalchemy import bindparam, delete, exists, false, insert, null, select, true, update
+from sqlalchemy import Text, bindparam, delete, exists, false, func, insert, null, select, true, update
 
 from holdfast.errors import LeaseLost
 from holdfast.store.base import Tx
+from holdfast.store.schema import pools as pools_table
 from holdfast.store.schema import tasks, workers
+from holdfast.tasks import figures, pools
+
+OWN_POOL: Final = "task "  # how the pool of a worker begins that a command has for its one task: it is none
 
 
 class WorkerRow(NamedTuple):
@@ -42,11 +46,15 @@ _ADD: Final = insert(workers)
 _BEAT: Final = (
     update(workers)
     .where(workers.c.id == bindparam("_id"), workers.c.dead == false())
-    .values(heartbeat_at=bindparam("_now"))
+    .values(heartbeat_at=bindparam("_now"), figures=func.coalesce(bindparam("_figures", type_=Text), workers.c.figures))
 )
 _HELD: Final = select(tasks.c.id).where(tasks.c.worker_id == bindparam("_id"))
 _ALIVE: Final = select(workers).where(workers.c.dead == false()).order_by(workers.c.started_at, workers.c.id)
-_DRAINING: Final = select(workers.c.draining_at).where(workers.c.id == bindparam("_id"))
+_DRAINING: Final = (
+    select(func.coalesce(workers.c.draining_at, pools_table.c.draining_at))
+    .select_from(workers.outerjoin(pools_table, pools_table.c.name == workers.c.pool))
+    .where(workers.c.id == bindparam("_id"))
+)
 _DRAIN: Final = (
     update(workers)
     .where(workers.c.id == bindparam("_id"), workers.c.dead == false())
@@ -56,7 +64,7 @@ _OF: Final = select(workers).where(workers.c.id == bindparam("_id"))
 _BURY: Final = (
     update(workers)
     .where(workers.c.id == bindparam("_id"), workers.c.dead == false(), workers.c.heartbeat_at <= bindparam("_seen"))
-    .values(dead=true())
+    .values(dead=true(), figures=func.coalesce(bindparam("_figures", type_=Text), workers.c.figures))
 )
 _FREE: Final = (
     update(tasks)
@@ -64,30 +72,37 @@ _FREE: Final = (
     .values(worker_id=null(), token=null(), epoch=tasks.c.epoch + 1, due_at=bindparam("_now"))
     .returning(tasks.c.id)
 )
-_FORGET: Final = delete(workers).where(
-    workers.c.dead == true(),
-    workers.c.heartbeat_at < bindparam("_before"),
-    ~exists().where(tasks.c.worker_id == workers.c.id),
+_gone = (
+    (workers.c.dead == true())
+    & (workers.c.heartbeat_at < bindparam("_before"))
+    & ~exists().where(tasks.c.worker_id == workers.c.id)
 )
+_POOLS_OF_GONE: Final = select(workers.c.pool).where(_gone, workers.c.figures.is_not(null())).distinct()
+_LOCK_FIGURES: Final = select(pools_table.c.figures).where(pools_table.c.name == bindparam("_pool")).with_for_update()
+_ADD_FIGURES: Final = update(pools_table).where(pools_table.c.name == bindparam("_pool"))
+_FORGET: Final = delete(workers).where(_gone).returning(workers.c.pool, workers.c.figures)
 
 
 def register(tx: Tx, worker: WorkerRow) -> None:
-    """Make the worker known, before it takes its first task."""
+    """Make the worker known, and its pool, before it takes its first task."""
+    if not worker.pool.startswith(OWN_POOL):
+        pools.make_known(tx, worker.pool)
     tx.execute(_ADD, worker._asdict())
 
 
-def heartbeat(tx: Tx, worker: str, now: float, *, held: Collection[int]) -> list[int]:
-    """Renew the lease. Which of the tasks `held` are the worker's no more: it must stop those.
+def heartbeat(tx: Tx, worker: str, now: float, *, held: Collection[int], figures: str | None = None) -> list[int]:
+    """Renew the lease. Which of the tasks `held` are the worker's no more: it must stop those. `figures`: what it has
+    counted, by now (figures.py).
 
     Raises: LeaseLost: the worker was taken for dead. It must stop all its tasks and register anew.
     """
-    if tx.execute(_BEAT, {"_id": worker, "_now": now}).rowcount != 1:
+    if tx.execute(_BEAT, {"_id": worker, "_now": now, "_figures": figures}).rowcount != 1:
         raise LeaseLost(worker=worker)
     return sorted(set(held).difference(tx.execute(_HELD, {"_id": worker}).scalars()))
 
 
 def is_draining(tx: Tx, worker: str) -> bool:
-    """Whether the worker is to take no more, and to hand over what it has."""
+    """Whether the worker, or its whole pool, is to take no more, and to hand over what it has."""
     return tx.execute(_DRAINING, {"_id": worker}).scalar() is not None
 
 
@@ -113,13 +128,13 @@ def expired(tx: Tx, now: float) -> list[WorkerRow]:
     return [worker for worker in alive(tx) if worker.heartbeat_at + worker.lease_s <= now]
 
 
-def mark_dead(tx: Tx, worker: str, now: float, *, seen: float | None = None) -> list[int]:
+def mark_dead(tx: Tx, worker: str, now: float, *, seen: float | None = None, figures: str | None = None) -> list[int]:
     """Take the worker's tasks away: anybody may take them now. Their ids; none if the worker was marked before.
 
     `seen` is its `heartbeat_at` when it was judged: if it has spoken since, nothing happens. None: it is known to be
-    gone, or says so itself.
+    gone, or says so itself, and with its last `figures`.
     """
-    values = {"_id": worker, "_seen": float("1e300") if seen is None else seen}
+    values = {"_id": worker, "_seen": float("1e300") if seen is None else seen, "_figures": figures}
     if tx.execute(_BURY, values).rowcount != 1:
         return []
     freed = sorted(tx.execute(_FREE, {"_id": worker, "_now": now}).scalars())
@@ -129,5 +144,13 @@ def mark_dead(tx: Tx, worker: str, now: float, *, seen: float | None = None) -> 
 
 
 def forget(tx: Tx, *, before: float) -> int:
-    """Delete the rows of workers that were last heard of before then and have no tasks left; how many."""
-    return tx.execute(_FORGET, {"_before": before}).rowcount
+    """Delete the rows of workers that were last heard of before then and have no tasks left; how many. What they had
+    counted is added to their pools' rows, which are locked first: nobody adds the same twice."""
+    had = {}
+    for pool in sorted(tx.execute(_POOLS_OF_GONE, {"_before": before}).scalars(), key=str.encode):
+        had[pool] = tx.execute(_LOCK_FIGURES, {"_pool": pool}).scalar()
+    rows = tx.execute(_FORGET, {"_before": before}).all()
+    for pool, text in had.items():
+        counted = [found.figures for found in rows if found.pool == pool]
+        tx.execute(_ADD_FIGURES, {"_pool": pool, "figures": figures.summed([text, *counted]).to_text()})
+    return len(rows)

@@ -41,6 +41,7 @@ class Pool(NamedTuple):
     queued_max: int | None = None
     paused_at: float | None = None
     draining_at: float | None = None
+    figures: str | None = None
 
     @property
     def is_closed(self) -> bool:

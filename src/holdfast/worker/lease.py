@@ -16,10 +16,12 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from holdfast import __version__
 from holdfast.errors import HoldfastClosed, LeaseLost, WorldError
 from holdfast.store.base import Store, Tx
 from holdfast.tasks import agents
 from holdfast.tasks import lease as rows
+from holdfast.tasks.figures import Figures
 
 if TYPE_CHECKING:
     from holdfast.clock import Clock
@@ -61,6 +63,7 @@ class Lease:
         self._stop = threading.Event()
         self._mutex = threading.Lock()
         self.held: Callable[[], Sequence[int]] = lambda: ()
+        self.figures = Figures()
         self.draining = False  # as of the last heartbeat: to take no more, and to hand over
         self._resumes = False  # the drain was called off
         self.expects = False  # a worker of this host is dead, and its lock is still held: by a child that is leaving
@@ -79,8 +82,9 @@ class Lease:
             return
         before = self._clock.monotonic()
         row = rows.WorkerRow(
-            self.id, self._host, self._boot, os.getpid(), self.lock_path, self._pool, now, now, self._settings.lease_s
-        )
+            self.id, self._host, self._boot, os.getpid(), self.lock_path, self._pool, now, now, self._settings.lease_s,
+            version=__version__,
+        )  # fmt: skip
         self._store.write(lambda tx: rows.register(tx, row))
         self._beat_at = before
         self._registered = True
@@ -118,7 +122,7 @@ class Lease:
                 now = self._clock.time()
                 lost, draining = self._store.write(
                     lambda tx: (
-                        rows.heartbeat(tx, self.id, now, held=list(self.held())),
+                        rows.heartbeat(tx, self.id, now, held=list(self.held()), figures=self.figures.to_text()),
                         rows.is_draining(tx, self.id),
                     )
                 )
@@ -140,6 +144,8 @@ class Lease:
         """Taken for dead: the next task is taken as a new incarnation."""
         self.id = self._clock.token_hex(16)
         self._registered = self.draining = False
+        self.figures = Figures()  # those up to here are in the row of before
+        self.figures.lease_losses = 1
 
     # --- others ---------------------------------------------------------------------------------------------------
 
@@ -214,7 +220,8 @@ class Lease:
         try:
             if self._registered:
                 self._registered = False
-                self._store.write(lambda tx: (rows.mark_dead(tx, self.id, now), rows.forget(tx, before=now - FORGET_S)))
+                self._store.write(lambda tx: rows.mark_dead(tx, self.id, now, figures=self.figures.to_text()))
+                self._store.write(lambda tx: rows.forget(tx, before=now - FORGET_S))
         finally:
             self.drop_lock()
 

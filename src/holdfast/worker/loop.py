@@ -144,7 +144,9 @@ class Worker:
         whose steps are just leaving. Rounds that never end don't count between two of them."""
         now = self._clock.time()
         waits = all(taken.is_between_rounds(now) for taken in self.taken.values())
-        if not waits or self._poked or self._to_start or self._crowded or self.lease.expects or self._rota.due_at <= now:
+        if not waits or self._poked or self._to_start or self._crowded:
+            return False
+        if self.lease.expects or self._rota.due_at <= now:
             return False
         ending = partial(take.next_due, now=self._looked_at, pool=self._pool, only=self._only, rounds=False)
         return self._next_due is None or self._store.read(ending) is None
@@ -265,6 +267,7 @@ class Worker:
         started = bool(self._to_start)
         if started:
             self._served = self._to_start[-1].project_id
+            self.lease.figures.taken(self._to_start, now)
             self._poked = self._poked or len(self._to_start) >= room  # there may be room for more when these have begun
         while self._to_start:  # what could not be read this time is ours all the same, and begun the next
             self._start(self._to_start[0], now)
@@ -334,6 +337,7 @@ class Worker:
     def _append(self, batch: list[tuple[Taken, Append]], now: float) -> None:
         try:
             answers = self._store.append([append for _, append in batch])
+            self.lease.figures.batches.note(len(batch))
         except WorldError:
             for taken, _ in batch:
                 taken.unanswered()
