@@ -315,10 +315,9 @@ def _too_large(name: str, size: int | None, bytes_max: int | None) -> str:
 
 def _first_dumps(value: Any) -> str:
     global _dumps
-    from json import JSONEncoder
+    from holdfast.core.compact import writer
 
-    # check_circular: the walk before has bounded the depth.
-    _dumps = JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
+    _dumps = writer(nan=False)  # the walk before has bounded the depth
     return _dumps(value)
 
 

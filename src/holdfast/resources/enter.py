@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import insert
-
 from holdfast.resources import state
 from holdfast.resources.state import ResourceRow
-from holdfast.store.base import Tx
+from holdfast.store.base import Into, Tx
 from holdfast.store.schema import operations
 from holdfast.tasks.row import TaskRow
 
-_OPERATION: Final = insert(operations)
+_OPERATION: Final = Into(operations, "task", "kind", "id", "name", "revision", "applies", "ends", "rules", "live")
 
 
 class Entering(NamedTuple):
@@ -47,18 +45,6 @@ def enter(
     if desired is not None:
         columns["desired"] = desired
     after = state.change(tx, task, current, now, is_new=is_new, **columns)
-    tx.later(
-        _OPERATION,
-        {
-            "task": task.id,
-            "kind": current.kind,
-            "id": current.id,
-            "name": entering.name,
-            "revision": after.revision,
-            "applies": entering.applies,
-            "ends": entering.ends,
-            "rules": entering.rules,
-            "live": True,
-        },
-    )
+    made = (task.id, current.kind, current.id, entering.name, after.revision, entering.applies, entering.ends)
+    tx.add(_OPERATION, (*made, entering.rules, True))
     return after

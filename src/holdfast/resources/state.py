@@ -13,10 +13,11 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import bindparam, func, insert, null, select, update
+from sqlalchemy import bindparam, func, null, select, update
 
+from holdfast.core import compact
 from holdfast.errors import NoTask, ResourceNotFound
-from holdfast.store.base import LOCKS, Tx
+from holdfast.store.base import LOCKS, Into, Tx
 from holdfast.store.schema import operations, resources, revisions, tasks
 from holdfast.tasks import show as eye
 from holdfast.tasks import tell
@@ -85,12 +86,8 @@ def sync_of(row: ResourceRow) -> str:
     return IN_SYNC
 
 
-_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-
-
-def text(document: Any) -> str:
-    """Plain JSON as the tables keep it. Documents are text of the codec (core/values.py)."""
-    return _ENCODER.encode(document)
+#: Plain JSON as the tables keep it. Documents are text of the codec (core/values.py).
+text: Final = compact.writer()
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -245,9 +242,9 @@ def failed_of(row: ResourceRow) -> dict[str, Any] | None:
 
 # --- writing -----------------------------------------------------------------------------------------------------
 
-_INSERT: Final = insert(resources)
+_INTO: Final = Into(resources, *ResourceRow._fields)
 _CHANGE: Final = update(resources).where(_KEY)
-_REVISE: Final = insert(revisions)
+_REVISIONS_INTO: Final = Into(revisions, "kind", "id", "revision", "desired", "task", "at")
 
 
 def new(task: TaskRow | None, kind: str, id: str, *, project_id: str, lifecycle: str, now: float) -> ResourceRow:
@@ -280,7 +277,7 @@ def change(
     after = row._replace(**columns)
     after = after._replace(sync_status=sync_of(after))
     if is_new:
-        tx.later(_INSERT, after._asdict())
+        tx.add(_INTO, after)
     elif after == row:
         return row
     else:
@@ -293,8 +290,7 @@ def change(
     if after.status != row.status:
         _tell(tx, tell.STATUS, task, after, row.status, after.status, now)
     if after.revision != row.revision:
-        said = {"kind": row.kind, "id": row.id, "revision": after.revision, "desired": after.desired}
-        tx.later(_REVISE, {**said, "task": task.uuid, "at": now})
+        tx.add(_REVISIONS_INTO, (row.kind, row.id, after.revision, after.desired, task.uuid, now))
     return after
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sqlalchemy import bindparam, delete, insert, update
 
 from holdfast.errors import LeaseLost, WorldError
-from holdfast.store.base import APART, Append, Appended, Row, StepRow
+from holdfast.store.base import APART, Append, Appended, Into, Row, StepRow
 from holdfast.store.schema import journal, steps, tasks
 
 if TYPE_CHECKING:
@@ -64,7 +64,10 @@ STEPS_TOLD = update(tasks).where(tasks.c.id == bindparam("_task")).values(steps_
 class Hot:
     """The statements of an append, in one dialect, with their values in a fixed order."""
 
-    __slots__ = ("_draws", "_guards", "_inserts", "behind", "fold", "journal", "statements", "steps", "steps_told")
+    __slots__ = (
+        "_added", "_draws", "_guards", "_inserts", "_new", "behind", "fold", "journal", "statements", "steps",
+        "steps_told",
+    )  # fmt: skip
 
     def __init__(self, statements: Statements) -> None:
         self.statements = statements
@@ -76,15 +79,36 @@ class Hot:
         self.fold = _ordered(statements.prepare(FOLD), ("_task", "_seq"))
         self.behind = _ordered(statements.prepare(BEHIND), ("_count", "_task", "_token"))
         self.steps_told = _ordered(statements.prepare(STEPS_TOLD), ("_task",))
+        self._added: dict[Into, str] = {}
         self._inserts: dict[Table, Insert] = {}
+        self._new: dict[Table, Insert] = {}
         self._draws: dict[tuple[Table, str], Insert] = {}
         self._guards: dict[tuple[tuple[str, ...], bool], tuple[str, tuple[str, ...]]] = {}
 
-    def insert_new(self, table: Table) -> Insert:
-        """INSERT … ON CONFLICT DO NOTHING, in this dialect's words; one object a table, so that it is compiled once."""
+    def into(self, into: Into) -> str:
+        """The text of an INSERT, whose parameters are the columns of `into`."""
+        made = self._added.get(into)
+        if made is None:
+            statement = insert(into.table).values({name: bindparam(name) for name in into.columns})
+            made = self._added[into] = _ordered(self.statements.prepare(statement), into.columns)
+        return made
+
+    def insert(self, table: Table) -> Insert:
+        """INSERT, which gives back the row's `id` where the cursor does not tell it anyway: RETURNING costs SQLite half
+        as much again as the row."""
         made = self._inserts.get(table)
         if made is None:
-            made = self._inserts[table] = self.statements.insert(table).on_conflict_do_nothing()
+            made = insert(table)
+            if not getattr(self.statements.dialect, "postfetch_lastrowid", False):
+                made = made.returning(table.c.id)
+            self._inserts[table] = made
+        return made
+
+    def insert_new(self, table: Table) -> Insert:
+        """INSERT … ON CONFLICT DO NOTHING, in this dialect's words; one object a table, so that it is compiled once."""
+        made = self._new.get(table)
+        if made is None:
+            made = self._new[table] = self.statements.insert(table).on_conflict_do_nothing()
         return made
 
     def draw(self, table: Table, column: str) -> Insert:

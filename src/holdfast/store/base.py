@@ -102,6 +102,16 @@ class Appended(NamedTuple):
     unseen: Sequence[JournalRow] = ()
 
 
+class Into:
+    """Where new rows go: columns of a table, in its order. Make it once, as a statement."""
+
+    __slots__ = ("columns", "table")
+
+    def __init__(self, table: Table, *columns: str) -> None:
+        self.table = table
+        self.columns = columns
+
+
 class Result(Protocol):
     """What a statement gave. Rows are named tuples, keyed by column name or label."""
 
@@ -131,9 +141,12 @@ class Tx(Protocol):
     def executemany(self, statement: Executable, parameters: Sequence[Mapping[str, Any]]) -> int:
         """The number of rows changed. All mappings have the keys of the first."""
 
-    def later(self, statement: Executable, parameters: Mapping[str, Any]) -> None:
-        """As `execute`, of a row that is no more than inserted: it is gathered with others of its table, and written
-        before the function ends or a statement that names the table is run."""
+    def add(self, into: Into, values: Sequence[Any]) -> None:
+        """Insert a row, with the values of these columns: it is gathered with others of its table, and written before
+        the function ends or a statement that names the table is run."""
+
+    def insert(self, table: Table, values: Mapping[str, Any]) -> int:
+        """Insert a row; the `id` that it was given."""
 
     def insert_new(self, table: Table, values: Mapping[str, Any]) -> bool:
         """Insert unless a unique key forbids it (ON CONFLICT DO NOTHING); whether it did."""

@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, select, update
 
 from holdfast.errors import TaskNotFound
 from holdfast.store import appends
-from holdfast.store.base import Append, Appended, JournalRow, Row, StepRow
+from holdfast.store.base import Append, Appended, Into, JournalRow, Row, StepRow
 from holdfast.store.schema import journal, tasks
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Transaction:
         self.known: set[Hashable] = set()
         self.written = 0  # grows with each statement that may have changed something
         self.careful = 0  # how many groups of functions are still to be run each in a savepoint: writer.CallMany
-        self._pending: dict[str, tuple[frozenset[str], list[Sequence[Any]]]] = {}  # SQL -> its tables, its values
+        self._pending: dict[Into, list[Sequence[Any]]] = {}
 
     def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Rows:
         prepared = self.statements.prepare(statement, parameters)
@@ -95,24 +95,32 @@ class Transaction:
         self.cursor.executemany(prepared.sql, [prepared.bind(each)[1] for each in parameters])
         return int(self.cursor.rowcount)
 
-    def later(self, statement: Executable, parameters: Mapping[str, Any]) -> None:
-        prepared = self.statements.prepare(statement, parameters)
+    def add(self, into: Into, values: Sequence[Any]) -> None:
         self.written += 1
-        pending = self._pending.get(prepared.sql)
+        pending = self._pending.get(into)
         if pending is None:
-            pending = self._pending[prepared.sql] = (prepared.tables, [])
-        pending[1].append(prepared.bind(parameters)[1])
+            pending = self._pending[into] = []
+        pending.append(values)
 
     def flush(self, tables: frozenset[str] | None = None) -> None:
         """Write what waits to be: all of it, or what these tables are to have."""
-        due = [sql for sql, (its, _) in self._pending.items() if tables is None or not its.isdisjoint(tables)]
-        for sql in due:
-            self.cursor.executemany(sql, self._pending.pop(sql)[1])
+        due = [into for into in self._pending if tables is None or into.table.name in tables]
+        for into in due:
+            self.cursor.executemany(self.hot.into(into), self._pending.pop(into))
 
     def forget(self) -> None:
         """Something was undone: what waits to be written is undone too, and nobody can say what else."""
         self._pending.clear()
         self.known.clear()
+
+    def insert(self, table: Table, values: Mapping[str, Any]) -> int:
+        prepared = self.statements.prepare(self.hot.insert(table), values)
+        if self._pending:
+            self.flush(prepared.tables)
+        self.written += 1
+        cursor = self.cursor
+        cursor.execute(*prepared.bind(values))
+        return int(cursor.lastrowid if prepared.make is None else cursor.fetchall()[0][0])
 
     def insert_new(self, table: Table, values: Mapping[str, Any]) -> bool:
         return self.execute(self.hot.insert_new(table), values).rowcount == 1

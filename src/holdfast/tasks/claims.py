@@ -25,7 +25,6 @@ from sqlalchemy import (
     delete,
     false,
     func,
-    insert,
     literal,
     or_,
     select,
@@ -35,9 +34,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import Select
 
+from holdfast.core import compact
 from holdfast.core.states import SUSPENDED_PENDING, api_state
 from holdfast.errors import UsageError
-from holdfast.store.base import Tx
+from holdfast.store.base import Into, Tx
 from holdfast.store.schema import queues, tasks, tickets
 
 EXCLUSIVE: Final = "exclusive"
@@ -46,7 +46,7 @@ YIELDING: Final = "yielding"
 SUSPENDED: Final = api_state(SUSPENDED_PENDING)
 RESOURCE_CHARS_MAX: Final = 255
 CLAIMS_MAX: Final = 256
-_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_text: Final = compact.writer()
 
 
 class Claim(NamedTuple):
@@ -97,7 +97,7 @@ def to_text(claims: Sequence[Claim], *, yielding: bool = False) -> str:
     """The claims as the database keeps them."""
     if not claims:
         return "[]"
-    return _ENCODER.encode([[*claim, YIELDING] if yielding else list(claim) for claim in claims])
+    return _text([[*claim, YIELDING] if yielding else list(claim) for claim in claims])
 
 
 def from_text(text: str) -> tuple[Claim, ...]:
@@ -114,7 +114,7 @@ def is_yielding(text: str) -> bool:
 
 _t = tickets.c
 _LOCK: Final = select(queues.c.next_ticket).where(queues.c.resource == bindparam("_r")).with_for_update()
-_ADD: Final = insert(tickets)
+_INTO: Final = Into(tickets, "resource", "ticket", "task", "mode", "granted", "yielding")
 _OF_TASK: Final = select(tickets).where(_t.task == bindparam("_task")).order_by(_t.resource)
 _GRANT: Final = update(tickets).where(_t.task == bindparam("_task")).values(granted=true())
 _UNGRANT: Final = update(tickets).where(_t.task == bindparam("_task")).values(granted=false())
@@ -218,7 +218,7 @@ def are_free(tx: Tx, places: Sequence[Place]) -> bool:
 def occupy(tx: Tx, task: int, places: Sequence[Place], *, granted: bool = False) -> None:
     """Let the task stand there."""
     for place in places:
-        tx.later(_ADD, {**place._asdict(), "task": task, "granted": granted})
+        tx.add(_INTO, (place.resource, place.ticket, task, place.mode, granted, place.yielding))
 
 
 def draw(tx: Tx, task: int, claims: Sequence[Claim], *, yielding: bool = False) -> None:

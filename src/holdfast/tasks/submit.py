@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, exists, false, func, insert, literal, null, se
 
 from holdfast.core.states import PENDING
 from holdfast.errors import StateError
-from holdfast.store.base import Tx
+from holdfast.store.base import Into, Tx
 from holdfast.store.schema import inputs, plans, tasks, tickets
 from holdfast.tasks import claims, late, pools, quota, row, tags, tell
 from holdfast.tasks.claims import Claim, Place
@@ -74,8 +74,7 @@ class Submitted(NamedTuple):
     request: Request | None = None
 
 
-_INSERT: Final = insert(tasks).returning(tasks.c.id)
-_INPUTS: Final = insert(inputs)
+_INPUTS: Final = Into(inputs, "task", "inputs", "claims")
 _PLAN_KNOWN: Final = select(plans.c.digest).where(plans.c.digest == bindparam("_digest"))
 _PLAN: Final = insert(plans)
 _unbegun = (
@@ -215,7 +214,7 @@ def _insert(tx: Tx, request: Request, now: float, uuid: str, root: int | None, *
         "retry_of": request.retry_of,
         "rollback_of": request.rollback_of,
     }
-    task = int(tx.execute(_INSERT, values).scalar())
+    task = tx.insert(tasks, values)
     text = claims.to_text(request.claims, yielding=request.yielding)
-    tx.later(_INPUTS, {"task": task, "inputs": request.inputs, "claims": text})
+    tx.add(_INPUTS, (task, request.inputs, text))
     return row.fresh(task, values)

@@ -10,14 +10,12 @@ Who reads the feed: feed/. What a worker tells of a task while it runs, and how 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import insert
-
+from holdfast.core import compact
 from holdfast.core.states import FINAL, REVERTED, SUCCEEDED
-from holdfast.store.base import Tx
+from holdfast.store.base import Into, Tx
 from holdfast.store.schema import feed
 from holdfast.tasks import row
 from holdfast.tasks.row import TaskRow
@@ -32,8 +30,8 @@ TYPES: Final = (STATE, CONTROL, PROGRESS, STEP, SYNC, STATUS)
 
 WORKER: Final = "worker"  # the actor of what no person asked for
 
-_INSERT: Final = insert(feed)
-_encode: Final = json.JSONEncoder(separators=(",", ":")).encode  # ASCII: what a failure says may be no Unicode
+_INTO: Final = Into(feed, "at", "type", "project_id", "task", "subject", "resource", "data")
+_encode: Final = compact.writer(ascii=True)  # what a failure says may be no Unicode
 _WELL: Final = (SUCCEEDED, REVERTED)
 
 
@@ -99,7 +97,7 @@ def news(at: TaskRow, type: str, data: Mapping[str, Any]) -> News:
 def write(tx: Tx, told: Sequence[News], now: float) -> None:
     """Rows of the feed, in this order."""
     for each in told:
-        tx.later(_INSERT, {**each._asdict(), "at": now})
+        tx.add(_INTO, (now, *each))
 
 
 def brief(at: TaskRow, state: str) -> dict[str, Any]:

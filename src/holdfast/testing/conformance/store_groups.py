@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import Final
 
 import pytest
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import bindparam, func, select, update
 
 from holdfast.errors import LeaseLost
-from holdfast.store.base import LOCKS, Append, Appended, Conflict, Store, Tx
-from holdfast.store.schema import plans, queues, tasks
+from holdfast.store.base import LOCKS, Append, Appended, Conflict, Into, Store, Tx
+from holdfast.store.schema import feed, plans, queues, tasks
 from holdfast.testing.conformance.store import Failed, StoreBase, add_one, add_task, rows, touch_and_fail
 
-_PLAN: Final = insert(plans)
+_PLANS: Final = Into(plans, "digest", "outline")
 _DIGESTS: Final = select(plans.c.digest).order_by(plans.c.digest)
 _LOCKED: Final = (
     update(tasks)
@@ -57,10 +57,10 @@ class StoreGroups(StoreBase):
         assert runs == ["write", "look", "write"]
         assert len(store.read(lambda tx: tx.execute(select(tasks.c.id)).all())) == 2
 
-    def test_rows_that_are_inserted_later(self, store: Store) -> None:
+    def test_rows_that_are_gathered(self, store: Store) -> None:
         def add(tx: Tx, *digests: str) -> None:
             for digest in digests:
-                tx.later(_PLAN, {"digest": digest, "outline": digest * 2})
+                tx.add(_PLANS, (digest, digest * 2))
 
         def look(tx: Tx) -> list[str]:
             add(tx, "a", "b")
@@ -90,11 +90,18 @@ class StoreGroups(StoreBase):
             store.write(lambda tx: add(tx, "h", "a"))
         assert store.read(lambda tx: tx.execute(_DIGESTS).scalars()) == ["a", "b", "e", "f", "g"]
 
-    def test_rows_inserted_later_by_the_last_act_of_an_append(self, store: Store, task: int) -> None:
+    def test_a_row_that_is_inserted_tells_its_id(self, store: Store) -> None:
+        def add(tx: Tx) -> int:
+            return tx.insert(feed, {"at": 1.0, "type": "t", "project_id": "p", "subject": "s", "data": "{}"})
+
+        made = store.write(lambda tx: [add(tx), add(tx)])
+        assert store.read(lambda tx: tx.execute(select(feed.c.id).order_by(feed.c.id)).scalars()) == made
+
+    def test_rows_gathered_by_the_last_act_of_an_append(self, store: Store, task: int) -> None:
         other = store.write(add_task)
 
         def end(tx: Tx) -> None:
-            tx.later(_PLAN, {"digest": "d", "outline": "o"})
+            tx.add(_PLANS, ("d", "o"))
 
         batch = [Append(task, "mine", 0, rows("x"), then=end), Append(other, "another", 0, rows("x"), then=end)]
         done, lost = store.append(batch)
