@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.cli import db, doctor, drain, exits, key, machine, node, nouns, resource, run, serve, task, worker
+from holdfast.cli import agent, db, doctor, drain, exits, key, machine, node, nouns, resource, run, serve, task, worker
 from holdfast.errors import HoldfastError
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ app.command(name="node-set-power-state", short_help="Have a node switched on or 
     node.set_power_state
 )
 app.command(name="worker", short_help="Do tasks as they come.")(worker.worker)
+app.command(name="agent", short_help="Run steps where there is no database.")(agent.agent)
 app.command(name="drain", short_help="Have workers take nothing more, and wait.")(drain.drain)
 app.add_typer(machine.app, name="machine", short_help="The state machines, proven and drawn.")
 app.add_typer(key.app, name="key", short_help="Make and change the keys that seal secrets.")

@@ -134,10 +134,20 @@ def opened(
 ) -> Iterator[Holdfast]:
     """The database that is named, or that of the settings. The flows of its tasks are looked for in the current
     directory too, as `python -m` does. kinds: with those that are installed, which takes a tenth of a second."""
+    from holdfast import local
+
+    known = loaded(flows)
+    found = installed_kinds(**settings) if kinds else ()
+    with local.open(database, create=create, flows=known, kinds=found, **settings) as hold:
+        hold.actor = f"cli:{_user()}"
+        yield hold
+
+
+def loaded(flows: Iterable[str] | None) -> list[Any]:
+    """The flows that `--flows` names; from here on modules are found in the current directory too."""
     import os
     import sys
 
-    from holdfast import local
     from holdfast.flow.registry import load_flows
 
     here = os.getcwd()
@@ -147,10 +157,7 @@ def opened(
     for target in flows or ():
         given = load_flows(target)
         known += given() if callable(given) else given
-    found = installed_kinds(**settings) if kinds else ()
-    with local.open(database, create=create, flows=known, kinds=found, **settings) as hold:
-        hold.actor = f"cli:{_user()}"
-        yield hold
+    return known
 
 
 def installed_kinds(**settings: Any) -> Any:

@@ -47,12 +47,12 @@ Said = Annotated[str, msgspec.Meta(max_length=MESSAGE_CHARS_MAX)]
 
 
 class NewLeases(msgspec.Struct, forbid_unknown_fields=True):
-    """`max`: how many steps. `wait`: seconds that it may take until there is one. `agent`: what the executor calls
-    itself, another name each time it is started; then leases whose answer it never got are given to it again, if they
-    are not among the tokens that it says it holds (`held`)."""
+    """`max`: how many steps; 0: none but those whose answer was lost. `wait`: seconds that it may take until there is
+    one. `agent`: what the executor calls itself, another name each time it is started; then leases whose answer it
+    never got are given to it again, if they are not among the tokens that it says it holds (`held`)."""
 
     pool: Name
-    max: Annotated[int, msgspec.Meta(ge=1, le=AT_ONCE_MAX)] = 1
+    max: Annotated[int, msgspec.Meta(ge=0, le=AT_ONCE_MAX)] = 1
     wait: Seconds = 0.0
     agent: Name | None = None
     held: Annotated[list[Name], msgspec.Meta(max_length=HELD_MAX)] = []
