@@ -147,7 +147,7 @@ def test_shares_are_those_of_a_model(queued: list[tuple[str, int]], rooms: list[
 
 def cost_of_taking(path: Path, number: int) -> int:
     """What one taking costs behind so many others, in steps of the database's machine: the same every time."""
-    with SqliteStore(str(path), synchronous="off") as store:
+    with SqliteStore(str(path), synchronous="normal") as store:
         desk = Desk(store)
         for name in ("a", "b", "c"):
             desk.submit(project_id=name)
@@ -174,7 +174,7 @@ def cost_of_taking(path: Path, number: int) -> int:
             tx.cursor.connection.set_progress_handler(step, 1)  # type: ignore[attr-defined]
 
         store.write(counted)
-        store.read(lambda tx: (counted(tx), take.peek(tx, now=desk.now, pool="default")))
+        assert store.read(lambda tx: take.peek(tx, now=desk.now, pool="default")).any
         found = taken(desk, limit=4)
         assert Counter(projects(found)) == {"a": 2, "b": 2}
         return steps

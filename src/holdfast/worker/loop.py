@@ -24,6 +24,7 @@ from holdfast.tasks.row import TaskRow
 from holdfast.worker.agents import Agents
 from holdfast.worker.desk import Desk
 from holdfast.worker.house import House
+from holdfast.worker.intake import Intake
 from holdfast.worker.lease import Lease
 from holdfast.worker.leave import close_beside, give_back, save_all
 from holdfast.worker.load import DefinitionChanged, load, rest_aside
@@ -69,11 +70,6 @@ class Worker:
         self._clock = clock
         self._settings = settings
         self._flows = flows
-        self._pool = pool
-        self._only = only
-        self._pace = Pace(None if runtimes.is_inline else settings.workers_max, tasks_max)
-        self._served = ""  # the project that had its turn last
-        self._crowded = False  # something is due for which its pool has no place
         self._seal = seal
         self._unseal = unseal
         self._desk = partial(
@@ -82,8 +78,9 @@ class Worker:
         )  # fmt: skip
         self._agents = runtimes.agents = Agents(store, clock, settings, seal, unseal)
         self.lease = lease or Lease(store, clock, settings, pool)
+        pace = Pace(None if runtimes.is_inline else settings.workers_max, tasks_max)
+        self._intake = Intake(store, clock, self.lease, pace, pool=pool, only=only)
         self.taken: dict[int, Taken] = {}
-        self._to_start: list[TaskRow] = []
         self.lease.held = lambda: list(self.taken)
         self._dirty: dict[int, None] = {}
         self._ended: set[int] = set()
@@ -92,7 +89,6 @@ class Worker:
         self._poked = True
         self._changes = -1
         self._looked_at = 0.0
-        self._next_due: float | None = None
         self.draining = False
         self._stopped = False
         self._timers: list[tuple[float, int]] = []
@@ -144,17 +140,17 @@ class Worker:
         whose steps are just leaving. Rounds that never end don't count between two of them."""
         now = self._clock.time()
         waits = all(taken.is_between_rounds(now) for taken in self.taken.values())
-        if not waits or self._poked or self._to_start or self._crowded:
+        if not waits or self._poked or self._intake.waiting or self._intake.crowded:
             return False
         if self.lease.expects or self._rota.due_at <= now:
             return False
-        ending = partial(take.next_due, now=self._looked_at, pool=self._pool, only=self._only, rounds=False)
-        return self._next_due is None or self._store.read(ending) is None
+        return self._intake.ends(self._looked_at)
 
     def _pause_s(self, now: float) -> float | None:
         timer = self._timers[0][0] if self._timers else None  # later than the last turn
-        moments = [each for each in (timer, self._next_due, self._house.due_at, self._rota.due_at) if each is not None]
-        return max(0.0, min(min(moments) - now, self._settings.poll_s))
+        moments = (timer, self._intake.next_due, self._house.due_at, self._rota.due_at)
+        pause = min(each for each in moments if each is not None) - now
+        return max(0.0, min(pause, self._settings.poll_s))
 
     def turn(self, now: float) -> bool:
         """One round; whether anything was done."""
@@ -162,8 +158,12 @@ class Worker:
         if self.lease.turn(now) or self._rota.turn(now):
             self._poked = True
         self.draining = self._runtimes.places.closed = self.lease.draining
-        due = self._next_due is not None and self._next_due <= now
-        if self._poked or due or now - self._looked_at >= self._settings.poll_s or now < self._looked_at:
+        if (
+            self._poked
+            or self._intake.is_due(now)
+            or now - self._looked_at >= self._settings.poll_s
+            or now < self._looked_at
+        ):
             did = self._look(now)
         self._let_go_of_lost()
         for taken in write_reports(self._store, self.taken.values(), now):
@@ -203,7 +203,7 @@ class Worker:
     def _look(self, now: float) -> bool:
         self._looked_at, poked, self._poked = now, self._poked, False
         changes = self._store.changes()
-        due = self._next_due is not None and self._next_due <= now
+        due = self._intake.is_due(now)
         if not poked and changes == self._changes and not due:
             return False
         self._changes = changes
@@ -244,35 +244,21 @@ class Worker:
         return False
 
     def _take(self, now: float) -> bool:
-        room = 0 if self.draining else self._pace.room(self.taken.values(), now)
-        self._crowded = False
-        if room <= 0:
-            self._next_due = None  # of no interest before there is room, and then it is looked for
+        if self.draining:
+            self._intake.close()
             return False
-        self.lease.register(now)
         try:
-            due = self._store.read(lambda tx: take.peek(tx, now=now, pool=self._pool, only=self._only))
-            self._crowded = due.crowded
-            if due.any:
-                self._to_start += self._store.write(
-                    lambda tx: take.take(
-                        tx, self.lease.id, generation=self._store.generation, nonce=self._clock.token_hex(8), now=now,
-                        limit=room, pool=self._pool, only=self._only, after=self._served,
-                    )
-                )  # fmt: skip
+            self._poked = self._intake.take(self.taken.values(), now) or self._poked
         except LeaseLost:  # or it is to drain: the next heartbeat says so too; taking can't wait for it
             self.lease.beat()
             self._poked = True
             return False
-        started = bool(self._to_start)
-        if started:
-            self._served = self._to_start[-1].project_id
-            self.lease.figures.taken(self._to_start, now)
-            self._poked = self._poked or len(self._to_start) >= room  # there may be room for more when these have begun
-        while self._to_start:  # what could not be read this time is ours all the same, and begun the next
-            self._start(self._to_start[0], now)
-            del self._to_start[0]
-        self._next_due = self._store.read(lambda tx: take.next_due(tx, now, pool=self._pool, only=self._only))
+        waiting = self._intake.waiting
+        started = bool(waiting)
+        while waiting:  # what could not be read this time is ours all the same, and begun the next
+            self._start(waiting[0], now)
+            del waiting[0]
+        self._intake.look_ahead(now)
         return started
 
     def _start(self, row: TaskRow, now: float) -> None:
@@ -358,7 +344,7 @@ class Worker:
         if not isinstance(answer, Exception):
             try:
                 if taken.answered(answer):
-                    self._pace.ended(now)
+                    self._intake.pace.ended(now)
                     self._forget(taken)
                     self._poked = True
                 elif taken.has_more:
@@ -387,7 +373,7 @@ class Worker:
 
     def _give_back(self, now: float) -> None:
         """Tasks that only wait, and long: others may take them when their time has come."""
-        linger_s = 0.0 if self._crowded else LINGER_S
+        linger_s = 0.0 if self._intake.crowded else LINGER_S
         leaving = [
             taken for taken in self.taken.values()
             if taken.task.id not in self._dirty and taken.may_leave(now, linger_s, draining=self.draining)

@@ -1,0 +1,82 @@
+"""What a worker takes next, and when it has to look again.
+
+Which tasks those are: tasks/take.py. How many: pace.py. What becomes of them: loop.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import partial
+from typing import TYPE_CHECKING
+
+from holdfast.store.base import Store
+from holdfast.tasks import take
+from holdfast.tasks.row import TaskRow
+from holdfast.worker.lease import Lease
+from holdfast.worker.pace import Pace
+from holdfast.worker.taken import Taken
+
+if TYPE_CHECKING:
+    from holdfast.clock import Clock
+
+
+class Intake:
+    """Of one worker. `only`: these tasks and their children alone. `waiting`: those that are its own and not begun yet.
+    `next_due`: when the next will be due by time alone. `crowded`: something is due for which its pool has no place."""
+
+    def __init__(
+        self, store: Store, clock: Clock, lease: Lease, pace: Pace, *, pool: str, only: Collection[int] | None
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._lease = lease
+        self.pace = pace
+        self._pool = pool
+        self._only = only
+        self._served = ""  # the project that had its turn last
+        self.waiting: list[TaskRow] = []
+        self.next_due: float | None = None
+        self.crowded = False
+
+    def is_due(self, now: float) -> bool:
+        return self.next_due is not None and self.next_due <= now
+
+    def take(self, taken: Collection[Taken], now: float) -> bool:
+        """Take what there is room for beside `taken`. Whether there may be room for more once these have begun.
+
+        Raises: LeaseLost: the worker was taken for dead, or is to drain.
+        """
+        room = self.pace.room(taken, now)
+        self.crowded = False
+        if room <= 0:
+            self.close()
+            return False
+        self._lease.register(now)
+        due = self._store.read(lambda tx: take.peek(tx, now=now, pool=self._pool, only=self._only))
+        self.crowded = due.crowded
+        if due.any:
+            self.waiting += self._store.write(
+                lambda tx: take.take(
+                    tx, self._lease.id, generation=self._store.generation, nonce=self._clock.token_hex(8), now=now,
+                    limit=room, pool=self._pool, only=self._only, after=self._served,
+                )
+            )  # fmt: skip
+        if not self.waiting:
+            return False
+        self._served = self.waiting[-1].project_id
+        self._lease.figures.taken(self.waiting, now)
+        return len(self.waiting) >= room
+
+    def close(self) -> None:
+        """When something is due is of no interest before there is room, and then it is looked for."""
+        self.next_due = None
+
+    def look_ahead(self, now: float) -> None:
+        self.next_due = self._store.read(partial(take.next_due, now=now, pool=self._pool, only=self._only))
+
+    def ends(self, at: float) -> bool:
+        """Whether nothing will be due by time alone, rounds that never end left out."""
+        if self.next_due is None:
+            return True
+        ending = partial(take.next_due, now=at, pool=self._pool, only=self._only, rounds=False)
+        return self._store.read(ending) is None
