@@ -23,6 +23,7 @@ from holdfast.tasks.submit import Request, remember_plan, submit
 
 if TYPE_CHECKING:
     from holdfast.clock import Clock
+    from holdfast.core.plan import Plan
     from holdfast.flow.patterns import Child
     from holdfast.resources.registry import Kinds
     from holdfast.settings import Settings
@@ -120,12 +121,11 @@ class Scheduling:
         it has not ended, the next moment is passed over ("skip") or its task waits ("queue").
         Raises: ScheduleInvalid, ScheduleExists, QuotaExceeded, and what `submit` does.
         """
-        asked = self.request(flow, pool=pool)._replace(
-            inputs=flow_inputs(self, flow, inputs or {}), claims=claims_of(claims), priority=priority
-        )
+        given, plan = dict(inputs or {}), compile(flow)
+        takes_moment = check_flow(plan, given)
+        asked = self.request(flow, pool=pool)._replace(claims=claims_of(claims), priority=priority)
         row = _row(self, name, cron, timezone, catch_up, overlap)._replace(
-            what=of_flow(asked, compile(flow).name, takes_moment=_takes_moment(flow, inputs or {})),
-            inputs=asked.inputs,
+            what=of_flow(asked, plan.name, takes_moment=takes_moment), inputs=self.inputs_text(given)
         )
         return _add(self, row, asked, replace=replace)
 
@@ -201,14 +201,11 @@ def add(
 # --- what is asked for --------------------------------------------------------------------------------------------
 
 
-def flow_inputs(hold: Database, flow: Child, given: Mapping[str, Any]) -> str:
-    """The inputs as they are stored. Raises: MissingInput, UnknownInput, ValueRefused."""
-    check_inputs(compile(flow), {**given, MOMENT: None} if _takes_moment(flow, given) else given)
-    return hold.inputs_text(given)
-
-
-def _takes_moment(flow: Child, given: Mapping[str, Any]) -> bool:
-    return MOMENT in compile(flow).inputs and MOMENT not in given
+def check_flow(plan: Plan, given: Mapping[str, Any]) -> bool:
+    """Whether the flow is to be given the moment. Raises: MissingInput, UnknownInput."""
+    takes_moment = MOMENT in plan.inputs and MOMENT not in given
+    check_inputs(plan, {**given, MOMENT: None} if takes_moment else dict(given))
+    return takes_moment
 
 
 def of_flow(asked: Request, task: str, *, takes_moment: bool, limited: bool = False) -> str:
@@ -284,7 +281,7 @@ def admitting(hold: Database) -> schedules.Admit:
 def check_claims(tx: Tx, kinds: Kinds, wanted: Iterable[Claim], project_id: str | None) -> None:
     """What is a resource of a kind is claimed only by who may know of it: nobody holds up another project's.
 
-    Raises: ResourceNotFound."""
+    Raises: ResourceNotFound; what was made is undone with what made it."""
     for claim in wanted:
         kind, _, ident = claim.resource.partition("/")
         if kind in kinds:

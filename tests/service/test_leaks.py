@@ -109,6 +109,9 @@ def test_a_whole_run_tells_a_member_nothing_that_is_not_his(
     login = hold.write(lambda tx, now: submit(tx, asked, now, hold.clock.uuid7())).task.uuid
     for uuid in (failed, login):
         assert cloud.ended(uuid)["state"] == "FAILED"
+    for client, name in ((cloud.member, "mine"), (rival.member, "theirs")):
+        hourly = {"name": name, "cron": "* * * * *", "task": "reboot", "resource": {"server": theirs}}
+        assert client.post("/v3/schedules", json=hourly).status_code == 201
     cloud.member.post(f"/v3/servers/{ident}/action", json={"explode": {}})
     cloud.member.post(f"/v3/tasks/{failed}/retry", headers={"Task-tag": "tag-of-the-rival"})
     cloud.ended(cloud.tasks()[0]["uuid"])
@@ -118,6 +121,7 @@ def test_a_whole_run_tells_a_member_nothing_that_is_not_his(
     names = {
         "task": [*tasks, their_task], "id": [ident, theirs, "tag-of-the-rival"], "type": ["server"],
         "action": [task["request_id"] for task in cloud.tasks()], "code": ["not_found"], "webhook": ["none"],
+        "schedule": ["mine", "theirs"],
     }  # fmt: skip
     for asker in (member, reader, admin):
         asker.look_everywhere(routes, names)

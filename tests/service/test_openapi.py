@@ -26,8 +26,8 @@ with warnings.catch_warnings():
 
 #: Refused for what is so in the database or for what two parts of a request mean together, which no schema can say.
 MEANT = (
-    "tag.reused", "tag.not_supported", "gone", "precondition.failed", "webhook.refused", "secret.key_missing",
-    "driver.invalid", "power.unsupported",
+    "tag.reused", "tag.not_supported", "gone", "precondition.failed", "webhook.refused", "schedule.invalid",
+    "secret.key_missing", "driver.invalid", "power.unsupported",
 )  # fmt: skip
 MEANT_PARAMETERS = ("marker", "task_state", "state", "start_time", "updated_at", "changes-before", "changes-since")
 EXAMPLES = 6

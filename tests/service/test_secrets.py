@@ -50,7 +50,8 @@ def test_no_answer_no_file_and_no_log_has_it(
     ]  # fmt: skip
 
     tasks = [each["uuid"] for each in ask.get("/v3/tasks").json()["tasks"]]
-    names = {"task": tasks, "id": [id], "type": ["box"], "action": ["x"], "code": ["not_found"], "webhook": ["none"]}
+    names = {"task": tasks, "id": [id], "type": ["box"], "action": ["x"], "code": ["not_found"], "webhook": ["none"],
+             "schedule": ["none"]}  # fmt: skip
     asker.look_everywhere([route.path for route in service.core.routes if route.method == "GET"], names)
     assert len({each.asked for each in asker.said}) > 60
     assert asker.found(PASSWORDS) == []

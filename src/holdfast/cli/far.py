@@ -23,7 +23,7 @@ from holdfast.core.values import Secret
 from holdfast.errors import Gone, HoldfastError, UsageError
 
 if TYPE_CHECKING:
-    from holdfast.cli.place import Answers
+    from holdfast.cli.place import Answers, Wanted
     from holdfast.client.client import Client
     from holdfast.client.stream import Event
     from holdfast.settings import Settings
@@ -59,12 +59,9 @@ class Far:
         self, name: str, inputs: Mapping[str, Any], *, tag: str | None, claims: Sequence[str | tuple[str, str]],
         start_after: str | None, priority: int,
     ) -> FarTask:  # fmt: skip
-        for key, value in inputs.items():
-            if isinstance(value, Secret):
-                raise UsageError(f"the secret {key} can't be sent to a service: let the step read it")
         at = options.moment(start_after, SYSTEM.time())
         found = self.client.tasks.submit(
-            name, inputs, tag=tag, claims=claims or None, start_after=at, priority=priority or None
+            name, sendable(inputs), tag=tag, claims=claims or None, start_after=at, priority=priority or None
         )
         return FarTask(self.client, found.task, replayed=found.replayed)
 
@@ -87,6 +84,25 @@ class Far:
 
     def idle(self, view: Mapping[str, Any]) -> str | None:
         return None  # who works there is the service's affair
+
+    # --- schedules ------------------------------------------------------------------------------------------------
+
+    def add_schedule(self, asked: Wanted) -> dict[str, Any]:
+        kind, _, id = (asked.on or "").partition("/")
+        return self.client.schedules.create(
+            asked.name, asked.cron, asked.task, sendable(asked.inputs), timezone=asked.timezone,
+            catch_up=asked.catch_up, overlap=asked.overlap, resource={kind: id or None} if kind else None,
+            claims=asked.claims or None, priority=asked.priority or None,
+        )  # fmt: skip
+
+    def schedules(self) -> list[dict[str, Any]]:
+        return list(self.client.schedules.list())
+
+    def schedule(self, ref: str) -> dict[str, Any]:
+        return self.client.schedules.get(ref)
+
+    def set_schedule(self, ref: str, verb: str) -> dict[str, Any] | None:
+        return getattr(self.client.schedules, verb)(ref)  # type: ignore[no-any-return]
 
     # --- resources ------------------------------------------------------------------------------------------------
 
@@ -121,6 +137,14 @@ class Far:
         else:
             found = asked.operate(kind, id, operation, given, tag=tag)
         return FarTask(self.client, found.task, replayed=found.replayed)
+
+
+def sendable(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The inputs themselves. Raises: UsageError: one is a secret."""
+    for key, value in inputs.items():
+        if isinstance(value, Secret):
+            raise UsageError(f"the secret {key} can't be sent to a service: let the step read it")
+    return inputs
 
 
 class Adoption(NamedTuple):

@@ -13,7 +13,23 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.cli import agent, db, doctor, drain, exits, key, machine, node, nouns, resource, run, serve, task, worker
+from holdfast.cli import (
+    agent,
+    db,
+    doctor,
+    drain,
+    exits,
+    key,
+    machine,
+    node,
+    nouns,
+    resource,
+    run,
+    schedule,
+    serve,
+    task,
+    worker,
+)
 from holdfast.errors import HoldfastError
 
 app = typer.Typer(
@@ -26,6 +42,7 @@ app = typer.Typer(
 )
 app.command(name="run", no_args_is_help=True, short_help="Do a flow, and show what happens.")(run.run)
 app.add_typer(task.app, name="task", short_help="Look at tasks, and give them verbs.")
+app.add_typer(schedule.app, name="schedule", short_help="Have something asked for again and again.")
 app.command(name="serve", short_help="Serve tasks over HTTP, and do them.")(serve.serve)
 app.add_typer(resource.app, name="resource", short_help="What is wanted of things, and what they are.")
 app.command(name="node-show-states", short_help="The states of a node, as a table.")(node.show_states)

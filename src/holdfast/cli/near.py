@@ -22,6 +22,9 @@ from holdfast.tasks import lease, query, row
 from holdfast.tasks import show as shown
 
 if TYPE_CHECKING:
+    from holdfast.cli.place import Wanted
+    from holdfast.flow.patterns import Flow
+    from holdfast.flow.step import Step
     from holdfast.local import Holdfast, Task
     from holdfast.store.base import JournalRow, StepRow, Tx
 
@@ -52,6 +55,11 @@ class Near:
         self, name: str, inputs: Mapping[str, Any], *, tag: str | None, claims: Sequence[str | tuple[str, str]],
         start_after: str | None, priority: int,
     ) -> Task:  # fmt: skip
+        at = options.moment(start_after, self.hold.clock.time())
+        return self.hold.submit(self._flow(name), inputs, tag=tag, claims=claims, start_after=at, priority=priority)
+
+    def _flow(self, name: str) -> Flow | Step:
+        """Raises: FlowNotFound."""
         from holdfast.flow.registry import registered
 
         known = registered(self.hold.flows)
@@ -61,8 +69,7 @@ class Near:
                 f"{len(found) or 'no'} flows are called {name!r}: --flows MODULE:CALLABLE says where they are, and "
                 "`holdfast run` takes one from a file"
             )
-        at = options.moment(start_after, self.hold.clock.time())
-        return self.hold.submit(found[0], inputs, tag=tag, claims=claims, start_after=at, priority=priority)
+        return found[0]
 
     def tasks(self, *, limit: int, state: str, tag: str, flow: str, resource: str) -> list[dict[str, Any]]:
         found = self.hold.tasks(limit=limit, state=state, tag=tag, flow=flow, resource=resource, roots=True)
@@ -84,6 +91,34 @@ class Near:
         if owner_lives(self.hold, view["uuid"]) or any(worker.pool == view["pool"] for worker in _living(self.hold)):
             return None
         return "no worker lives that would do it: `holdfast worker` does, or --work here"
+
+    # --- schedules ------------------------------------------------------------------------------------------------
+
+    def add_schedule(self, asked: Wanted) -> dict[str, Any]:
+        from holdfast.flow.registry import load
+
+        how: dict[str, Any] = {
+            "cron": asked.cron, "timezone": asked.timezone, "catch_up": asked.catch_up, "overlap": asked.overlap,
+            "claims": asked.claims, "priority": asked.priority, "replace": False,
+        }  # fmt: skip
+        if asked.on is not None:
+            kind, _, id = asked.on.partition("/")
+            made = self.hold.schedule_operation(asked.name, kind, asked.task, id or None, asked.inputs, **how)
+        else:
+            flow = load(asked.task) if ":" in asked.task else self._flow(asked.task)
+            made = self.hold.schedule(asked.name, flow, asked.inputs, **how)
+        return made.view()
+
+    def schedules(self) -> list[dict[str, Any]]:
+        return [each.view() for each in self.hold.schedules()]
+
+    def schedule(self, ref: str) -> dict[str, Any]:
+        return self.hold.scheduled(ref).view()
+
+    def set_schedule(self, ref: str, verb: str) -> dict[str, Any] | None:
+        known = self.hold.scheduled(ref)
+        getattr(known, verb)()
+        return None if verb == "remove" else known.view()
 
     # --- resources ------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from holdfast.errors import UsageError
 
@@ -71,6 +71,21 @@ class Working(Protocol):
     def close(self) -> None: ...
 
 
+class Wanted(NamedTuple):
+    """A schedule that is asked for. `task`: a flow, or an operation on the resource `on`, as server/web-1."""
+
+    name: str
+    cron: str
+    task: str
+    inputs: Mapping[str, Any]
+    timezone: str
+    catch_up: str
+    overlap: str
+    on: str | None
+    claims: Sequence[str | tuple[str, str]]
+    priority: int
+
+
 class Place(Protocol):
     """`is_near`: it is a database, so this process can work."""
 
@@ -101,6 +116,16 @@ class Place(Protocol):
 
     def idle(self, view: Mapping[str, Any]) -> str | None:
         """Why nobody will do it, if so."""
+
+    # --- schedules ------------------------------------------------------------------------------------------------
+
+    def add_schedule(self, asked: Wanted) -> dict[str, Any]:
+        """Raises: ScheduleExists."""
+
+    def schedules(self) -> Sequence[Mapping[str, Any]]: ...
+    def schedule(self, ref: str) -> dict[str, Any]: ...
+    def set_schedule(self, ref: str, verb: str) -> dict[str, Any] | None:
+        """verb: pause, resume, remove. What it is then; None: no more."""
 
     # --- resources ------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """What a client can be asked, once for both shells.
 
-Theory: each name here is a call of tasks.py, resources.py or nodes.py, bound to a shell. `One` and `Many` are
-descriptors: on a client that blocks, a call is a function that returns its value (or an iterator); on one that awaits,
-an awaitable (or an async iterator). Type checkers see the same, by the mode that a surface carries in its type.
+Theory: each name here is a call of tasks.py, resources.py, nodes.py or schedules.py, bound to a shell. `One` and `Many`
+are descriptors: on a client that blocks, a call is a function that returns its value (or an iterator); on one that
+awaits, an awaitable (or an async iterator). Type checkers see the same, by the mode that a surface carries in its type.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
-from holdfast.client import nodes, resources, tasks
+from holdfast.client import nodes, resources, schedules, tasks
 from holdfast.client.protocol import Call, Ways
 from holdfast.client.stream import Event
 
@@ -146,6 +146,17 @@ class Nodes(Surface[M]):
     power = One(nodes.power)
 
 
+class Schedules(Surface[M]):
+    """`client.schedules`."""
+
+    create = One(schedules.create)
+    list = Many(schedules.schedules, dict[str, Any])
+    get = One(schedules.get)
+    pause = One(schedules.pause)
+    resume = One(schedules.resume)
+    remove = One(schedules.remove)
+
+
 class Root(Surface[M]):
     """A client: what is not about tasks or resources alone is its own."""
 
@@ -157,3 +168,4 @@ class Root(Surface[M]):
         self.tasks: Tasks[M] = Tasks(shell)
         self.resources: Resources[M] = Resources(shell)
         self.nodes: Nodes[M] = Nodes(shell)
+        self.schedules: Schedules[M] = Schedules(shell)

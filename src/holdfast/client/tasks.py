@@ -63,7 +63,7 @@ def submit(
     asked = {
         "task": task,
         "params": dict(params or {}),
-        "claims": None if claims is None else [_claim(claim) for claim in claims],
+        "claims": None if claims is None else claims_sent(claims),
         "start_after": _moment(start_after),
         "priority": priority,
     }
@@ -71,10 +71,14 @@ def submit(
     return make(ways, "POST", path_of("tasks"), body, tag=tag)
 
 
-def _claim(claim: str | tuple[str, str]) -> Document:
-    resource, mode = (claim, "exclusive") if isinstance(claim, str) else claim
-    kind, _, name = resource.partition("/")
-    return {"type": kind, "id": name, "mode": mode}
+def claims_sent(claims: Iterable[str | tuple[str, str]]) -> list[Document]:
+    """Claims as the service takes them."""
+    found = []
+    for claim in claims:
+        resource, mode = (claim, "exclusive") if isinstance(claim, str) else claim
+        kind, _, name = resource.partition("/")
+        found.append({"type": kind, "id": name, "mode": mode})
+    return found
 
 
 def _moment(at: str | float | None) -> str | None:

@@ -6,7 +6,7 @@ tasks/submit.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -16,15 +16,15 @@ from holdfast.core.plan import Plan
 from holdfast.errors import OperationUnknown, ResourceBusy
 from holdfast.flow.compile import check_inputs, compile
 from holdfast.flow.registry import registered
-from holdfast.resources import state
 from holdfast.resources.operate import Asked, operate
+from holdfast.scheduling import check_claims
 from holdfast.service import view
 from holdfast.service.app import Service
 from holdfast.service.policy import may_only_as_agent
 from holdfast.service.problems import RequestInvalid
 from holdfast.service.requests import Ask
 from holdfast.store.base import Tx
-from holdfast.tasks.claims import RESOURCE_CHARS_MAX, Claim, blocked_by, claims_of, waiting
+from holdfast.tasks.claims import RESOURCE_CHARS_MAX, blocked_by, claims_of, waiting
 from holdfast.tasks.row import TaskRow
 from holdfast.tasks.submit import Request, Submitted, submit
 
@@ -104,7 +104,7 @@ class Admission:
         Raises: RequestInvalid, OperationUnknown, MissingInput, UnknownInput, ValueRefused, PolicyForbidden.
         """
         data: NewTask = ask.data
-        kind, ident = _resource(data.resource)
+        kind, ident = resource_of(data.resource)
         if kind is not None and kind in self._hold.kinds:
             return self._operation(ask, data, kind, ident)
         if may_only_as_agent(ask.caller):
@@ -122,8 +122,8 @@ class Admission:
             params={} if whole else data.params,
             desired=data.params if whole else None,
             start_after=_seconds(data.start_after),
-            priority=_priority(data.priority),
-            claims=tuple(_claims(data.claims)),
+            priority=priority_of(data.priority),
+            claims=tuple(claims_asked(data.claims)),
         )
         self.check_agent(ask, kind, name)
         if operation.creates:
@@ -132,7 +132,7 @@ class Admission:
         def accept(tx: Tx, now: float, uuid: str) -> Submitted:
             found = operate(tx, hold.kinds, asked, now, uuid)
             if not found.replayed:
-                self._check_claimed(tx, ask, claims_of(asked.claims))
+                check_claims(tx, hold.kinds, claims_of(asked.claims), view.project_seen(ask))
             return Submitted(found.task, found.replayed, found.request)
 
         return accept
@@ -164,15 +164,10 @@ class Admission:
             self._hold.kinds.check_agent(kind, operation, ask.caller.pools or (pool,), pool)
 
     def _flow(self, ask: Ask, data: NewTask, kind: str | None, ident: str | None) -> Submit:
-        offer = self._offers.get(data.task)
-        if offer is None:
-            raise OperationUnknown(
-                f"there is no task {data.task[:80]!r} to ask for: {', '.join(self.names) or 'none is registered'}",
-                allowed=self.names,
-            )
+        offer = self.offer(data.task)
         check_inputs(offer.plan, data.params)
         ask.check_new("a new task")
-        named = _claims(data.claims)
+        named = claims_asked(data.claims)
         if kind is not None:
             if not ident:
                 raise RequestInvalid('resource needs the id of what the task is for: {"server": "…"}')
@@ -185,29 +180,29 @@ class Admission:
             resource_type=kind,
             resource_id=ident,
             start_after=_seconds(data.start_after),
-            priority=_priority(data.priority),
+            priority=priority_of(data.priority),
             **{name: getattr(asked, name) for name in _SHARED},
         )
 
         def accept(tx: Tx, now: float, uuid: str) -> Submitted:
             found = submit(tx, request, now, uuid)
             if not found.replayed:
-                self._check_claimed(tx, ask, request.claims)
+                check_claims(tx, self._hold.kinds, request.claims, view.project_seen(ask))
                 if asked.fail_if_busy:
                     refuse_to_wait(tx, found.task, view.project_seen(ask))
             return found
 
         return accept
 
-    def _check_claimed(self, tx: Tx, ask: Ask, claims: Iterable[Claim]) -> None:
-        """What is a resource of a kind is claimed only by who may know of it: nobody holds up another project's.
-
-        Raises: ResourceNotFound; what was made is undone with what made it.
-        """
-        for claim in claims:
-            kind, _, ident = claim.resource.partition("/")
-            if kind in self._hold.kinds:
-                state.read(tx, kind, ident, project_id=view.project_seen(ask))
+    def offer(self, name: str) -> Offer:
+        """The flow of that name. Raises: OperationUnknown."""
+        found = self._offers.get(name)
+        if found is None:
+            raise OperationUnknown(
+                f"there is no task {name[:80]!r} to ask for: {', '.join(self.names) or 'none is registered'}",
+                allowed=self.names,
+            )
+        return found
 
 
 def refuse_to_wait(tx: Tx, at: TaskRow, project: str | None) -> None:
@@ -277,7 +272,7 @@ def _offers(service: Service) -> dict[str, Offer]:
     return found
 
 
-def _resource(given: Mapping[str, str | None] | None) -> tuple[str | None, str | None]:
+def resource_of(given: Mapping[str, str | None] | None) -> tuple[str | None, str | None]:
     if not given:
         return None, None
     if len(given) > 1:
@@ -292,7 +287,7 @@ def _is_name(text: str) -> bool:
     return 0 < len(text) <= RESOURCE_CHARS_MAX and text.isprintable() and " " not in text
 
 
-def _claims(given: list[ClaimAsked]) -> list[str | tuple[str, str]]:
+def claims_asked(given: list[ClaimAsked]) -> list[str | tuple[str, str]]:
     for each in given:
         if not each.id:
             raise RequestInvalid('a claim needs the id of what is claimed: {"type": "port", "id": "…"}')
@@ -307,7 +302,7 @@ def _seconds(at: datetime | None) -> float | None:
     return at.timestamp()
 
 
-def _priority(given: int) -> int:
+def priority_of(given: int) -> int:
     if abs(given) > PRIORITY_MAX:
         raise RequestInvalid(f"priority is {-PRIORITY_MAX} to {PRIORITY_MAX}, not {given}")
     return given

@@ -31,6 +31,8 @@ RULES: Final[Mapping[str, tuple[str, ...]]] = {
     "resources:read": (READER,),
     "resources:write": (MEMBER,),
     "resources:reconcile": (MEMBER,),
+    "schedules:read": (READER,),
+    "schedules:write": (MEMBER,),
     "events:read": (READER,),
     "webhooks:read": (MEMBER,),
     "webhooks:write": (MEMBER,),

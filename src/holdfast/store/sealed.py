@@ -30,6 +30,7 @@ from holdfast.store.schema import (
     operations,
     resources,
     revisions,
+    schedules,
     store_info,
     tasks,
     webhooks,
@@ -65,6 +66,7 @@ _PLACES: Final = (
     _Place(resources.c.applied, _IN_JSON),
     _Place(revisions.c.desired, _IN_JSON),
     _Place(operations.c.rules, _IN_TEXT_IN_JSON, live=True),
+    _Place(schedules.c.inputs, _IN_JSON),
     _Place(inputs.c.inputs, _IN_JSON, live=True),
     _Place(journal.c.data, _IN_JSON, live=True),
     _Place(tasks.c.result, _IN_JSON, live=True),
@@ -185,7 +187,8 @@ def _name(place: _Place, key: tuple[Any, ...]) -> str:
         return PEPPER
     if place.table is leases:
         return f"lease {key[0]}"
-    return f"webhook {key[0]}" if place.table is webhooks else f"task {key[0]}"
+    word = "webhook" if place.table is webhooks else "schedule" if place.table is schedules else "task"
+    return f"{word} {key[0]}"
 
 
 def _names(store: Store, found: list[str]) -> list[str]:
