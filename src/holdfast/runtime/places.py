@@ -44,6 +44,10 @@ class Places:
             return 1 << 30
         return self._limits[isolation] - self._busy[isolation] - self._promised[isolation]
 
+    def free_of_any(self) -> int:
+        """How many may begin now, in threads or processes."""
+        return max(0, self.free("thread")) + max(0, self.free("process"))
+
     def promise(self, isolation: str) -> bool:
         """A place for one start of this round, if there is one."""
         if self.closed:

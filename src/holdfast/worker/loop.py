@@ -294,8 +294,9 @@ class Worker:
         while self._timers and self._timers[0][0] <= now:
             self._dirty[heappop(self._timers)[1]] = None
         self._runtimes.places.new_round()
-        if self._starved:
-            self._feed()
+        for task in whose_turn(self._starved, self.taken, self._runtimes.places.free_of_any()):
+            self._dirty[task] = None
+            del self._starved[task]
         batch = []
         for taken in [self.taken[task] for task in self._dirty if task in self.taken]:
             try:
@@ -312,13 +313,6 @@ class Worker:
                 self._starved[taken.task.id] = None
         self._dirty.clear()
         return batch
-
-    def _feed(self) -> None:
-        """Look again at those that lacked a thread or a process: as many as are free."""
-        free = max(0, self._runtimes.places.free("thread")) + max(0, self._runtimes.places.free("process"))
-        for task in whose_turn(self._starved, self.taken, free):
-            del self._starved[task]
-            self._dirty[task] = None
 
     def _append(self, batch: list[tuple[Taken, Append]], now: float) -> None:
         try:

@@ -61,7 +61,7 @@ class Pace:
 def whose_turn(starved: Collection[int], taken: Mapping[int, Taken], free: int) -> list[int]:
     """Of the tasks that lack a thread or a process, as many as are free: always one of the project for which the fewest
     steps run, and of those who has waited longest."""
-    if len(starved) <= free:
+    if not starved or len(starved) <= free:
         return list(starved)
     waiting: dict[str, list[int]] = {}
     for task in starved:
