@@ -1,0 +1,187 @@
+"""Agents, services and what is between them are killed, frozen and cut, as processes on real sockets. What steps did is
+read from a file that they write by themselves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+import holdfast as hf
+from holdfast import local
+from holdfast.seal import new_key
+from tests.agent.agent_flows import COUNT, FLOWS
+from tests.agent.conftest import MakeAgent, soon, until_witnessed
+from tests.agent.lossy import Lossy
+from tests.service.conftest import Served
+
+House = Callable[..., Served]
+pytestmark = pytest.mark.requirement("TF-14")
+
+
+def test_a_step_for_an_agent_runs_there_and_the_others_where_the_worker_is(house: House, make_agent: MakeAgent) -> None:
+    served = house()
+    agent = make_agent(served, pool="hv-7")
+    task = served.submit("making", params={"host": "7"})
+    done = served.until(task["uuid"], "SUCCEEDED")
+    assert done["result"] == {"made": "disk on 7", "told": "DISK ON 7"}
+    (made, told) = served.witnessed()
+    assert made == f"make {agent.pid}"
+    assert told == f"tell {served.process.pid}"
+    undone = served.submit("undone", params={"host": "7"})
+    assert served.until(undone["uuid"], "FAILED")["revert"] == "done"
+    assert served.witnessed()[2:] == [f"make {agent.pid}", f"unmake {agent.pid}"]
+
+
+@pytest.mark.requirement("TF-3", "TF-4")
+def test_when_an_agent_is_killed_another_goes_on_from_the_last_checkpoint(house: House, make_agent: MakeAgent) -> None:
+    served = house(lease_s="1.5")
+    first = make_agent(served)
+    task = served.submit("counting")
+    until_witnessed(served, "count 3")
+    first.kill()
+    second = make_agent(served)
+    assert served.until(task["uuid"], "SUCCEEDED")["result"] == {"counted": COUNT}
+    counted = [line.split() for line in served.witnessed()]
+    assert {pid for _, _, pid in counted} == {first.pid, second.pid}
+    assert [number for _, number, pid in counted if pid == second.pid][-1] == str(COUNT - 1)
+    again = [number for number, times in Counter(number for _, number, _ in counted).items() if times > 1]
+    assert len(again) <= 1  # the one that was done and not yet stored
+
+
+def test_a_service_that_is_killed_interrupts_no_step(house: House, make_agent: MakeAgent) -> None:
+    served = house(lease_s="8")
+    agent = make_agent(served)
+    task = served.submit("waiting_there")
+    until_witnessed(served, "wait")
+    served.kill()
+    served.start()
+    served.witness.with_suffix(".open").touch()
+    assert served.until(task["uuid"], "SUCCEEDED")["result"] == {"waited": "waited"}
+    assert served.witnessed() == [f"wait {agent.pid}"]
+    log = served.client(roles="admin").get(f"/v3/tasks/{task['uuid']}/log").json()["log"]
+    assert [entry["kind"] for entry in log] == ["began", "started", "succeeded", "ended"]
+
+
+@pytest.mark.requirement("G2")
+def test_an_agent_that_was_frozen_for_longer_than_its_lease_can_change_nothing(
+    house: House, make_agent: MakeAgent
+) -> None:
+    served = house(lease_s="1.5")
+    first = make_agent(served)
+    task = served.submit("counting")
+    until_witnessed(served, "count 2")
+    first.signal(signal.SIGSTOP)
+    second = make_agent(served)
+    assert served.until(task["uuid"], "SUCCEEDED")["result"] == {"counted": COUNT}
+    first.signal(signal.SIGCONT)
+    first.until("has lost the lease")
+    until_witnessed(served, f"stopped lease_lost {first.pid}")
+    shown = served.until(task["uuid"], "SUCCEEDED")
+    assert shown["result"] == {"counted": COUNT}
+    assert served.witnessed()[-1] in (f"stopped lease_lost {first.pid}", f"count {COUNT - 1} {second.pid}")
+
+
+def test_an_agent_that_nobody_answers_stops_its_steps_before_the_lease_is_over(
+    house: House, make_agent: MakeAgent
+) -> None:
+    served = house(lease_s="2")
+    agent = make_agent(served)
+    served.submit("waiting_there")
+    until_witnessed(served, "wait")
+    served.kill()
+    began = time.monotonic()
+    assert until_witnessed(served, "stopped") == [f"stopped lease_lost {agent.pid}"]
+    assert time.monotonic() - began < 2.0
+    assert agent.process.poll() is None  # and asks again and again
+    served.witness.with_suffix(".open").touch()
+    served.start()
+    (task,) = served.client().get("/v3/tasks").json()["tasks"]
+    served.until(task["uuid"], "SUCCEEDED")
+
+
+def test_every_answer_may_be_lost(house: House, make_agent: MakeAgent) -> None:
+    served = house(lease_s="5")
+    proxy = Lossy(served.url, leases=1, heartbeat=2, progress=1, checkpoint=2, complete=2, fail=2)
+    try:
+        make_agent(served, url=proxy.url)
+        counting, failing = served.submit("counting"), served.submit("failing_once")
+        assert served.until(counting["uuid"], "SUCCEEDED")["result"] == {"counted": COUNT}
+        served.until(failing["uuid"], "SUCCEEDED")
+        assert proxy.left == dict.fromkeys(proxy.left, 0)
+    finally:
+        proxy.close()
+    counted = [line.split()[1] for line in served.witnessed() if line.startswith("count")]
+    assert counted == [str(number) for number in range(COUNT)]
+    assert [line for line in served.witnessed() if line.startswith("try")] == ["try 1", "try 2"]
+
+
+def test_two_agents_never_run_the_same_entry(house: House, make_agent: MakeAgent) -> None:
+    served = house()
+    agents = [make_agent(served, "--at-once", "4") for _ in range(2)]
+    numbers = list(range(40))
+    task = served.submit("many", params={"numbers": numbers})
+    assert served.until(task["uuid"], "SUCCEEDED")["result"] == {"all": numbers}
+    ran = [line.split() for line in served.witnessed()]
+    assert sorted(int(number) for _, number, _ in ran) == numbers
+    assert {pid for _, _, pid in ran} == {agent.pid for agent in agents}
+
+
+def test_verbs_reach_what_an_agent_runs(house: House, make_agent: MakeAgent) -> None:
+    served = house()
+    agent = make_agent(served)
+    asker = served.client()
+    task = served.submit("waiting_there")
+    until_witnessed(served, "wait")
+    began = time.monotonic()
+    assert asker.post(f"/v3/tasks/{task['uuid']}/cancel").status_code == 202
+    served.until(task["uuid"], "CANCELLED")
+    assert time.monotonic() - began < 2.0
+    assert served.witnessed()[1:] == [f"stopped cancel {agent.pid}", "unwait"]
+    hanging = served.submit("hanging_there")
+    (hung,) = until_witnessed(served, "hang")
+    assert asker.post(f"/v3/tasks/{hanging['uuid']}/abort").status_code == 202
+    assert served.until(hanging["uuid"], "ABORTED")["effect"] == "unknown"
+    soon(lambda: not alive(int(hung.split()[1])))
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.requirement("TF-6")
+def test_an_agent_that_is_told_to_leave_hands_its_steps_over(house: House, make_agent: MakeAgent) -> None:
+    served = house(lease_s="60")
+    first = make_agent(served)
+    task = served.submit("counting")
+    until_witnessed(served, "count 2")
+    first.signal(signal.SIGTERM)
+    second = make_agent(served)
+    assert first.process.wait(20) == 0
+    assert served.until(task["uuid"], "SUCCEEDED")["result"] == {"counted": COUNT}  # long before the lease is over
+    assert f"stopped suspend {first.pid}" in served.witnessed()
+    assert served.witnessed()[-1] == f"count {COUNT - 1} {second.pid}"
+    log = served.client(roles="admin").get(f"/v3/tasks/{task['uuid']}/log").json()["log"]
+    assert [entry["kind"] for entry in log if entry["kind"] in ("stopped", "died")] == ["stopped"]
+
+
+def test_secrets_reach_the_step_and_no_log_and_no_file(house: House, make_agent: MakeAgent) -> None:
+    key = new_key()
+    served = house(secret_key=key)
+    agent = make_agent(served)
+    with local.open(f"sqlite:///{served.database}", flows=FLOWS, secret_key=key) as hold:
+        (flow,) = (each for each in FLOWS if each.name == "secretive")
+        hold.submit(flow, {"password": hf.Secret("tell-nobody")}).wait(timeout_s=20)
+    assert served.witnessed() == ["used 11", "checked True"]
+    files = served.database.parent.glob(f"{served.database.name}*")
+    assert all(b"tell-nobody" not in file.read_bytes() for file in files)
+    assert "tell-nobody" not in agent.said()
+    assert "Lease-Token" not in agent.said()
