@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.doing import WAYS, Doing, Told
-from tests.postgresql import Databases, running
+from tests.postgresql import ON_POSTGRESQL, Databases, drop_beneath, running
 
 REQUIREMENTS = Path(__file__).with_name("requirements.toml")
 
@@ -59,7 +59,7 @@ def postgresql_server() -> Iterator[Databases]:
 def postgresql(postgresql_server: Databases) -> Iterator[Databases]:
     """Makes databases of PostgreSQL, the oldest on this machine, which end with the test."""
     yield postgresql_server
-    postgresql_server.drop()
+    postgresql_server.take_back()
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +72,15 @@ def postgresql_18_server() -> Iterator[Databases]:
 def postgresql_18(postgresql_18_server: Databases) -> Iterator[Databases]:
     """As `postgresql`, of the newest."""
     yield postgresql_18_server
-    postgresql_18_server.drop()
+    postgresql_18_server.take_back()
+
+
+@pytest.fixture(autouse=True)
+def no_database_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    place = request.getfixturevalue("tmp_path") if ON_POSTGRESQL and "tmp_path" in request.fixturenames else None
+    yield
+    if place is not None:
+        drop_beneath(place)
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import holdfast as hf
 from holdfast.local import open as open_database
+from tests.postgresql import database_at
 
 WAYS = ("inline", "threads", "durable")
 
@@ -39,7 +40,7 @@ class Doing:
 
     def __init__(self, way: str, directory: Path) -> None:
         self.way = way
-        self._url = f"sqlite:///{directory / 'tasks.db'}"
+        self._url = database_at(directory / "tasks.db")
 
     def __call__(self, flow: hf.Flow | hf.Step, inputs: dict[str, Any] | None = None) -> Ended:
         if self.way != "durable":

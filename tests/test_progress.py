@@ -22,6 +22,7 @@ from holdfast.local import open as open_database
 from holdfast.runtime.choice import Runtimes
 from holdfast.runtime.drive import Drive
 from tests.doing import Told
+from tests.postgresql import database_at
 
 pytestmark = pytest.mark.requirement("IRONIC-17")
 
@@ -52,7 +53,7 @@ def gate() -> Gate:
 
 @contextmanager
 def working(tmp_path: Path, flow: hf.Flow, **settings: Any) -> Iterator[Holdfast]:
-    with open_database(f"sqlite:///{tmp_path / 'tasks.db'}", flows=[flow], **settings) as hold, hold.working():
+    with open_database(database_at(tmp_path / "tasks.db"), flows=[flow], **settings) as hold, hold.working():
         yield hold
 
 
@@ -173,7 +174,7 @@ def test_seen_from_outside_it_only_grows(tmp_path: Path, told: Told) -> None:
 def test_who_listens_hears_every_event_once_and_in_order(tmp_path: Path) -> None:
     """Two listeners on other connections, one of which goes away and comes back: both have the whole story."""
     flow = hf.linear("flow", *(hf.step(lambda: None, name=f"s{number}") for number in range(40)))
-    url = f"sqlite:///{tmp_path / 'tasks.db'}"
+    url = database_at(tmp_path / "tasks.db")
     heard: dict[str, list[int]] = {"steady": [], "fickle": []}
     ended: dict[str, str] = {}
 

@@ -10,6 +10,7 @@ import pytest
 import holdfast as hf
 from holdfast.local import open as open_database
 from tests.doing import Doing, Told
+from tests.postgresql import database_at
 
 
 def pair(told: Told, name: str, *, wait: threading.Event | None = None, **options: object) -> hf.Step:
@@ -239,7 +240,7 @@ class TestARevertThatFails:
         mended = threading.Event()
         flow = hf.linear("flow", pair(told, "a"), stuck(told, "b", mended), failing(told))
         other = hf.linear("other", pair(told, "other"))
-        with open_database(f"sqlite:///{tmp_path / 'tasks.db'}", flows=[flow, other]) as hold:
+        with open_database(database_at(tmp_path / "tasks.db"), flows=[flow, other]) as hold:
             task = hold.submit(flow, claims=["node/1"])
             behind = hold.submit(other, claims=["node/1"])
             hold.work(until_idle=True)
@@ -266,7 +267,7 @@ def test_reverts_are_shielded_from_cancel(tmp_path: Path, told: Told) -> None:
         told("una")
 
     flow = hf.linear("flow", made, failing(told))
-    with open_database(f"sqlite:///{tmp_path / 'tasks.db'}", flows=[flow]) as hold, hold.working():
+    with open_database(database_at(tmp_path / "tasks.db"), flows=[flow]) as hold, hold.working():
         task = hold.submit(flow)
         assert inside.wait(60)
         with pytest.raises(hf.HoldfastError, match="cancel"):

@@ -13,6 +13,7 @@ import holdfast as hf
 from holdfast.errors import PastPivot, VerbRefused
 from holdfast.local import Holdfast
 from holdfast.local import open as open_database
+from tests.postgresql import database_at
 
 began = threading.Event()
 go_on = threading.Event()
@@ -108,7 +109,7 @@ def _fresh() -> Iterator[None]:
 
 @pytest.fixture
 def hold(tmp_path: Path) -> Iterator[Holdfast]:
-    with open_database(f"sqlite:///{tmp_path / 'tasks.db'}") as opened, opened.working():
+    with open_database(database_at(tmp_path / "tasks.db")) as opened, opened.working():
         yield opened
 
 
@@ -182,7 +183,7 @@ def test_cancelled_is_not_said_while_the_code_runs(hold: Holdfast) -> None:
 
 @pytest.mark.requirement("NOVA-13")
 def test_a_suspended_task_survives_everything_and_goes_on_where_it_was(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'tasks.db'}"
+    url = database_at(tmp_path / "tasks.db")
     with open_database(url) as hold, hold.working():
         task = hold.submit(gate)
         assert began.wait(30)
@@ -200,7 +201,7 @@ def test_a_suspended_task_survives_everything_and_goes_on_where_it_was(tmp_path:
 
 def test_suspend_with_a_backlog_keeps_finished_steps_finished(tmp_path: Path) -> None:
     """TaskFlow runs them again (anchors/TASKFLOW.md §4.1)."""
-    with open_database(f"sqlite:///{tmp_path / 'tasks.db'}", workers_max=2) as hold, hold.working():
+    with open_database(database_at(tmp_path / "tasks.db"), workers_max=2) as hold, hold.working():
         task = hold.submit(wide)
         assert began.wait(30)
         task.suspend()
@@ -273,7 +274,7 @@ def test_a_tasks_pool_is_what_its_steps_ask_for(hold: Holdfast) -> None:
 
 
 def test_closing_waits_for_what_steps_have_said(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'tasks.db'}"
+    url = database_at(tmp_path / "tasks.db")
     hold = open_database(url)
     with hold.working():
         task = hold.submit(gate)

@@ -269,7 +269,7 @@ class Holdfast(Scheduling):
             raise HoldfastClosed
         lease = Lease(
             self.store, self.clock, self.settings, self.settings.pool if only is None else f"task {only.id}",
-            lock_prefix=lock_prefix(self.url),
+            lock_prefix=lock_prefix(self.url, self.store.generation),
         )  # fmt: skip
         inherit = () if lease.lock_fd is None else (lease.lock_fd,)
         runtimes = Runtimes(

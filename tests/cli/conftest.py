@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from holdfast.cli.main import main
+from tests.postgresql import database_at
 
 FLOWS = Path(__file__).with_name("flows_for_cli.py")
 LIMIT_S = 60
@@ -68,7 +69,7 @@ class Shell:
         self.directory = directory
         self.flows = directory / "flows_for_cli.py"
         self.witness = directory / "witness"
-        self.database = f"sqlite:///{directory / 'tasks.db'}"
+        self.database = database_at(directory / "tasks.db")
         self.flows.write_text(FLOWS.read_text(encoding="utf-8"), encoding="utf-8")
         self.running: list[subprocess.Popen[str]] = []
 

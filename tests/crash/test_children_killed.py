@@ -17,6 +17,7 @@ from holdfast.local import open as open_database
 from holdfast.store.schema import tasks
 from tests.crash import family_flows as flows
 from tests.crash.test_kill import killed, start
+from tests.postgresql import database_at
 
 KILLS = int(os.environ.get("HOLDFAST_TEST_FAMILY_KILLS", "30"))
 
@@ -28,7 +29,7 @@ def test_thirty_kills_leave_one_family_each(tmp_path: Path) -> None:
     seed = int(os.environ.get("HOLDFAST_TEST_SEED", random.randrange(1 << 32)))
     print(f"seed {seed}: HOLDFAST_TEST_SEED={seed} repeats the draws")
     chance = random.Random(seed)
-    database, witness = f"sqlite:///{tmp_path / 'tasks.db'}", tmp_path / "witness"
+    database, witness = database_at(tmp_path / "tasks.db"), tmp_path / "witness"
     asked: dict[str, str] = {}
     told: set[str] = set()
     kills = 0

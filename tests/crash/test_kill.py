@@ -15,6 +15,7 @@ import pytest
 from holdfast.flow.compile import compile
 from holdfast.local import open as open_database
 from tests.crash import flows
+from tests.postgresql import database_at
 
 KILLS = int(os.environ.get("HOLDFAST_TEST_KILLS", "300"))
 REPOSITORY = Path(__file__).parents[2]
@@ -107,7 +108,7 @@ def test_three_hundred_kills_leave_one_story(tmp_path: Path) -> None:
     seed = int(os.environ.get("HOLDFAST_TEST_SEED", random.randrange(1 << 32)))
     print(f"seed {seed}: HOLDFAST_TEST_SEED={seed} repeats the draws")
     chance = random.Random(seed)
-    database, witness = f"sqlite:///{tmp_path / 'tasks.db'}", tmp_path / "witness"
+    database, witness = database_at(tmp_path / "tasks.db"), tmp_path / "witness"
     submitted: dict[str, str] = {}
     kills = 0
     while kills < KILLS:

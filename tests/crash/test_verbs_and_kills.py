@@ -16,6 +16,7 @@ from holdfast.local import Holdfast, Task
 from holdfast.local import open as open_database
 from tests.crash import flows
 from tests.crash.test_kill import Story, check, edges_of, killed, start
+from tests.postgresql import database_at
 
 KILLS = int(os.environ.get("HOLDFAST_TEST_VERB_KILLS", "25"))
 FINAL = ("SUCCEEDED", "FAILED", "CANCELLED", "ABORTED", "REVERTED")
@@ -63,7 +64,7 @@ def test_verbs_among_kills_leave_one_story(tmp_path: Path) -> None:
     seed = int(os.environ.get("HOLDFAST_TEST_SEED", random.randrange(1 << 32)))
     print(f"seed {seed}: HOLDFAST_TEST_SEED={seed} repeats the draws")
     chance = random.Random(seed)
-    database, witness = f"sqlite:///{tmp_path / 'tasks.db'}", tmp_path / "witness"
+    database, witness = database_at(tmp_path / "tasks.db"), tmp_path / "witness"
     submitted: dict[str, str] = {}
     asked: dict[str, list[str]] = defaultdict(list)
     kills = 0

@@ -14,6 +14,7 @@ from holdfast.feed.log import Entry
 from holdfast.local import Holdfast
 from holdfast.tasks.tell import CONTROL, PROGRESS, STATE, STEP
 from tests.doing import Told
+from tests.postgresql import database_at
 
 
 @hf.step
@@ -43,7 +44,7 @@ LONG = hf.linear("long", *(one.with_options(name=f"step{number}") for number in 
 @pytest.fixture
 def hold(tmp_path: Path) -> Iterator[Holdfast]:
     with hf.open(
-        f"sqlite:///{tmp_path}/t.db", flows=[GOOD, BAD, RESTS, SLOW, LONG], progress_interval_s=0.05
+        database_at(tmp_path / "t.db"), flows=[GOOD, BAD, RESTS, SLOW, LONG], progress_interval_s=0.05
     ) as opened:
         yield opened
 
@@ -131,7 +132,7 @@ def test_progress_and_steps_are_told_now_and_then(hold: Holdfast) -> None:
 
 
 def test_a_storm_of_steps_is_no_storm_of_events(tmp_path: Path) -> None:
-    with hf.open(f"sqlite:///{tmp_path}/t.db", flows=[LONG]) as hold:
+    with hf.open(database_at(tmp_path / "t.db"), flows=[LONG]) as hold:
         task = hold.submit(LONG)
         hold.work(until_idle=True, runtime="inline")
         entries = list(hold.events(task=task))
@@ -184,7 +185,7 @@ ODD = hf.linear("odd", odd)
 def test_an_odd_failure_breaks_neither_the_end_nor_the_frame(tmp_path: Path) -> None:
     from holdfast.feed import shape
 
-    with hf.open(f"sqlite:///{tmp_path}/t.db", flows=[ODD]) as hold:
+    with hf.open(database_at(tmp_path / "t.db"), flows=[ODD]) as hold:
         task = hold.submit(ODD)
         hold.work(until_idle=True, runtime="inline")
         end = list(hold.events(task=task))[-1]

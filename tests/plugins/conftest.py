@@ -19,6 +19,7 @@ import pytest
 import holdfast as hf
 from holdfast.resources.handle import Resource
 from holdfast.resources.registry import Kinds
+from tests.postgresql import database_at
 
 PACKAGE = Path(__file__).parent / "holdfast_network"
 NAME = "holdfast_network"
@@ -60,7 +61,7 @@ class Net:
 
     def __init__(self, directory: Path, fabric: Any, **settings: Any) -> None:
         self.fabric = fabric
-        self.url = f"sqlite:///{directory / 'tasks.db'}"
+        self.url = database_at(directory / "tasks.db")
         self.hold = hf.open(self.url, kinds=Kinds.load(), **settings)
 
     def do(self, kind: str, operation: str, id: str | None = None, params: Any = None, **options: Any) -> hf.Task:

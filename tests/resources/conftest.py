@@ -12,6 +12,7 @@ import pytest
 import holdfast as hf
 from holdfast.resources.handle import Resource
 from holdfast.resources.kind import Kind
+from tests.postgresql import database_at
 from tests.resources.ports import Backend, make_kind
 
 PATIENCE_S = 60.0
@@ -22,7 +23,7 @@ class Shop:
     """An open database with the kind `port`, and what the tests do with it again and again."""
 
     def __init__(self, directory: Path, *kinds: Kind, **settings: Any) -> None:
-        self.url = f"sqlite:///{directory / 'tasks.db'}"
+        self.url = database_at(directory / "tasks.db")
         self.backend = Backend(directory)
         self.hold = hf.open(self.url, kinds=kinds or [make_kind(directory)], **settings)
 

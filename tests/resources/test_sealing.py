@@ -18,6 +18,7 @@ from holdfast.resources.kind import Kind, resting
 from holdfast.resources.operate import Asked, operate
 from holdfast.seal import new_key
 from holdfast.tasks import tags
+from tests.postgresql import database_at
 from tests.resources.boxes import BoxFields, Device, make_kind
 
 PASSWORD = "correct horse battery"
@@ -30,7 +31,7 @@ class House:
 
     def __init__(self, directory: Path, key: str | None = KEY) -> None:
         self.directory = directory
-        self.hold = hf.open(f"sqlite:///{directory / 'tasks.db'}", kinds=[make_kind()], secret_key=key)
+        self.hold = hf.open(database_at(directory / "tasks.db"), kinds=[make_kind()], secret_key=key)
         self.device: Device = self.hold.kinds.kind("box").driver
 
     def do(self, operation: str, id: str | None = None, **options: Any) -> hf.Task:
@@ -145,7 +146,7 @@ def test_a_repeated_request_is_known_and_its_fingerprint_tells_nothing(house: Ho
 
 
 def test_an_inputs_fingerprint_is_the_same_under_another_key(tmp_path: Path) -> None:
-    new, url = new_key(), f"sqlite:///{tmp_path / 'tasks.db'}"
+    new, url = new_key(), database_at(tmp_path / "tasks.db")
 
     @hf.step
     def log_in(password: hf.Secret) -> None:

@@ -22,6 +22,7 @@ import pytest
 
 from holdfast import local
 from holdfast.service.serve import Serving
+from tests.postgresql import database_at
 from tests.service import flows
 
 ROOT = Path(__file__).parents[2]
@@ -98,7 +99,7 @@ def make_service(tmp_path: Path) -> Iterator[MakeService]:
         def make(*, worker: bool = True, database: str | None = None, offered: Any = None, **settings: Any) -> Service:
             nonlocal made
             made += 1
-            url = database or f"sqlite:///{tmp_path}/tasks{made}.db"
+            url = database or database_at(tmp_path / f"tasks{made}.db")
             given = {"port": 0, **settings}
             hold = closing.enter_context(local.open(url, flows=flows.FLOWS if offered is None else offered, **given))
             serving = Serving(hold, worker=worker)
@@ -116,7 +117,7 @@ _projects = count(1)
 
 @pytest.fixture(scope="session")
 def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    url = f"sqlite:///{tmp_path_factory.mktemp('shared')}/tasks.db"
+    url = database_at(tmp_path_factory.mktemp("shared") / "tasks.db")
     with local.open(url, flows=flows.FLOWS, port=0) as hold:
         serving = Serving(hold)
         serving.start()
@@ -159,7 +160,7 @@ class Served(Asker):
             flows.WITNESS: str(self.witness),
             **{f"HOLDFAST_{name.upper()}": value for name, value in self._settings.items()},
         }
-        words = ["serve", "--port", str(self._port), "--database", f"sqlite:///{self.database}"]
+        words = ["serve", "--port", str(self._port), "--database", database_at(self.database)]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "holdfast", *words, "--flows", "tests.service.flows:FLOWS", *self._options],
             env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,

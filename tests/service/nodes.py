@@ -21,6 +21,7 @@ from holdfast.resources.node.fake import Device
 from holdfast.resources.node.kind import node
 from holdfast.resources.registry import Kinds
 from holdfast.service.serve import Serving
+from tests.postgresql import database_at
 from tests.service.conftest import Service
 from tests.service.flows import FLOWS
 from tests.service.servers import ENDS
@@ -93,7 +94,7 @@ class Metal(Service):
 @contextmanager
 def _serving(place: Path, *, worker: bool) -> Iterator[Serving]:
     quick: Any = {"node_poll_s": 0.02, "sync_interval_s": 3_600.0, "secret_key": Fernet.generate_key().decode()}
-    with local.open(f"sqlite:///{place}/tasks.db", flows=FLOWS, kinds=Kinds([node]), port=0, **quick) as hold:
+    with local.open(database_at(place / "tasks.db"), flows=FLOWS, kinds=Kinds([node]), port=0, **quick) as hold:
         serving = Serving(hold, worker=worker)
         serving.start()
         yield serving

@@ -23,6 +23,7 @@ from holdfast.resources.server.kind import make_server
 from holdfast.resources.server.process import Server
 from holdfast.service.serve import Serving
 from holdfast.settings import Settings
+from tests.postgresql import database_at
 from tests.resources.server.conftest import pause
 from tests.service.conftest import Service
 from tests.service.flows import FLOWS
@@ -97,7 +98,7 @@ class Cloud(Service):
 @contextmanager
 def _serving(place: Path, *, worker: bool) -> Iterator[Serving]:
     where = place / "servers"
-    with local.open(f"sqlite:///{place}/tasks.db", flows=FLOWS, kinds=kinds(where), port=0) as hold:
+    with local.open(database_at(place / "tasks.db"), flows=FLOWS, kinds=kinds(where), port=0) as hold:
         serving = Serving(hold, worker=worker)
         serving.start()
         yield serving

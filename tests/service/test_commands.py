@@ -13,6 +13,7 @@ import pytest
 
 from holdfast.resources.registry import Kinds
 from tests.cli.conftest import Done, Say, Shell, shell
+from tests.postgresql import database_at
 from tests.service.conftest import MakeServed, MakeService, Service
 
 __all__ = ["shell"]  # a fixture
@@ -179,7 +180,7 @@ def say(
         service = make_service(kinds=Kinds.load(), server_dir=str(tmp_path / "servers"))
         monkeypatch.setenv("HOLDFAST_URL", service.url)
     else:
-        monkeypatch.setenv("HOLDFAST_DATABASE", f"sqlite:///{tmp_path}/near.db")
+        monkeypatch.setenv("HOLDFAST_DATABASE", database_at(tmp_path / "near.db"))
     typed = Say(Shell(tmp_path), capsys)
     if request.param == "database":
         assert typed("db", "upgrade").code == 0

@@ -14,6 +14,7 @@ import pytest
 
 from holdfast.feed import hub
 from holdfast.tasks import query, tell
+from tests.postgresql import database_at
 from tests.service.conftest import MakeServed, MakeService, Service
 
 Event = dict[str, Any]
@@ -328,7 +329,7 @@ def test_a_killed_process_leaves_neither_gap_nor_repeat(make_served: MakeServed,
 
 def test_another_processs_commits_are_heard(make_served: MakeServed, make_service: MakeService, listen: Any) -> None:
     served = make_served()
-    here = make_service(database=f"sqlite:///{served.database}", worker=False)
+    here = make_service(database=database_at(served.database), worker=False)
     stream = listen(here.client(), "/v3/events", 0)
     task = served.submit()
     events = stream.events(3)

@@ -12,6 +12,7 @@ from holdfast.client import connect, connect_async
 from holdfast.client.client import Client
 from holdfast.client.patience import Patience
 from holdfast.resources.registry import Kinds
+from tests.postgresql import database_at
 from tests.service.conftest import MakeServed, MakeService, Service
 from tests.service.proxy import between
 
@@ -68,7 +69,7 @@ def test_ten_answers_lost_by_three_servers_in_turn_are_one_task_and_one_resource
     make_service: MakeService, tmp_path: Path
 ) -> None:
     """garm#79, CAPO#2181: a 503 or a reset after the commit made another server with each retry."""
-    database = f"sqlite:///{tmp_path}/shared.db"
+    database = database_at(tmp_path / "shared.db")
     made = [
         make_service(database=database, kinds=Kinds.load(), server_dir=str(tmp_path), worker=False) for _ in range(3)
     ]

@@ -21,6 +21,7 @@ import pytest
 
 from holdfast.errors import SettingInvalid
 from holdfast.service.serve import listen, raise_file_limit, url_of
+from tests.postgresql import database_at
 from tests.service.conftest import ROOT, MakeServed, MakeService, Served, Service
 from tests.service.test_requests import problem
 
@@ -122,7 +123,7 @@ def test_it_says_where_it_listens_and_serves_without_a_worker(make_served: MakeS
 def test_it_says_its_address_once_to_one_terminal(tmp_path: Path, streams: str, times: int) -> None:
     """To a program on stdout and to people on stderr; on a terminal both are read by the same."""
     ours, theirs = pty.openpty() if streams == "terminal" else os.pipe()
-    words = ["serve", "--port", "0", "--no-worker", "--database", f"sqlite:///{tmp_path}/t.db"]
+    words = ["serve", "--port", "0", "--no-worker", "--database", database_at(tmp_path / "t.db")]
     env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     with subprocess.Popen([sys.executable, "-m", "holdfast", *words], env=env, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)

@@ -17,6 +17,7 @@ from holdfast.core import states
 from holdfast.store.base import Tx
 from holdfast.store.schema import tasks
 from holdfast.tasks import retention
+from tests.postgresql import database_at
 from tests.service.conftest import MakeService, Service
 from tests.service.test_requests import problem
 
@@ -35,7 +36,7 @@ def resting_service(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from holdfast.service.serve import Serving
     from tests.service import flows
 
-    url = f"sqlite:///{tmp_path_factory.mktemp('matrix')}/tasks.db"
+    url = database_at(tmp_path_factory.mktemp("matrix") / "tasks.db")
     with local.open(url, flows=flows.FLOWS, port=0) as hold:
         serving = Serving(hold, worker=False)
         serving.start()

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from holdfast.local import Holdfast
 from holdfast.local import open as open_database
+from tests.postgresql import database_at
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_S = 60.0  # for what must happen; only a test that fails waits for it
@@ -95,7 +96,7 @@ class House:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.at = str(directory)
-        self.url = f"sqlite:///{directory / 'tasks.db'}"
+        self.url = database_at(directory / "tasks.db")
         self._opened: list[Holdfast] = []
         self._workers: list[WorkerProcess] = []
 

@@ -13,6 +13,7 @@ from holdfast.tasks import lease as leases
 from holdfast.worker.lease import Lease
 from holdfast.worker.loop import Worker
 from tests.core.scripted import ScriptedClock, ScriptedRuntime
+from tests.postgresql import database_at
 
 
 class Runtimes(ScriptedRuntime):
@@ -38,7 +39,7 @@ class Bench:
 
     def __init__(self, directory: Path, *flows: Any, **settings: Any) -> None:
         self.clock = ScriptedClock()
-        self.hold = open_database(f"sqlite:///{directory / 'tasks.db'}", flows=flows, clock=self.clock, **settings)
+        self.hold = open_database(database_at(directory / "tasks.db"), flows=flows, clock=self.clock, **settings)
         self.flow = flows[0]
         self.boot()
 

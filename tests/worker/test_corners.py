@@ -15,6 +15,7 @@ from holdfast.runtime.base import Call
 from holdfast.runtime.context import Context
 from holdfast.store.base import Append
 from holdfast.tasks import lease as leases
+from tests.postgresql import database_at
 from tests.worker.scripted import Bench, step
 
 PATIENCE_S = 30.0
@@ -98,7 +99,7 @@ def test_a_worker_that_leaves_stores_the_checkpoints_of_steps_that_stop(tmp_path
             ctx.checkpoint(number)
 
     flow = hf.linear("f", count)
-    with hf.open(f"sqlite:///{tmp_path / 'tasks.db'}", flows=[flow], grace_s=PATIENCE_S) as hold:
+    with hf.open(database_at(tmp_path / "tasks.db"), flows=[flow], grace_s=PATIENCE_S) as hold:
         task = hold.submit(flow)
         with hold.working():
             assert begun.wait(PATIENCE_S)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import holdfast as hf
 from holdfast.local import open as open_database
+from tests.postgresql import database_at
 
 entered = threading.Semaphore(0)
 go_on = threading.Event()
@@ -22,7 +23,7 @@ wide = hf.unordered("wide", *(hold_a_thread.with_options(name=f"s{number}") for 
 
 
 def test_no_more_is_recorded_as_started_than_there_are_threads(tmp_path: Path) -> None:
-    with open_database(f"sqlite:///{tmp_path / 'tasks.db'}", workers_max=3) as hold, hold.working():
+    with open_database(database_at(tmp_path / "tasks.db"), workers_max=3) as hold, hold.working():
         tasks = [hold.submit(wide) for _ in range(2)]
         for _ in range(3):
             assert entered.acquire(timeout=60)

@@ -12,6 +12,7 @@ from holdfast.errors import VerbRefused
 from holdfast.local import Holdfast, Task
 from holdfast.local import open as open_database
 from tests.doing import Told
+from tests.postgresql import database_at
 
 pytestmark = pytest.mark.requirement("TF-5", "G9")
 
@@ -20,7 +21,7 @@ class Site:
     """A database, and the code that is deployed there."""
 
     def __init__(self, directory: Path, told: Told) -> None:
-        self.url = f"sqlite:///{directory / 'tasks.db'}"
+        self.url = database_at(directory / "tasks.db")
         self.told = told
         self.broken = True
         self.opened: list[Holdfast] = []

@@ -156,7 +156,11 @@ def is_dead(worker: WorkerRow, now: float) -> bool:
 
     if worker.heartbeat_at + worker.lease_s <= now:
         return True
-    if worker.lock_path is None or worker.host != os.uname().nodename:
+    if (
+        worker.lock_path is None
+        or worker.host != os.uname().nodename
+        or not os.path.isdir(os.path.dirname(worker.lock_path))
+    ):
         return False
     try:
         with open(worker.lock_path, "rb") as file:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 from psycopg.adapt import Loader
 from psycopg.types.numeric import Int8Dumper
-from sqlalchemy import Float
+from sqlalchemy import BigInteger, Float, Integer
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
@@ -45,11 +45,16 @@ class _Float(Float[float]):
     render_bind_cast = True
 
 
+class _Whole(BigInteger):
+    render_bind_cast = True
+
+
 class _Dialect(PGDialect_psycopg):
-    """Every parameter is $n::TYPE, so the server knows what a NULL is."""
+    """Every parameter is $n::TYPE, so the server knows what a NULL is. What is compared with a small number may be
+    larger than it can become."""
 
     supports_statement_cache = True
-    colspecs = PGDialect_psycopg.colspecs | {Float: _Float}
+    colspecs = PGDialect_psycopg.colspecs | {Float: _Float, Integer: _Whole}
 
 
 class _ReadingCompiler(PGDialect_psycopg.statement_compiler):  # type: ignore[valid-type,misc]

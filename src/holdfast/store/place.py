@@ -6,6 +6,7 @@ postgresql://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=require …     whatever l
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Final
 
@@ -41,9 +42,17 @@ def sqlite_path(url: str) -> str:
     return path[1:]
 
 
-def lock_prefix(url: str) -> str | None:
-    """What the files begin with by which processes of one host tell each other that they live; None: there are none."""
-    if is_postgresql(url):
-        return None
-    path = sqlite_path(url)
-    return None if path == MEMORY else path
+def lock_prefix(url: str, generation: str) -> str | None:
+    """What the files begin with by which processes of one host tell each other that they live; None: there are none.
+    Beside a file; for a server, in memory, where nobody tidies up. Their directory is made."""
+    if not is_postgresql(url):
+        path = sqlite_path(url)
+        return None if path == MEMORY else path
+    from tempfile import gettempdir
+
+    directory = os.path.join("/dev/shm" if os.access("/dev/shm", os.W_OK) else gettempdir(), f"holdfast-{os.getuid()}")
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+    except OSError:
+        return None  # a dead worker of this host is then found when its lease has run out, as one of another host
+    return os.path.join(directory, generation)

@@ -53,7 +53,7 @@ class Lease:
         self._pool = pool
         self.threaded = threaded
         self._host = host or os.uname().nodename
-        self._boot = _boot_id()
+        self._boot = _boot_id(lock_prefix)
         self.id = clock.token_hex(16)
         self._registered = False
         self._beat_at = 0.0  # boot clock, before the last heartbeat that succeeded was sent
@@ -237,9 +237,15 @@ def _bury(worker: str, now: float, seen: float | None, tx: Tx) -> list[int]:
     return rows.mark_dead(tx, worker, now, seen=seen)
 
 
-def _boot_id() -> str:
+def _boot_id(lock_prefix: str | None) -> str:
+    """Whose locks can be seen from here: since when the host runs, and which directory it is. Containers share the one,
+    and may not share the other."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
+            boot = file.read().strip()
     except OSError:
         return ""
+    if lock_prefix is None:
+        return boot
+    at = os.stat(os.path.dirname(os.path.abspath(lock_prefix)))
+    return f"{boot} {at.st_dev:x}-{at.st_ino:x}"

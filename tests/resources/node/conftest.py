@@ -19,6 +19,7 @@ from holdfast.resources.node.kind import make_node
 from holdfast.resources.node.words import POWER_ON
 from holdfast.resources.state import ResourceRow
 from peers.lying_redfish import LyingRedfish, lying_redfish
+from tests.postgresql import database_at
 
 Node = Resource[hf.Task]
 PATIENCE_S = 30.0
@@ -29,7 +30,7 @@ class Yard:
     """An open database, its machines, and what the tests do with them again and again."""
 
     def __init__(self, directory: Path, **settings: Any) -> None:
-        self.url = f"sqlite:///{directory / 'tasks.db'}"
+        self.url = database_at(directory / "tasks.db")
         self.machines = str(directory / "machines.db")
         quick = {"node_poll_s": POLL_S, "node_settle_s": 0.2, "node_timeout_s": 20.0, "lease_s": 1.0}
         self.hold = hf.open(self.url, kinds=[make_node()], **{**quick, **settings})

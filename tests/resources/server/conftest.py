@@ -15,6 +15,7 @@ from holdfast.resources.handle import Resource
 from holdfast.resources.registry import Kinds
 from holdfast.resources.server.process import Server, Slot
 from holdfast.settings import Settings
+from tests.postgresql import database_at
 
 
 def pause(seconds: float) -> None:
@@ -74,6 +75,6 @@ class Cloud:
 
 @pytest.fixture
 def cloud(tmp_path: Path, where: str) -> Iterator[Cloud]:
-    made = Cloud(f"sqlite:///{tmp_path / 'tasks.db'}", where)
+    made = Cloud(database_at(tmp_path / "tasks.db"), where)
     with made.hold:
         yield made

@@ -13,6 +13,7 @@ from holdfast.errors import DocumentInvalid, ResourceImmutable
 from holdfast.resources.handle import Resource
 from holdfast.resources.registry import Kinds
 from holdfast.resources.server.process import RUNNING, SHUTDOWN, SUSPENDED, Server
+from tests.postgresql import database_at
 from tests.resources.server.conftest import Cloud, until
 
 At = Resource[hf.Task]
@@ -89,7 +90,7 @@ def test_a_rebuild_changes_the_image_and_a_rollback_brings_the_old_one_back(clou
 @pytest.mark.parametrize(("image", "why"), [("panics", "no init found"), ("hangs", "did not end within its timeout")])
 @pytest.mark.requirement("TF-9")
 def test_a_rebuild_that_fails_costs_the_server_nothing(tmp_path: Path, where: str, image: str, why: str) -> None:
-    cloud = Cloud(f"sqlite:///{tmp_path / 'tasks.db'}", where, server_boot_s=1.0)
+    cloud = Cloud(database_at(tmp_path / "tasks.db"), where, server_boot_s=1.0)
     with cloud.hold:
         at = cloud.create()
         before = cloud.slot(at).heartbeat()
@@ -202,7 +203,7 @@ def test_a_create_that_fails_leaves_nothing_but_its_name_and_can_be_deleted(clou
 
 
 def test_a_deaf_guest_is_not_stopped_softly_and_is_stopped_hard(tmp_path: Path, where: str) -> None:
-    cloud = Cloud(f"sqlite:///{tmp_path / 'tasks.db'}", where, server_stop_s=0.5)
+    cloud = Cloud(database_at(tmp_path / "tasks.db"), where, server_stop_s=0.5)
     with cloud.hold:
         at = cloud.create(guest={"deaf": True})
         task = cloud.do(at, "stop")
@@ -226,7 +227,7 @@ def test_a_limit_below_what_the_guest_uses_is_refused_by_the_world(cloud: Cloud)
 
 
 def test_faults_are_refused_where_they_are_not_allowed_and_where_they_are_none(tmp_path: Path, where: str) -> None:
-    cloud = Cloud(f"sqlite:///{tmp_path / 'tasks.db'}", where, server_faults=0)
+    cloud = Cloud(database_at(tmp_path / "tasks.db"), where, server_faults=0)
     with cloud.hold:
         with pytest.raises(DocumentInvalid, match="HOLDFAST_SERVER_FAULTS=1"):
             cloud.create(metadata={"faults": "reboot=before"})
@@ -267,7 +268,7 @@ def test_a_guest_that_was_killed_by_another_is_found_to_be_off(cloud: Cloud) -> 
 
 
 def test_the_settings_of_the_database_are_the_servers(tmp_path: Path, where: str) -> None:
-    with hf.open(f"sqlite:///{tmp_path / 'tasks.db'}", kinds=Kinds.load(), server_dir=where) as hold:
+    with hf.open(database_at(tmp_path / "tasks.db"), kinds=Kinds.load(), server_dir=where) as hold:
         task = hold.operate("server", "create", desired={"name": "s"})
         hold.work(until_idle=True)
         assert task.state == "SUCCEEDED", task.failure
