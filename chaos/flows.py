@@ -150,6 +150,16 @@ def await_go(ctx: hf.Context) -> Any:
 
 
 @hf.step(name="stride1", provides="got1")
+def dash(ctx: hf.Context, claims: Claims) -> str:
+    return stand(ctx, 1, "do", claims, 0.0, "")
+
+
+@dash.revert
+def undash(ctx: hf.Context, claims: Claims) -> None:
+    stand(ctx, 1, "undo", claims, 0.0, None)
+
+
+@hf.step(name="stride1", provides="got1")
 def explode(ctx: hf.Context, claims: Claims) -> str:
     """Kills who does it, always."""
     with Entry(ctx, 1, "do", claims, "") as entry:
@@ -166,5 +176,6 @@ FORGE = hf.linear("forge", *(each.with_options(isolation="process") for each in 
 RETREAT = hf.linear("retreat", *_strides, stumble)
 DOZE = hf.linear("doze", stride1, doze, stride2)
 LINGER = hf.linear("linger", stride1, await_go, stride2)
+DASH = hf.linear("dash", dash)
 EXPLODE = hf.linear("explode", explode)
-FLOWS = [MARCH, GLIDE, FORGE, RETREAT, DOZE, LINGER, EXPLODE]
+FLOWS = [MARCH, GLIDE, FORGE, RETREAT, DOZE, LINGER, DASH, EXPLODE]

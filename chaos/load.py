@@ -22,10 +22,11 @@ from chaos.witness import Witness
 VERBS: Final = ("suspend", "suspend", "resume", "cancel", "abort", "rollback", "retry")
 FLOWS: Final = ("march",) * 8 + ("glide",) * 4 + ("retreat",) * 3 + ("doze",) * 2 + ("linger",) * 2 + ("forge",)
 #: How many steps each has, and how many of them are undone when it is undone.
-STEPS: Final = {"march": 3, "glide": 3, "forge": 3, "retreat": 4, "doze": 2, "linger": 2, "explode": 1}
+STEPS: Final = {"march": 3, "glide": 3, "forge": 3, "retreat": 4, "doze": 2, "linger": 2, "dash": 1, "explode": 1}
+QUICK: Final = ("dash", "explode")  # take no pause
 UNDOABLE: Final = {**STEPS, "retreat": 3, "explode": 0}
-RESOURCES: Final = tuple(f"r{number}" for number in range(1, 9))
-PAUSES_S: Final = (0.0, 0.02, 0.1, 0.5, 2.0)  # up to which a step takes
+RESOURCES: Final = tuple(f"r{number}" for number in range(1, 13))
+PAUSES_S: Final = (0.0, 0.0, 0.05, 0.2, 1.0)  # up to which a step takes
 LIVE: Final = "PENDING,RUNNING,WAITING,SUSPENDING,SUSPENDED,CANCELLING,REVERTING,ABORTING"
 WHO: Final = {"X-Project-Id": "default", "X-Roles": "admin", "X-User-Id": "u1"}
 PATIENCE_S: Final = 120.0
@@ -135,21 +136,8 @@ class Client(threading.Thread):
     def submit(self, flow: str, claims: dict[str, str], pause: float) -> str:
         """The new task's uuid."""
         self._made += 1
-        tag = f"{self.name}-{self._made}"
-        params: dict[str, Any] = {"claims": [list(each) for each in claims.items()]}
-        if flow != "explode":
-            params["pause"] = pause
-        body = {
-            "task": flow,
-            "params": params,
-            "claims": [{"type": "thing", "id": name, "mode": mode} for name, mode in claims.items()],
-        }
-        self._witness.say(self.name, "asked", tag=tag, flow=flow, claims=claims, pool="default")
-        heard = self._line.insist(self._chance.randrange(9), "POST", "/v3/tasks", body, Task_tag=tag)
-        if heard.status != 202:
-            raise AssertionError(f"{body} was answered with {heard}")
-        uuid: str = heard.body["task"]["uuid"]
-        self._witness.say(self.name, "accepted", tag=tag, task=uuid, replayed=heard.replayed)
+        tag, place = f"{self.name}-{self._made}", self._chance.randrange(9)
+        uuid = ask(self._line, self._witness, self.name, tag, place, flow, claims, pause)
         self._known.append(uuid)
         self.asked["submit"] += 1
         return uuid
@@ -171,6 +159,24 @@ class Client(threading.Thread):
             raise AssertionError(f"{uuid} was acknowledged, and is answered with {heard}")
         self._witness.say(self.name, "saw", task=uuid, state=heard.body["task"]["state"])
         self.asked["look"] += 1
+
+
+def ask(
+    line: Line, witness: Witness, who: str, tag: str, place: int, flow: str, claims: dict[str, str], pause: float
+) -> str:
+    """Ask for a task until somebody answers; its uuid."""
+    params: dict[str, Any] = {"claims": [list(each) for each in claims.items()]}
+    if flow not in QUICK:
+        params["pause"] = pause
+    wanted = [{"type": "thing", "id": name, "mode": mode} for name, mode in claims.items()]
+    body = {"task": flow, "params": params, "claims": wanted}
+    witness.say(who, "asked", tag=tag, flow=flow, claims=claims, pool="default")
+    heard = line.insist(place, "POST", "/v3/tasks", body, Task_tag=tag)
+    if heard.status != 202:
+        raise AssertionError(f"{body} was answered with {heard}")
+    uuid: str = heard.body["task"]["uuid"]
+    witness.say(who, "accepted", tag=tag, task=uuid, replayed=heard.replayed)
+    return uuid
 
 
 class Operator(threading.Thread):
@@ -257,17 +263,9 @@ def testify(line: Line, witness: Witness) -> int:
 
 def still_usable(line: Line, witness: Witness, patience_s: float) -> None:
     """Use every resource once; the witness hears of those that can't be."""
-    asked = {}
-    for name in RESOURCES:
-        body = {
-            "task": "march",
-            "params": {"claims": [], "pause": 0.0},
-            "claims": [{"type": "thing", "id": name, "mode": "exclusive"}],
-        }
-        witness.say("operator", "asked", tag=f"last-{name}", flow="march", claims={}, pool="default")
-        task = line.insist(0, "POST", "/v3/tasks", body, Task_tag=f"last-{name}").body["task"]["uuid"]
-        witness.say("operator", "accepted", tag=f"last-{name}", task=task, replayed=False)
-        asked[name] = task
+    asked = {
+        name: ask(line, witness, "operator", f"last-{name}", 0, "dash", {name: "exclusive"}, 0) for name in RESOURCES
+    }
     end = time.monotonic() + patience_s
     for name, uuid in asked.items():
         state = ""

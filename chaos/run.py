@@ -19,9 +19,9 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from chaos import load, sqlite
+from chaos import load, postgresql, sqlite
 from chaos.cluster import FLOWS, ROOT, Cluster
 from chaos.faults import Fault, Nemesis, of_processes
 from chaos.history import NEVER, Broken, History, longest_lost_s
@@ -29,14 +29,23 @@ from chaos.rules import RULES, judge
 
 LEASE_S: Final = 3.0
 SETTINGS: Final = {
-    "lease_s": str(LEASE_S), "heartbeat_s": "0.75", "deaths_max": "10", "busy_timeout_s": "1", "grace_s": "1",
+    "lease_s": str(LEASE_S), "heartbeat_s": "0.75", "deaths_max": "5", "busy_timeout_s": "1", "grace_s": "1",
     "sync_interval_s": "0",
 }  # fmt: skip
-PAUSE_S: Final = (0.5, 2.5)  # between two faults
+PAUSE_S: Final = (0.5, 3.5)  # between two faults
 TURN_S: Final = 0.03
 SAY_EVERY_S: Final = 10.0
 SETTLE_S: Final = 60.0
 SHOWN_MOST: Final = 5
+
+
+class Given(NamedTuple):
+    """`rate`: requests a second of each client."""
+
+    database: str = "sqlite"
+    workers: int = 3
+    clients: int = 4
+    rate: float = 3.0
 
 
 class Soak:
@@ -137,20 +146,27 @@ def summary(history: History, soak: Soak, broken: dict[str, list[Broken]]) -> st
     return "\n".join(f"{what:36} {value}" for what, value in rows)
 
 
-def soak_sqlite(directory: Path, seed: int, seconds: float, *, clients: int, rate: float, workers: int) -> bool:
-    """One soak on a database in a file; whether every rule held. Says all of it on the standard output."""
+def soak(directory: Path, seed: int, seconds: float, given: Given) -> bool:
+    """One soak; whether every rule held. Says all of it on the standard output."""
     with ExitStack() as closing:
-        disk = sqlite.Disk(directory / "disk")
-        closing.callback(disk.close)
-        if not disk.is_own:
-            print("no file system of its own: a full disk is the limit of processes for the size of files")
-        cluster = closing.enter_context(Cluster(directory, disk.url, workers=workers, settings=SETTINGS))
-        kinds = [*of_processes(cluster, LEASE_S), *sqlite.faults(cluster, disk, LEASE_S)]
-        soak = Soak(cluster, seed, kinds, clients=clients, rate=rate)
-        soak.run(seconds)
+        if given.database == "sqlite":
+            disk = sqlite.Disk(directory / "disk")
+            closing.callback(disk.close)
+            if not disk.is_own:
+                print("no file system of its own: a full disk is the limit of processes for the size of files")
+            cluster = closing.enter_context(Cluster(directory, disk.url, workers=given.workers, settings=SETTINGS))
+            own = sqlite.faults(cluster, disk, LEASE_S)
+        else:
+            server = postgresql.Server(directory / "pg")
+            closing.callback(server.close)
+            cluster = closing.enter_context(Cluster(directory, server.url(), workers=given.workers, settings=SETTINGS))
+            own = postgresql.faults(cluster, server, LEASE_S)
+        kinds = [*of_processes(cluster, LEASE_S), *own]
+        made = Soak(cluster, seed, kinds, clients=given.clients, rate=given.rate)
+        made.run(seconds)
         cluster.leave()
         examine(cluster)
-        return verdict(soak)
+        return verdict(made)
 
 
 def verdict(soak: Soak) -> bool:
@@ -168,21 +184,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m chaos.run", description=__doc__)
     parser.add_argument("--seed", type=int, default=None, help="of what is asked for and of the faults")
     parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument("--workers", type=int, default=3)
-    parser.add_argument("--clients", type=int, default=4)
-    parser.add_argument("--rate", type=float, default=3.0, help="requests a second of each client")
-    given = parser.parse_args()
-    seed = given.seed if given.seed is not None else random.SystemRandom().randrange(1 << 32)
-    directory = Path(tempfile.mkdtemp(prefix="chaos-"))
-    print(f"seed {seed}, {given.minutes:g} minutes, in {directory}", flush=True)
-    held = soak_sqlite(
-        directory, seed, given.minutes * 60, clients=given.clients, rate=given.rate, workers=given.workers
-    )
-    if held:
+    parser.add_argument("--database", choices=("sqlite", "postgresql"), default=Given().database)
+    parser.add_argument("--workers", type=int, default=Given().workers)
+    parser.add_argument("--clients", type=int, default=Given().clients)
+    parser.add_argument("--rate", type=float, default=Given().rate, help="requests a second of each client")
+    parser.add_argument("--directory", type=Path, help="where all of it is kept, whatever came of it")
+    asked = parser.parse_args()
+    seed = asked.seed if asked.seed is not None else random.SystemRandom().randrange(1 << 32)
+    directory = asked.directory or Path(tempfile.mkdtemp(prefix="chaos-"))
+    print(f"seed {seed}, {asked.minutes:g} minutes on {asked.database}, in {directory}", flush=True)
+    given = Given(asked.database, asked.workers, asked.clients, asked.rate)
+    held = soak(directory, seed, asked.minutes * 60, given)
+    if held and asked.directory is None:
         shutil.rmtree(directory)
-        return 0
-    print(f"seed {seed}: what was said and logged is in {directory}")
-    return 1
+    else:
+        print(f"seed {seed}: what was said and logged is in {directory}")
+    return 0 if held else 1
 
 
 if __name__ == "__main__":

@@ -41,20 +41,28 @@ class Disk:
             self.is_own = False
 
 
+def lock(disk: Disk) -> Heal:
+    """Somebody writes, and does not come to an end. Raises: sqlite3.OperationalError: somebody else already does."""
+    other = sqlite3.connect(disk.database, isolation_level=None, timeout=10, check_same_thread=False)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError:
+        other.close()
+        raise
+
+    def heal() -> None:
+        other.execute("ROLLBACK")
+        other.close()
+
+    return heal
+
+
 def faults(cluster: Cluster, disk: Disk, lease_s: float) -> list[Fault]:
     def locked(chance: random.Random) -> Heal | None:
-        other = sqlite3.connect(disk.database, isolation_level=None, timeout=10, check_same_thread=False)
         try:
-            other.execute("BEGIN IMMEDIATE")
+            return lock(disk)
         except sqlite3.OperationalError:
-            other.close()
             return None
-
-        def heal() -> None:
-            other.execute("ROLLBACK")
-            other.close()
-
-        return heal
 
     def full(chance: random.Random) -> Heal:
         filler = disk.directory / "filler"

@@ -148,7 +148,11 @@ class PostgresStore(Front):
         try:
             return self._readers.pop()
         except IndexError:
+            pass
+        try:
             return Cursor(connect(self.url, name="holdfast reader"))
+        except psycopg.Error as error:
+            raise pg_faults.translate_reading(error, self.shown) from error
 
     def _put_reader(self, reader: Cursor) -> None:
         idle = reader.connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE

@@ -1,0 +1,145 @@
+"""PostgreSQL as the database of a cluster, and what befalls it: it is killed, hangs, has no connection left, its disk
+is full; workers on hosts of their own are cut off from it, and their clocks are wrong."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import threading
+from glob import glob
+from pathlib import Path
+from typing import Any, Final
+
+from chaos.cluster import Cluster
+from chaos.faults import Fault, Heal
+from peers.postgres import Postgres
+
+SKEW_S: Final = 120
+CONNECTIONS: Final = 60
+DATABASE: Final = "chaos"
+#: So that a worker that is cut off notices, and the server drops what nobody is at the other end of (PostgreSQL
+#: documentation, §20.3.2).
+_SETTINGS: Final = f"""
+listen_addresses = '*'
+max_connections = {CONNECTIONS}
+fsync = on
+full_page_writes = on
+tcp_keepalives_idle = 2
+tcp_keepalives_interval = 1
+tcp_keepalives_count = 3
+tcp_user_timeout = 4000
+"""
+
+
+class Server:
+    """One that was started for this cluster, in a directory that is made for it."""
+
+    def __init__(self, directory: Path, network: str = "") -> None:
+        self.peer = Postgres(directory, settings=_SETTINGS)
+        self.peer.start()
+        self.peer.make(DATABASE)
+        if network:
+            with open(self.peer.data / "pg_hba.conf", "a", encoding="ascii") as file:
+                file.write(f"host all all {network} trust\n")
+            self.peer.execute("SELECT pg_reload_conf()")
+
+    def url(self, address: str = "127.0.0.1") -> str:
+        return f"postgresql://postgres@{address}:{self.peer.port}/{DATABASE}"
+
+    def start(self) -> None:
+        """Again, on the same port."""
+        self.peer.start()
+
+    def close(self) -> None:
+        self.peer.__exit__(None, None, None)
+
+
+def faults(cluster: Cluster, server: Server, lease_s: float) -> list[Fault]:
+    def killed(chance: random.Random) -> Heal:
+        server.peer.kill()
+        return server.start
+
+    def stopped(chance: random.Random) -> Heal:
+        server.peer.stop()
+        return server.start
+
+    def hanging(chance: random.Random) -> Heal:
+        server.peer.pause()
+        return server.peer.resume
+
+    def crowded(chance: random.Random) -> Heal:
+        """Somebody else has every connection that is left, and each that becomes free."""
+        import psycopg
+
+        taken: list[Any] = []
+        enough = threading.Event()
+
+        def take() -> None:
+            while not enough.wait(0.01):
+                try:
+                    taken.append(psycopg.connect(server.url(), autocommit=True))
+                except psycopg.OperationalError:
+                    enough.wait(0.05)
+
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
+
+        def heal() -> None:
+            enough.set()
+            thread.join()
+            for connection in taken:
+                connection.close()
+
+        return heal
+
+    def dropped(chance: random.Random) -> None:
+        """Every connection, as a proxy or a fail-over does it."""
+        server.peer.execute(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{DATABASE}'", "postgres"
+        )
+
+    past_the_lease = (lease_s * 1.2, lease_s * 2)
+    return [
+        Fault("database killed", killed, (0.0, lease_s), 2, database=True),
+        Fault("database killed, away past the lease", killed, past_the_lease, 1, database=True),
+        Fault("database stopped", stopped, (0.0, lease_s), 1, database=True),
+        Fault("database hangs", hanging, (0.2, lease_s * 0.8), 1, database=True),
+        Fault("database hangs past the lease", hanging, past_the_lease, 1, database=True),
+        Fault("no connection left", crowded, (0.5, lease_s * 1.5), 1, database=True),
+        Fault("all connections dropped", dropped, (0, 0), 2, database=True),
+        *_skewed(cluster, lease_s),
+    ]
+
+
+def library() -> str | None:
+    """Of libfaketime, where it is installed."""
+    found = glob("/usr/lib/*/faketime/libfaketime.so.1")
+    return found[0] if found and shutil.which("setpriv") else None
+
+
+def _skewed(cluster: Cluster, lease_s: float) -> list[Fault]:
+    """One worker is started again with a clock that is two minutes off, either way; and again, with the right one."""
+    preloaded = library()
+    if preloaded is None:
+        return []
+
+    def skew(chance: random.Random) -> Heal | None:
+        up = [worker for worker in cluster.workers if worker.is_up and not worker.is_frozen and not worker.expected]
+        if not up:
+            return None
+        worker = chance.choice(up)
+        worker.extra |= {
+            "LD_PRELOAD": preloaded,
+            "FAKETIME": f"{chance.choice((-SKEW_S, SKEW_S)):+d}s",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+        worker.kill()
+
+        def heal() -> None:
+            for name in ("LD_PRELOAD", "FAKETIME", "FAKETIME_DONT_FAKE_MONOTONIC"):
+                worker.extra.pop(name, None)
+            worker.kill()
+
+        return heal
+
+    return [Fault("clock two minutes off", skew, (lease_s, lease_s * 4), 2)]

@@ -1,0 +1,93 @@
+"""One fault at a time, at the moment that hurts, in a cluster of real processes: on a file and on PostgreSQL."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from chaos import load
+from tests.chaos.conftest import LEASE_S, Site, until
+
+MakeSite = Callable[..., Site]
+SLOW_S = 4.0  # what a machine may take beside what is promised
+
+
+@pytest.mark.requirement("G2", "P10")
+def test_a_worker_frozen_past_its_lease_changes_nothing_and_stops_its_step_when_it_thaws(make_site: MakeSite) -> None:
+    site = make_site()
+    task = site.ask("march", "r1", pause=1.5)
+    behind = site.ask("march", "r1")
+    first = site.until_heard("begin", task=task, step=2)
+    (frozen,) = [worker for worker in site.cluster.workers if worker.incarnation == first.who]
+    frozen.freeze()
+    assert site.ended(task, behind) == ["SUCCEEDED", "SUCCEEDED"]
+    story = site.line.insist(0, "GET", f"/v3/tasks/{task}/log").body["log"]
+    frozen.thaw()
+    stopped = site.until_heard("end", entry=first.more["entry"])
+    assert stopped.more["how"] == "Stopping"
+    assert site.line.insist(0, "GET", f"/v3/tasks/{task}/log").body["log"] == story
+    assert [row["kind"] for row in story].count("taken_over") == 1
+    after = [site.ask("glide", f"r{number}", pause=0.5) for number in range(2, 18)]
+    until(lambda: any(line.who == frozen.incarnation for line in site.heard("begin")[-30:]), "it works again")
+    assert set(site.ended(*after)) == {"SUCCEEDED"}
+    history = site.judged()
+    assert history.entries[first.more["entry"]].stale_from < stopped.place
+
+
+@pytest.mark.requirement("P2", "G1")
+def test_a_database_gone_at_the_last_write_for_longer_than_the_lease_locks_no_resource(make_site: MakeSite) -> None:
+    site = make_site()
+    task = site.ask("march", "r1", pause=0.6)
+    behind = site.ask("march", "r1")
+    last = site.until_heard("begin", task=task, step=3)
+    give_back = site.take_away()
+    site.until_heard("end", entry=last.more["entry"])
+    gone_at = time.monotonic()
+    until(lambda: time.monotonic() > gone_at + LEASE_S * 1.5, "longer than the lease")
+    assert not site.heard("begin", task=behind)
+    give_back()
+    back_at = time.monotonic()
+    site.until_heard("begin", task=behind)
+    assert time.monotonic() - back_at < LEASE_S + SLOW_S
+    site.cluster.tend()
+    assert site.ended(task, behind) == ["SUCCEEDED", "SUCCEEDED"]
+    site.judged()
+
+
+@pytest.mark.requirement("NEUTRON-8", "NEUTRON-9", "P9", "G5")
+def test_two_hundred_tasks_on_opposite_claims_over_four_workers_all_end_in_their_turn(make_site: MakeSite) -> None:
+    site = make_site(apis=2, workers=4)
+    chance = random.Random(9)
+    wanted = [chance.choice([("r1", "r2"), ("r2", "r1"), ("r1", "r2", "r3"), ("r3",)]) for _ in range(200)]
+    tasks = [site.ask("dash", *names) for names in wanted]
+    assert Counter(site.ended(*tasks)) == {"SUCCEEDED": 200}
+    history = site.judged()
+    began = {task: history.tasks[task].entries[0].begin.place for task in tasks}
+    for name in ("r1", "r2", "r3"):  # who asked first came first, however many it needs
+        places = [began[task] for task, names in zip(tasks, wanted, strict=True) if name in names]
+        assert places == sorted(places)
+
+
+@pytest.mark.requirement("TAG-14")
+def test_one_tag_from_fifty_threads_through_three_services_is_one_task(make_site: MakeSite) -> None:
+    site = make_site(apis=3, workers=1)
+
+    def ask(number: int) -> tuple[str, bool]:
+        line = load.Line(site.cluster.urls)
+        body = {"task": "dash", "params": {"claims": []}}
+        heard = line.ask(number, "POST", "/v3/tasks", body, Task_tag="order-1")
+        line.close()
+        assert heard.status == 202, heard
+        return heard.body["task"]["uuid"], heard.replayed
+
+    with ThreadPoolExecutor(150) as pool:
+        answers = list(pool.map(ask, range(150)))
+    assert len({uuid for uuid, _ in answers}) == 1
+    assert Counter(replayed for _, replayed in answers) == {True: 149, False: 1}
+    assert len(load.every(site.line, "/v3/tasks?limit=1000")) == 1
+    assert site.ended(answers[0][0]) == ["SUCCEEDED"]

@@ -1,0 +1,33 @@
+"""A short soak, with everything at random: TEST_SOAK_S=300 for one of five minutes, TEST_SEED repeats the draws.
+
+A long one is `make chaos MINUTES=60`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from chaos.run import Given, soak
+
+SECONDS = float(os.environ.get("TEST_SOAK_S", "25"))
+SEED = int(os.environ.get("TEST_SEED", random.SystemRandom().randrange(1 << 32)))
+
+
+@pytest.mark.timeout(SECONDS * 4 + 240)
+@pytest.mark.requirement(
+    "TF-12", "NOVA-18", "NEUTRON-9", "TAG-13", "P1", "P2", "P9", "P10", "P12", "G1", "G3", "G5", "G7"
+)
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_whatever_fails_no_guarantee_is_broken(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = Path(tempfile.mkdtemp(prefix="hf-soak-"))  # a short name: PostgreSQL's socket is in it
+    held = soak(directory, SEED, SECONDS, Given(database))
+    said = capsys.readouterr().out
+    assert held, f"seed {SEED}, in {directory}:\n{said}"
+    assert "rule: exclusion                      held" in said
+    shutil.rmtree(directory)
