@@ -77,7 +77,9 @@ def test_watch_follows_the_events_to_the_end(typed: Typed, shell: Shell) -> None
     told = [re.sub(r"^ *[0-9.]+ s  ", "", line) for line in done.out.splitlines()]
     assert [line for line in told if line.startswith("task ")][-2:] == ["task SUCCEEDED", f"task {uuid} SUCCEEDED"]
     again = typed("task", "watch", "t")
-    assert (again.code, "waiting/mark SUCCEEDED" in again.out) == (0, True)
+    assert again.code == 0
+    for each in (done.out, again.out):  # the task ends behind its last step, though at one moment
+        assert 0 < each.index("waiting/mark SUCCEEDED") < each.index("task SUCCEEDED")
 
 
 def test_ctrl_c_in_watch_only_leaves(typed: Typed, shell: Shell) -> None:

@@ -315,7 +315,7 @@ class Telling:
         self._last = 0.0
 
     def news(self, events: Iterable[Event], steps: Iterable[Step]) -> list[tuple[float, str]]:
-        """When, in seconds since the epoch, and the line; in this order."""
+        """When, in seconds since the epoch, and the line; in this order, and of one moment in that of a journal."""
         found: list[tuple[float, str]] = []
         for event in events:
             self._last = max(self._last, seconds(event.time))
@@ -324,7 +324,7 @@ class Telling:
                 found.append((seconds(event.time), line))
         for step in steps:
             found += self._of_step(step)
-        return sorted(found, key=lambda told: told[0])
+        return sorted(found, key=lambda told: (told[0], _rank(told[1])))
 
     def _of_step(self, step: Step) -> Iterator[tuple[float, str]]:
         before, now = self._told.get(step.ord), (step.state, step.attempt)
@@ -336,6 +336,11 @@ class Telling:
         at = step.started_at if step.state == "RUNNING" and before is None else step.ended_at
         why = f" ({step.why})" if step.why and step.state in ("FAILED", "REVERT_FAILED") else ""
         yield max(self._last, step.started_at) if at is None else at, f"{step.node} {step.state}{why}"
+
+
+def _rank(line: str) -> int:
+    """A task runs before its steps do, and is what they have made of it behind them."""
+    return 1 if not line.startswith("task ") else 0 if line == "task RUNNING" else 2
 
 
 def line_of(event: Event) -> str | None:
