@@ -115,7 +115,7 @@ def shown_commands() -> Iterator[tuple[str, str]]:
 
 def fault_of(line: str) -> str | None:
     """What is wrong with a command line that a page shows."""
-    words = shlex.split(line.replace("|", " | ").split(" | ")[0])[1:]
+    words = shlex.split(line.replace("|", " | ").split(" | ")[0].removesuffix(" &"))[1:]
     if words[0] in NOUNS and words[1:2] == ["action"]:
         del words[2:3]  # the id, which stands before the operation
     known = next((words[:count] for count in (3, 2, 1) if tuple(words[:count]) in COMMANDS), None)
@@ -129,7 +129,14 @@ def fault_of(line: str) -> str | None:
         if option.startswith("-")
     } | {"--help", "--traceback"}
     wrong = [word for word in words if word.startswith("-") and word.partition("=")[0] not in options]
-    return f"it takes no {wrong[0]}" if wrong else None
+    if wrong:
+        return f"it takes no {wrong[0]}"
+    command = COMMANDS[tuple(known)]
+    given = [word for word in words[len(known) :] if word not in ("--help", "--traceback")]
+    if given and given[-1].startswith("-"):
+        given.pop()  # of an option that a sentence names
+    _, more, _ = command.make_parser(command.context_class(command)).parse_args(given)
+    return f"it takes no {more[0]} there" if more else None
 
 
 def test_every_command_that_a_page_shows_exists_with_its_options() -> None:
@@ -141,6 +148,7 @@ def test_every_command_that_a_page_shows_exists_with_its_options() -> None:
 def test_a_wrong_command_would_be_seen() -> None:
     assert fault_of("holdfast task resume T --answer a=rerun") is None
     assert fault_of("holdfast task resume T --answers a=rerun") == "it takes no --answers"
+    assert fault_of("holdfast resource show server ID") == "it takes no ID there"
     assert fault_of("holdfast tasks list") == "there is no such command"
 
 
