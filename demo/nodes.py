@@ -15,7 +15,7 @@ from demo.evidence import Check
 from demo.service import LIMIT_S
 from demo.web import Answer
 from peers.chassis import ON, Peer
-from peers.metal import metal
+from peers.metal import MetalPeer, metal
 from peers.redfish_bmc import redfish_bmc
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def a_soft_off_that_hangs_is_aborted(story: Story) -> list[Check]:
         yard = Yard(story, stack)
         yard.enrol()
         yard.put(*yard.peers, target="power on")
+        yard.until_up()
         before = {name: len(peer.log()) for name, peer in yard.peers.items()}
         story.show.act("two of the guests don't hear their power button")
         soft = yard.ask(*yard.peers, target="soft power off", timeout=300)
@@ -80,6 +81,11 @@ class Yard:
             answer = self.story.web.ask("POST", "/v1/nodes", body)
             self.story.end(answer.task["uuid"])
             self.ids[name] = str(answer.task["resource_id"])
+
+    def until_up(self) -> None:
+        """A guest that is still on its way up does not hear its button."""
+        guests = [peer for peer in self.peers.values() if isinstance(peer, MetalPeer)]
+        until(lambda: all("U" in guest.said for guest in guests), "the guests", limit_s=LIMIT_S)
 
     def ask(self, *names: str, target: str, **more: Any) -> dict[str, str]:
         """The tasks, which run."""

@@ -9,8 +9,8 @@ that is all it can.
 
     python -m peers.outlet DIRECTORY      # prints its port
 
-Its switches, beside those of chassis.py: `fail` is the error that it answers, and `garbage` has it answer what is no
-JSON.
+Its switches, beside those of chassis.py: `fail` is the error that it answers, `garbage` has it answer what is no JSON,
+and `drip` one byte at a time, with a pause of that many seconds.
 """
 
 from __future__ import annotations
@@ -72,7 +72,13 @@ class _Outlet(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
-        self.wfile.write(text)
+        pause_s = self.machine.switch("drip")
+        if pause_s is None:
+            self.wfile.write(text)
+            return
+        for byte in text:
+            threading.Event().wait(float(pause_s))
+            self.wfile.write(bytes((byte,)))
 
     def log_message(self, format: str, *args: Any) -> None:
         """Its log is the machine's."""

@@ -13,7 +13,13 @@ import pytest
 from holdfast.resources.node import words
 from holdfast.resources.node.power import PowerDriver
 from holdfast.resources.node.redfish import Redfish
-from holdfast.testing.power import GarbageConformance, NmiConformance, PowerConformance, SoftConformance
+from holdfast.testing.power import (
+    DripConformance,
+    GarbageConformance,
+    NmiConformance,
+    PowerConformance,
+    SoftConformance,
+)
 from peers.chassis import Peer as Played
 from peers.lying_redfish import LyingRedfish, lying_redfish
 from peers.redfish_bmc import RedfishBmc, redfish_bmc
@@ -75,7 +81,7 @@ class TestRedfishOnSushyTools(OnRedfish):
             peer.wake()
 
 
-class TestRedfishThatLies(OnRedfish, GarbageConformance):
+class TestRedfishThatLies(OnRedfish, GarbageConformance, DripConformance):
     """It has a task for each command, and forgets it when it is done."""
 
     says = "(500): The power supply is on fire."
@@ -99,6 +105,8 @@ class TestRedfishThatLies(OnRedfish, GarbageConformance):
                     peer.lie(reset="broken")
                 case "garbage":
                     peer.lie(system="html")
+                case "dripping":
+                    peer.lie(system="drip")
                 case "absent":
                     absent(peer)
             yield peer

@@ -269,7 +269,11 @@ def test_a_watcher_survives_the_death_of_the_service(make_served: MakeServed, sh
 
 
 def test_doctor_looks_at_the_service_that_commands_go_to(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "ok     commands go to the service http://127.0.0.1:" in typed("doctor").out
+    done = typed("doctor")
+    assert (done.code, "ok     commands go to the service http://127.0.0.1:" in done.out) == (0, True)
+    assert "holdfast.db" not in done.out  # nobody has named a database
+    named = typed("doctor", "--database", "sqlite:///missing.db")
+    assert (named.code, "missing.db" in named.out) == (1, True)
     monkeypatch.setenv("HOLDFAST_URL", "http://127.0.0.1:1")
     done = typed("doctor")
     assert (done.code, "http://127.0.0.1:1 gave no answer" in done.out) == (1, True)

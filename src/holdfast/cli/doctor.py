@@ -11,7 +11,8 @@ def doctor(
     flows: FlowsOption = None,
     output: OutputOption = "table",
 ) -> int:
-    """Examine the database and what is around it: a line for each thing, with what to do. Exit 1 if one is wrong."""
+    """Examine the database, or the service of HOLDFAST_URL, and what is around it: a line for each thing, with what to
+    do. Exit 1 if one is wrong."""
     from holdfast.cli.findings import examine
 
     findings = list(examine(database, flows or ()))

@@ -42,6 +42,8 @@ def examine(database: str | None, flows: Sequence[str]) -> Iterator[Finding]:
     yield _secret_key(settings)
     if settings.url is not None:
         yield _service(settings)
+        if database is None and "HOLDFAST_DATABASE" not in os.environ:
+            return  # nobody has named one, and no command looks at it
     url = redacted(database or settings.database)
     try:
         with options.opened(database, flows=flows, kinds=True) as hold:

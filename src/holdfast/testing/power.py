@@ -13,7 +13,8 @@
                 yield simulator
 
 `SoftConformance` is for drivers that have a soft power off, `NmiConformance` for those with an NMI, and
-`GarbageConformance` for peers that can be made to answer nonsense. A peer is a BMC or a simulator of one, in another
+`GarbageConformance` for peers that can be made to answer nonsense; `DripConformance` is for protocols over a stream
+(TCP), whose answers can come byte by byte for ever. A peer is a BMC or a simulator of one, in another
 process: what it has in its log is the evidence, so the driver has no part in writing it.
 
 What is seen of a driver from outside: outside.py. Let pytest explain the assertions:
@@ -51,6 +52,7 @@ BEHAVIOURS: Final = MappingProxyType(
         "locked": "it does not take the password that its `driver_info` has",
         "failing": "it answers every command that it failed",
         "garbage": "it answers what makes no sense",
+        "dripping": "it answers one byte after the other, and each before anybody's patience with it ends",
         "absent": "nobody is where its `driver_info` points",
     }
 )
@@ -304,6 +306,17 @@ class GarbageConformance(_Suite):
                 self.look(peer)
             assert not isinstance(told.value, BMCAuthFailed)
             assert _is_plain(str(told.value))
+
+
+class DripConformance(_Suite):
+    """What holds where answers come over a stream: each piece of one is no reason to wait anew."""
+
+    def test_a_dripping_bmc_is_told_within_the_calls_time(self, tmp_path: Path) -> None:
+        with self.playing("dripping", tmp_path, words.POWER_OFF) as peer:
+            for call in self.calls(peer, HUNG_S):
+                with _in_time(HUNG_S), pytest.raises(BMCUnreachable):
+                    call()
+            assert peer.log() in ([], [words.POWER_ON])
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import pytest
 import holdfast as hf
 from holdfast.resources.node.power import PowerDriver
 from holdfast.seal import new_key
-from holdfast.testing.power import GarbageConformance, PowerConformance
+from holdfast.testing.power import DripConformance, GarbageConformance, PowerConformance
 from peers.chassis import Peer
 from peers.outlet import outlet
 from tests.pages import blocks
@@ -39,11 +39,12 @@ SWITCHES: dict[str, Callable[[Peer], object]] = {
     "locked": lambda peer: peer.driver_info.update(password="not-this-one"),
     "failing": lambda peer: peer.turn("fail", "the fuse has blown"),
     "garbage": lambda peer: peer.turn("garbage"),
+    "dripping": lambda peer: peer.turn("drip", 0.3),
     "absent": absent,
 }
 
 
-class TestTheDriverOfThePage(PowerConformance, GarbageConformance):
+class TestTheDriverOfThePage(PowerConformance, GarbageConformance, DripConformance):
     supported = ("power on", "power off", "rebooting")
     says = "the fuse has blown"
 
