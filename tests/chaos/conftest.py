@@ -20,7 +20,7 @@ from chaos.rules import judge
 from chaos.witness import Line
 
 LEASE_S = 2.0
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 SETTINGS = {"lease_s": str(LEASE_S), "heartbeat_s": "0.5", "busy_timeout_s": "1", "grace_s": "1"}
 
 
@@ -39,14 +39,19 @@ class Site:
         claims, tag = dict.fromkeys(resources, "exclusive"), f"asked-{self._asked}"
         return load.ask(self.line, self.cluster.witness, "test", tag, self._asked, flow, claims, pause)
 
-    def task(self, uuid: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.line.insist(0, "GET", f"/v3/tasks/{uuid}").body["task"]
+    def task(self, uuid: str, query: str = "") -> dict[str, Any]:
+        found: dict[str, Any] = self.line.insist(0, "GET", f"/v3/tasks/{uuid}{query}").body["task"]
         return found
 
     def ended(self, *uuids: str) -> list[str]:
         """Their states, once all of them have ended."""
-        until(lambda: all(self.task(uuid)["state"] in FINAL for uuid in uuids), f"the end of {len(uuids)} tasks")
-        return [self.task(uuid)["state"] for uuid in uuids]
+        end = time.monotonic() + PATIENCE_S
+        found = []
+        for uuid in uuids:
+            while (task := self.task(uuid, "?wait=1"))["state"] not in FINAL:
+                assert time.monotonic() < end, f"{uuid} is {task['state']} and never ended, after {len(found)} that did"
+            found.append(task["state"])
+        return found
 
     def heard(self, what: str, **more: Any) -> list[Line]:
         """What the witness has heard of that."""
