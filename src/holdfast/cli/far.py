@@ -104,6 +104,23 @@ class Far:
     def set_schedule(self, ref: str, verb: str) -> dict[str, Any] | None:
         return getattr(self.client.schedules, verb)(ref)  # type: ignore[no-any-return]
 
+    # --- workers and pools ----------------------------------------------------------------------------------------
+
+    def workers(self, pool: str | None) -> list[dict[str, Any]]:
+        return self.client.workers.list(pool=pool)
+
+    def pools(self) -> list[dict[str, Any]]:
+        return self.client.pools.list()
+
+    def pool(self, name: str) -> dict[str, Any]:
+        return self.client.pools.get(name)
+
+    def set_pool(self, name: str, limits: Mapping[str, int | None]) -> dict[str, Any]:
+        return self.client.pools.limit(name, **limits)
+
+    def give_pool(self, name: str, verb: str) -> dict[str, Any]:
+        return getattr(self.client.pools, verb)(name)  # type: ignore[no-any-return]
+
     # --- resources ------------------------------------------------------------------------------------------------
 
     def kinds(self) -> dict[str, Any]:

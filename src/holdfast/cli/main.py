@@ -23,6 +23,7 @@ from holdfast.cli import (
     machine,
     node,
     nouns,
+    pool,
     resource,
     run,
     schedule,
@@ -49,7 +50,8 @@ app.command(name="node-show-states", short_help="The states of a node, as a tabl
 app.command(name="node-set-power-state", short_help="Have a node switched on or off, or stop that.")(
     node.set_power_state
 )
-app.command(name="worker", short_help="Do tasks as they come.")(worker.worker)
+app.add_typer(worker.app, name="worker", short_help="Do tasks as they come, and see who does.")
+app.add_typer(pool.app, name="pool", short_help="How much runs and waits, and whether anything is taken.")
 app.command(name="agent", short_help="Run steps where there is no database.")(agent.agent)
 app.command(name="drain", short_help="Have workers take nothing more, and wait.")(drain.drain)
 app.add_typer(machine.app, name="machine", short_help="The state machines, proven and drawn.")

@@ -18,7 +18,7 @@ from holdfast.clock import Clock
 from holdfast.core import events as e
 from holdfast.core.trace import line_of
 from holdfast.errors import FlowNotFound
-from holdfast.tasks import lease, query, row
+from holdfast.tasks import fleet, lease, query, row
 from holdfast.tasks import show as shown
 
 if TYPE_CHECKING:
@@ -119,6 +119,26 @@ class Near:
         known = self.hold.scheduled(ref)
         getattr(known, verb)()
         return None if verb == "remove" else known.view()
+
+    # --- workers and pools ----------------------------------------------------------------------------------------
+
+    def workers(self, pool: str | None) -> list[dict[str, Any]]:
+        now = self.hold.clock.time()
+        return self.hold.store.read(lambda tx: fleet.workers(tx, now, pool=pool))
+
+    def pools(self) -> list[dict[str, Any]]:
+        now = self.hold.clock.time()
+        return self.hold.store.read(lambda tx: fleet.all_pools(tx, now))
+
+    def pool(self, name: str) -> dict[str, Any]:
+        now = self.hold.clock.time()
+        return self.hold.store.read(lambda tx: fleet.one_pool(tx, name, now))
+
+    def set_pool(self, name: str, limits: Mapping[str, int | None]) -> dict[str, Any]:
+        return self.hold.write(lambda tx, now: fleet.limit(tx, name, dict(limits), now))
+
+    def give_pool(self, name: str, verb: str) -> dict[str, Any]:
+        return self.hold.write(lambda tx, now: fleet.give(tx, name, verb, now))
 
     # --- resources ------------------------------------------------------------------------------------------------
 

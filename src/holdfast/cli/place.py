@@ -127,6 +127,15 @@ class Place(Protocol):
     def set_schedule(self, ref: str, verb: str) -> dict[str, Any] | None:
         """verb: pause, resume, remove. What it is then; None: no more."""
 
+    # --- workers and pools ----------------------------------------------------------------------------------------
+
+    def workers(self, pool: str | None) -> Sequence[Mapping[str, Any]]: ...
+    def pools(self) -> Sequence[Mapping[str, Any]]: ...
+    def pool(self, name: str) -> dict[str, Any]: ...
+    def set_pool(self, name: str, limits: Mapping[str, int | None]) -> dict[str, Any]: ...
+    def give_pool(self, name: str, verb: str) -> dict[str, Any]:
+        """verb: pause, resume, drain. What it is then."""
+
     # --- resources ------------------------------------------------------------------------------------------------
 
     def kinds(self) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""`holdfast worker`: do whatever tasks come, until told to leave. The loop: worker/loop.py."""
+"""`holdfast worker`: do whatever tasks come, until told to leave; and who does, in `holdfast worker list`. The loop:
+worker/loop.py."""
 
 from __future__ import annotations
 
@@ -11,13 +12,16 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.cli import exits, options
-from holdfast.cli.options import DatabaseOption, FlowsOption, RuntimeOption
+from holdfast.cli import exits, options, place, show
+from holdfast.cli.options import DatabaseOption, FlowsOption, OutputOption, RuntimeOption, Where, flat
 
+app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 LISTEN_S = 0.2  # between two looks at whether somebody has asked this process to leave
 
 
+@app.callback()
 def worker(
+    context: typer.Context,
     database: DatabaseOption = None,
     flows: FlowsOption = None,
     pool: Annotated[str | None, typer.Option("--pool", metavar="POOL", help="Take the tasks of this pool.")] = None,
@@ -29,10 +33,13 @@ def worker(
     \b
     holdfast worker --database sqlite:///tasks.db
     holdfast worker --flows cloud.flows:make_flows --pool hypervisor-7
+    holdfast worker list                    who is there, and what each does
 
     SIGTERM or Ctrl-C: take no more, ask the running steps to stop at a safe point, hand the tasks over, leave. A
     second one leaves at once, and nothing that was recorded is lost.
     """
+    if context.invoked_subcommand is not None:
+        return exits.OK
     from holdfast.service import logs
 
     asked: list[int] = []
@@ -71,4 +78,33 @@ def worker(
         made.close()
     if error:
         raise error[0]
+    return exits.OK
+
+
+@app.command(name="list")
+@flat
+def list_(
+    where: Where,
+    pool: Annotated[str | None, typer.Option("--pool", metavar="POOL", help="Only those of this pool.")] = None,
+    output: OutputOption = "table",
+) -> int:
+    """List the workers that are not known to be dead: since when nothing was heard of them, and what they do."""
+    with place.at(where) as here:
+        found = here.workers(pool)
+    if output == "json":
+        show.print_json(found)
+        return exits.OK
+    rows = []
+    for each in found:
+        does = [
+            f"{task['task']} {task['uuid']} ({task['state']}, {task['running_s']:.0f} s)" for task in each["tasks"][:3]
+        ]
+        more = len(each["tasks"]) - len(does)
+        rows.append(
+            (each["id"][:8], each["pool"], each["state"], f"{each['heartbeat_age_s']:.1f} of {each['lease_s']:g} s",
+             f"{each['pid']} on {each['host']}", each["version"] or "", show.moment(each["started_at"]),
+             "; ".join(does) + (f" and {more} more" if more else ""))
+        )  # fmt: skip
+    head = ("WORKER", "POOL", "STATE", "HEARD OF", "PROCESS", "VERSION", "SINCE (UTC)", "DOES")
+    show.print_table(head, rows)
     return exits.OK

@@ -1,8 +1,9 @@
 """What a client can be asked, once for both shells.
 
-Theory: each name here is a call of tasks.py, resources.py, nodes.py or schedules.py, bound to a shell. `One` and `Many`
-are descriptors: on a client that blocks, a call is a function that returns its value (or an iterator); on one that
-awaits, an awaitable (or an async iterator). Type checkers see the same, by the mode that a surface carries in its type.
+Theory: each name here is a call of tasks.py, resources.py, nodes.py, schedules.py or fleet.py, bound to a shell. `One`
+and `Many` are descriptors: on a client that blocks, a call is a function that returns its value (or an iterator); on
+one that awaits, an awaitable (or an async iterator). Type checkers see the same, by the mode that a surface carries in
+its type.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
-from holdfast.client import nodes, resources, schedules, tasks
+from holdfast.client import fleet, nodes, resources, schedules, tasks
 from holdfast.client.protocol import Call, Ways
 from holdfast.client.stream import Event
 
@@ -146,6 +147,23 @@ class Nodes(Surface[M]):
     power = One(nodes.power)
 
 
+class Pools(Surface[M]):
+    """`client.pools`."""
+
+    list = One(fleet.pools)
+    get = One(fleet.get)
+    limit = One(fleet.limit)
+    pause = One(fleet.pause)
+    resume = One(fleet.resume)
+    drain = One(fleet.drain)
+
+
+class Workers(Surface[M]):
+    """`client.workers`."""
+
+    list = One(fleet.workers)
+
+
 class Schedules(Surface[M]):
     """`client.schedules`."""
 
@@ -169,3 +187,5 @@ class Root(Surface[M]):
         self.resources: Resources[M] = Resources(shell)
         self.nodes: Nodes[M] = Nodes(shell)
         self.schedules: Schedules[M] = Schedules(shell)
+        self.pools: Pools[M] = Pools(shell)
+        self.workers: Workers[M] = Workers(shell)

@@ -48,7 +48,7 @@ from holdfast.tasks.quota import Limits
 #: Where routes are: each has `routes(service) -> list[Route]`.
 MODULES: Final = (
     "about", "tasks", "verbs", "bulk", "leases", "resources", "compat.nova", "compat.ironic", "feed", "webhooks",
-    "schedules", "metrics", "tracing", "schemas", "openapi",
+    "schedules", "fleet", "metrics", "tracing", "schemas", "openapi",
 )  # fmt: skip
 
 # What we add to a request's scope.
