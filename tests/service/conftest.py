@@ -23,7 +23,7 @@ import pytest
 from holdfast import local
 from holdfast.service.serve import Serving
 from tests.postgresql import database_at
-from tests.service import flows
+from tests.service import flows, told
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 20.0
@@ -43,13 +43,13 @@ class Asker:
     ) -> httpx.Client:
         """One that says who it is; by `identity` none."""
         given = {"X-Project-Id": project or self.project, "X-Roles": roles, "X-User-Id": user, **headers}
-        made = httpx.Client(base_url=self.url, headers=given, timeout=PATIENCE_S)
+        made = told.listen(httpx.Client(base_url=self.url, headers=given, timeout=PATIENCE_S))
         self._clients.append(made)
         return made
 
     def bare(self) -> httpx.Client:
         """One that says nothing of itself."""
-        made = httpx.Client(base_url=self.url, timeout=PATIENCE_S)
+        made = told.listen(httpx.Client(base_url=self.url, timeout=PATIENCE_S))
         self._clients.append(made)
         return made
 

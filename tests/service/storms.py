@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import holdfast as hf
+from tests.service import told
 from tests.service.flows import witness
 
 T = TypeVar("T")
@@ -51,6 +52,7 @@ class Line:
         self._connection.request(method, path, sent, given)
         answer = self._connection.getresponse()
         raw = answer.read()
+        told.look(path, given, raw.decode())
         return Heard(
             answer.status, {name.lower(): value for name, value in answer.headers.items()}, json.loads(raw or b"null")
         )

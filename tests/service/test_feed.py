@@ -15,6 +15,7 @@ import pytest
 from holdfast.feed import hub
 from holdfast.tasks import query, tell
 from tests.postgresql import database_at
+from tests.service import told
 from tests.service.conftest import MakeServed, MakeService, Service
 
 Event = dict[str, Any]
@@ -52,6 +53,7 @@ class Listener:
             if fields is None:
                 break
             if "data" in fields:
+                told.look(str(self.answer.request.url), self.answer.request.headers, fields["data"])
                 data = json.loads(fields["data"])
                 assert (fields["id"], fields["event"]) == (data["id"], data["type"])
                 found.append(data)

@@ -13,6 +13,7 @@ import holdfast as hf
 from holdfast.seal import new_key
 from holdfast.store.schema import workers
 from holdfast.tasks.submit import submit
+from tests.service import told
 from tests.service.conftest import MakeService
 from tests.service.flows import FLOWS
 from tests.service.servers import Cloud, kinds
@@ -36,7 +37,7 @@ class Asker:
 
     def __init__(self, client: httpx.Client) -> None:
         self.said: list[Said] = []
-        client.event_hooks = {"response": [self._keep]}
+        client.event_hooks["response"].append(self._keep)
         self.client = client
 
     def _keep(self, answer: httpx.Response) -> None:
@@ -59,8 +60,8 @@ class Asker:
 
     def found(self, words: tuple[str, ...]) -> list[tuple[str, str]]:
         """Which answers hold which of the words; those apart that say what answers are made of."""
-        told = [each for each in self.said if "/schemas/" not in each.asked and "openapi" not in each.asked]
-        return [(each.asked, word) for each in told for word in words if word in each.text]
+        heard = [each for each in self.said if "/schemas/" not in each.asked and "openapi" not in each.asked]
+        return [(each.asked, word) for each in heard for word in words if word in each.text]
 
 
 def _filled(path: str, names: dict[str, list[str]]) -> list[str]:
@@ -139,3 +140,28 @@ def test_a_whole_run_tells_a_member_nothing_that_is_not_his(
         assert not [each for each in asker.said if their_task in each.text and each.status == 200]
     assert {word for _, word in admin.found((HOST, RIVAL, *TRACES))} >= {HOST, RIVAL, TRACES[0]}  # the search finds
     assert admin.found((SECRET,)) == []
+
+
+MINE = {"X-Project-Id": "mine", "X-Roles": "member"}
+TOLD: list[tuple[dict[str, str], str]] = [
+    (MINE, '{"detail": "Traceback (most recent call last)"}'),
+    (MINE, '{"log": ["File \\"x.py\\", line 7"]}'),
+    (MINE, '{"task": {"host": "rack-17"}}'),
+    (MINE, '{"tasks": [{"error": {"traceback": ""}}]}'),
+    (MINE, '{"servers": [{"tenant_id": "mine"}, {"tenant_id": "theirs"}]}'),
+    ({}, '{"project_id": "mine"}'),
+    (MINE | {"X-Roles": "admin"}, "hunter2-and-more"),
+    ({"X-Auth-Token": "t"}, "was token-of-many-letters"),
+]
+
+
+@pytest.mark.requirement("NOVA-3")
+@pytest.mark.parametrize(("headers", "text"), TOLD, ids=[str(place) for place in range(len(TOLD))])
+def test_what_the_whole_run_looks_for_is_found(headers: dict[str, str], text: str) -> None:
+    told.asked({"Authorization": "Bearer token-of-many-letters"}, {"access": [{"password": "hunter2-and-more"}]})
+    with pytest.raises(told.Leak):
+        told.look("/v3/tasks", headers, text)
+    told.look("/v3/tasks", MINE, '{"project_id": "mine", "host": null, "access": {"password": "******"}}')
+    told.look(
+        "/v3/tasks", MINE | {"X-Roles": "admin"}, '{"traceback": "Traceback (most recent call last)", "host": "a"}'
+    )
