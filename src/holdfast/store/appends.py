@@ -35,6 +35,9 @@ class Savepoints(Protocol):
     def start_over(self) -> None:
         """Undo the whole transaction and begin it again, with what guards it kept."""
 
+    def has_raced(self, error: Exception) -> bool:
+        """Whether a row was there already that another process may have made just now, unseen."""
+
     def is_spoilt(self) -> bool:
         """Whether a statement has failed, after which nothing is good but going back."""
 

@@ -134,6 +134,8 @@ class Tx(Protocol):
     """
 
     known: set[Hashable]
+    #: How many tasks others may be admitting beside this transaction, unseen by it: 0 where only one writes at a time.
+    beside: int
 
     def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Result:
         """Statements that live as long as their module are compiled once; one made per call is compiled per call."""
@@ -154,6 +156,10 @@ class Tx(Protocol):
     def draw(self, table: Table, values: Mapping[str, Any], column: str) -> int:
         """Insert the row, or where there is one add 1 to that column of it; what the column has then. The row is
         locked."""
+
+    def hold(self, name: str) -> None:
+        """Have who holds the same name wait for the end of this transaction: for what no row's lock guards. Before
+        what it guards is read."""
 
     def append(self, one: Append) -> Appended:
         """An append inside this transaction. Raises LeaseLost."""
@@ -185,7 +191,8 @@ class Store(Protocol):
 
     def write(self, fn: Callable[[Tx], T]) -> T:
         """What `fn` returns, once it is durable; what it raises, once it is undone. It may share its commit with
-        others and must not call the store itself. Raises as `append` does."""
+        others, may be run again after what it did was undone, and must not call the store itself. So where another
+        process has made the same thing at the same moment, it is run again, and finds it. Raises as `append` does."""
 
     def write_all(self, fns: Sequence[Callable[[Tx], T]]) -> list[T | Exception]:
         """As `write` for each of them, all in one commit, from one thread; what each returned or raised.

@@ -10,12 +10,17 @@ it in a socket). All this holds across a fail-over, as far as what was acknowled
 Functions of one transaction lock rows in one order each, but not all of them together. So a transaction of several
 waits only a moment for a lock; then each gets a transaction of its own, and all the time there is.
 
+What happened is told in the order of commits: the rows of `feed` wait for the end of their transaction, and draw their
+ids behind a lock that is held until it is committed. So who has seen an id has missed none before it.
+
 What a Session is: store/writer.py. The statements: store/pg_driver.py.
 """
 
 from __future__ import annotations
 
+import functools
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -27,24 +32,36 @@ from holdfast.store import pg_faults
 from holdfast.store.pg_driver import Cursor, connect, writing
 from holdfast.store.pg_faults import Contended
 from holdfast.store.place import redacted
+from holdfast.store.schema import feed
 from holdfast.store.transaction import Transaction
 
 if TYPE_CHECKING:
+    from holdfast.store.appends import Hot
+    from holdfast.store.base import Into
     from holdfast.store.pg_bell import Bell
 
 LOCK_S: Final = 0.25  # for which a transaction waits that can be done in parts
 IDLE_S: Final = 10  # for which a process may hang inside a transaction, and hold its locks
 TRIES_MAX: Final = 12  # of a transaction that meets others'
+BESIDE: Final = 1000  # tasks that other processes may be admitting at one moment
 PAUSE_MIN_S: Final = 0.005
 PAUSE_MAX_S: Final = 0.25
 FORGET_S: Final = 86_400  # after which a session that commits nothing is taken for gone
 
-_COMMIT: Final = (
+_NUMBER: Final = (
     "INSERT INTO writers (id, number, fence, at) VALUES ('{id}', {number}, 0, extract(epoch FROM now()))"
     " ON CONFLICT (id) DO UPDATE SET at = excluded.at, number ="
     # The division fails, on purpose: somebody has found out that this was never committed.
-    " CASE WHEN writers.fence < {number} THEN {number} ELSE 1 / (writers.fence - writers.fence) END; COMMIT"
+    " CASE WHEN writers.fence < excluded.number THEN excluded.number ELSE 1 / (writers.fence - writers.fence) END"
 )
+_COMMIT: Final = f"{_NUMBER}; COMMIT"
+_NUMBER_APART: Final = _NUMBER.format(id="$1", number="$2").replace("'$1'", "$1")
+#: The lock is taken before the first id is drawn.
+_TELL: Final = (
+    "WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock({lock})) INSERT INTO feed ({columns})"
+    " SELECT told.* FROM turn, unnest({arrays}) AS told"
+)
+_FEED_LOCK: Final = 0x686F6C6466656564
 _FENCE: Final = (
     "INSERT INTO writers (id, number, fence, at) VALUES ('{id}', 0, {number}, extract(epoch FROM now()))"
     " ON CONFLICT (id) DO UPDATE SET fence = greatest(writers.fence, {number}) RETURNING number"
@@ -78,6 +95,46 @@ class Patience:
         self._pause_s = PAUSE_MIN_S
 
 
+class _Telling(Transaction):
+    """A transaction whose rows of `feed` wait. `told`: those, and `marks` how many there were at each savepoint."""
+
+    beside = BESIDE
+    __slots__ = ("marks", "told")
+
+    def __init__(self, cursor: Any, hot: Hot) -> None:
+        super().__init__(cursor, hot)
+        self.told: list[Sequence[Any]] = []
+        self.marks: list[int] = []
+
+    def add(self, into: Into, values: Sequence[Any]) -> None:
+        if into.table is feed:
+            self.written += 1
+            self.told.append([values[into.columns.index(name)] for name in _TOLD])
+        else:
+            super().add(into, values)
+
+    def hold(self, name: str) -> None:
+        self.cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", (name,))
+
+
+_TOLD: Final = tuple(column.name for column in feed.columns if column.name != "id")
+
+
+@functools.cache
+def _tell() -> str:
+    kinds = {"at": "float8", "task": "bigint"}
+    arrays = (f"${number}::{kinds.get(name, 'text')}[]" for number, name in enumerate(_TOLD, 1))
+    return _TELL.format(lock=_FEED_LOCK, columns=", ".join(_TOLD), arrays=", ".join(arrays))
+
+
+def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """An array for each column. One array has one type, and a moment may be given as a whole number."""
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    place = _TOLD.index("at")
+    columns[place] = list(map(float, columns[place]))
+    return columns
+
+
 class PostgresSession:
     """See writer.Session."""
 
@@ -94,7 +151,8 @@ class PostgresSession:
         self._alone = False  # the next transaction can't be done in parts: it may wait for locks
         self._connection = connection
         self._cursor = Cursor(connection)
-        self.tx = Transaction(Cursor(connection), writing())
+        self._telling = _Telling(Cursor(connection), writing())
+        self.tx: Transaction = self._telling
         self._began()
 
     def _began(self) -> None:
@@ -120,15 +178,26 @@ class PostgresSession:
     def commit(self) -> None:
         self._number += 1
         try:
-            self._cursor.run(_COMMIT.format(id=self._id, number=self._number))
+            if self._telling.told:
+                self._tell_and_commit()
+            else:
+                self._cursor.run(_COMMIT.format(id=self._id, number=self._number))
         except psycopg.Error as error:
             if not pg_faults.is_lost(error):
                 raise self._fatal(error) from error
             self._find_out(error)
+        self._telling.told.clear()
         self._alone = False
         self._patience.is_over()
         if self.tx.tasks and not self._bell.ring():
             self._ring()
+
+    def _tell_and_commit(self) -> None:
+        """In one journey: whoever freezes meanwhile, the server goes on to the end and frees the lock."""
+        with self._connection.pipeline():
+            self._cursor.execute(_tell(), _columns(self._telling.told))
+            self._cursor.execute(_NUMBER_APART, (self._id, self._number))
+            self._cursor.execute("COMMIT")
 
     def _ring(self) -> None:
         try:
@@ -137,7 +206,7 @@ class PostgresSession:
             pass  # the next transaction sees to it, and others look by themselves
 
     def rollback(self) -> None:
-        self.tx.forget()
+        self._forget()
         try:
             if self._connection.info.transaction_status != TransactionStatus.IDLE:
                 self._cursor.run("ROLLBACK")
@@ -147,16 +216,24 @@ class PostgresSession:
     def savepoint(self) -> None:
         self.tx.flush()
         self._cursor.run("SAVEPOINT one")
+        self._telling.marks.append(len(self._telling.told))
 
     def release(self) -> None:
         self._cursor.run("RELEASE one")
+        self._telling.marks.pop()
 
     def rollback_to(self) -> None:
         self.tx.forget()  # what waited when the savepoint was made has been written then
+        del self._telling.told[self._telling.marks[-1] :]
         self._cursor.run("ROLLBACK TO one")
 
-    def start_over(self) -> None:
+    def _forget(self) -> None:
         self.tx.forget()
+        self._telling.told.clear()
+        self._telling.marks.clear()
+
+    def start_over(self) -> None:
+        self._forget()
         try:
             self._cursor.run(f"ROLLBACK; {self._begin_alone if self._alone else self._begin}")
         except psycopg.Error as error:
@@ -164,6 +241,9 @@ class PostgresSession:
 
     def translate(self, error: Exception) -> Exception:
         return pg_faults.translate(error, self._shown)
+
+    def has_raced(self, error: Exception) -> bool:
+        return isinstance(error, psycopg.errors.UniqueViolation)
 
     def is_spoilt(self) -> bool:
         return self._connection.info.transaction_status != TransactionStatus.INTRANS

@@ -118,6 +118,9 @@ class SqliteSession:
     def in_transaction(self) -> bool:
         return bool(self._connection.in_transaction)
 
+    def has_raced(self, error: Exception) -> bool:
+        return False  # nobody writes beside
+
     def is_spoilt(self) -> bool:
         return False  # a statement that fails undoes itself only
 

@@ -62,6 +62,7 @@ class Rows:
 class Transaction:
     """See store/base.py for what each method promises."""
 
+    beside = 0
     __slots__ = ("_pending", "careful", "cursor", "hot", "known", "statements", "tasks", "written")
 
     def __init__(self, cursor: Any, hot: appends.Hot) -> None:
@@ -127,6 +128,9 @@ class Transaction:
 
     def draw(self, table: Table, values: Mapping[str, Any], column: str) -> int:
         return int(self.execute(self.hot.draw(table, column), values).scalar())
+
+    def hold(self, name: str) -> None:
+        pass  # only one writes at a time
 
     def append(self, one: Append) -> Appended:
         self.written += 1

@@ -90,6 +90,18 @@ class Call(Entry):
         self._fn = fn
 
     def run(self, tx: Transaction, points: Savepoints, *, alone: bool) -> Any:
+        try:
+            result = self._fn(tx)
+            tx.flush()
+            return result
+        except Exception as error:
+            if not points.has_raced(error):
+                raise
+        if alone:
+            points.start_over()
+        else:
+            points.rollback_to()
+        tx.tasks = set()
         return self._fn(tx)
 
 
@@ -139,10 +151,11 @@ class CallMany(Entry):
         return answers
 
     def _one(self, fn: Callable[[Tx], Any], tx: Transaction, points: Savepoints) -> Any:
-        touched = set(tx.tasks)
+        touched = tx.tasks
         points.savepoint()
+        tx.tasks = set()
         try:
-            result = fn(tx)
+            result = Call(fn).run(tx, points, alone=False)
             tx.flush()
         except Exception as error:
             told = _own(error, points)
@@ -151,6 +164,7 @@ class CallMany(Entry):
             tx.tasks = touched
             return told
         points.release()
+        tx.tasks |= touched
         return result
 
     def parts(self) -> Sequence[Entry]:

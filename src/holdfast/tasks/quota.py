@@ -68,9 +68,16 @@ class Limits:
         self._counted[of] = (number, task)
         return number <= limit
 
+    def _may_be_near(self, limit: int, of: tuple[str, str], task: int, unseen: int) -> bool:
+        number, then = self._counted.get(of, (limit, task - 1))
+        return number + (task - then) + unseen > limit
+
     def allows(self, tx: Tx, project_id: str, task: int) -> bool:
         """Whether the project may have that task too, which was just made."""
         assert self.live_max is not None
+        if tx.beside and self._may_be_near(self.live_max, (LIVE, project_id), task, tx.beside):
+            tx.hold(f"quota {project_id}")
+            self._counted.pop((LIVE, project_id), None)  # others' tasks were not counted before they were there
         return self.is_within(
             self.live_max,
             (LIVE, project_id),

@@ -93,7 +93,9 @@ _UNDRAWN: Final = (
     .limit(bindparam("_limit"))
 )
 _NEXT_START: Final = select(func.min(tasks.c.start_after)).where(_unbegun, tasks.c.start_after > bindparam("_now"))
-_DRAWN: Final = update(tasks).where(tasks.c.id == bindparam("_task")).values(start_after=null())
+_DRAWN: Final = (
+    update(tasks).where(tasks.c.id == bindparam("_task"), tasks.c.start_after.is_not(null())).values(start_after=null())
+)
 
 
 def submit(tx: Tx, request: Request, now: float, uuid: str) -> Submitted:
@@ -149,13 +151,15 @@ def remember_plan(tx: Tx, digest: str, outline: str) -> None:
 
 def draw_due(tx: Tx, now: float, *, limit: int = 100) -> int:
     """Draw the tickets of tasks whose `start_after` has come, in that order; how many tasks that were."""
-    due = undrawn(tx, now, limit=limit)
-    for task in due:
+    drawn = 0
+    for task in undrawn(tx, now, limit=limit):
+        if tx.execute(_DRAWN, {"_task": task}).rowcount != 1:
+            continue  # another worker has done it meanwhile
+        drawn += 1
         _, text = row.asked_for(tx, task)
-        tx.execute(_DRAWN, {"_task": task})
         claims.draw(tx, task, claims.from_text(text), yielding=claims.is_yielding(text))
         claims.grant(tx, task, now)
-    return len(due)
+    return drawn
 
 
 def undrawn(tx: Tx, now: float, *, limit: int) -> list[int]:

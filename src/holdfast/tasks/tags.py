@@ -61,7 +61,8 @@ def marked(tx: Tx, sealer: Sealer, text: str) -> str:
     sealed = tx.execute(_PEPPER).scalar()
     if sealed is None:
         sealed = sealer.seal(new_key())
-        tx.execute(_SET_PEPPER, {"_pepper": sealed})
+        if tx.execute(_SET_PEPPER, {"_pepper": sealed}).rowcount != 1:  # another process was quicker
+            sealed = tx.execute(_PEPPER).scalar()
     return hmac.new(sealer.unseal(sealed).encode(), text.encode("utf-8", "surrogatepass"), "sha256").hexdigest()
 
 

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from holdfast.store.schema import metadata
-from holdfast.store.sqlite import MEMORY, SqliteStore, connect_file
+from holdfast.store.place import MEMORY
+from holdfast.store.sqlite import SqliteStore, connect_file
 
 BEGIN: Final = "BEGIN IMMEDIATE"
 READ: Final = "BEGIN"
