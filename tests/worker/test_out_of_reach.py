@@ -12,10 +12,13 @@ from tests.worker.house import House, until
 
 
 @pytest.mark.requirement("G2", "G1", "P10")
-@pytest.mark.parametrize("meanwhile", ["nobody", "another"])
-def test_steps_are_stopped_before_the_lease_is_over_and_the_task_goes_on(house: House, meanwhile: str) -> None:
+@pytest.mark.parametrize(("meanwhile", "waits_s"), [("nobody", 0.1), ("another", 0.1), ("nobody", 30.0)])
+def test_steps_are_stopped_before_the_lease_is_over_and_the_task_goes_on(
+    house: House, meanwhile: str, waits_s: float
+) -> None:
+    """Also where a heartbeat waits for its answer for longer than the lease."""
     task = house.open().submit(flows.stopping, {"at": house.at})
-    worker = house.worker(lease_s=2.0, busy_timeout_s=0.1, poll_s=0.02)
+    worker = house.worker(lease_s=2.0, busy_timeout_s=waits_s, poll_s=0.02)
     house.until_said("naps")
     with closing(sqlite3.connect(house.directory / "tasks.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")  # nobody can write, so no heartbeat either

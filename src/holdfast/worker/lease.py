@@ -59,7 +59,7 @@ class Lease:
         self._beat_at = 0.0  # boot clock, before the last heartbeat that succeeded was sent
         self._swept_at = float("-inf")
         self._on_lost: Lost | None = None
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
         self._stop = threading.Event()
         self._mutex = threading.Lock()
         self.held: Callable[[], Sequence[int]] = lambda: ()
@@ -92,13 +92,30 @@ class Lease:
     def start(self, on_lost: Lost) -> None:
         """Begin to heartbeat. `on_lost` hears of tasks that are no longer ours; None: all of them."""
         self._on_lost = on_lost
-        if self.threaded and self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="holdfast-heartbeat", daemon=True)
-            self._thread.start()
+        if self.threaded and not self._threads:
+            named = (("heartbeat", self._run), ("lease", self._watch))
+            self._threads = [
+                threading.Thread(target=work, name=f"holdfast-{name}", daemon=True) for name, work in named
+            ]
+            for thread in self._threads:
+                thread.start()
 
     def _run(self) -> None:
         while not self._clock.wait(self._stop, self._settings.heartbeat_s):
             self.beat()
+
+    def _watch(self) -> None:
+        """Say in time that the lease is over, whatever a heartbeat waits for: a database that hangs may hold it for
+        ever."""
+        while not self._clock.wait(self._stop, max(self._left_s(), self._settings.heartbeat_s / 4)):
+            if self._registered and self._left_s() <= 0 and self._on_lost is not None:
+                self._on_lost(None)
+
+    def _left_s(self) -> float:
+        """For how long steps may go on if nothing more is heard of the database. A heartbeat's time is kept for them to
+        stop in."""
+        over_at = self._beat_at + self._settings.lease_s - self._settings.heartbeat_s
+        return over_at - self._clock.monotonic()
 
     def turn(self, now: float) -> bool:
         """What is due now: a heartbeat where no thread sends it, and a sweep. Whether there may be more to take."""
@@ -135,7 +152,7 @@ class Lease:
             except HoldfastClosed:
                 return
             except WorldError:
-                if self._clock.monotonic() - self._beat_at >= self._settings.lease_s - self._settings.heartbeat_s:
+                if self._left_s() <= 0:
                     lost = None
         if (lost is None or lost) and self._on_lost is not None:
             self._on_lost(lost)
@@ -211,9 +228,10 @@ class Lease:
 
     def stop(self) -> None:
         self._stop.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
-            self._thread = None
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+        self._threads = []
 
     def leave(self, now: float) -> None:
         """Say that this worker is gone: its tasks are anybody's."""
