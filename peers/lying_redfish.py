@@ -52,6 +52,8 @@ LIES = {
     # how a reset goes on that is answered 202
     "task": ("good", "as_task", "no_location", "elsewhere", "forget", "forget_410", "critical", "exception", "forever",
              "html", "error", "types", "nothing_done"),
+    # what a DELETE of its monitor is answered
+    "give_up": ("refuse", "hang"),
     "looks": "how many times its monitor is looked at before a task ends",
     "retry_after": "the header's text; `date`: an HTTP date 2 s from now",
     "clock": "seconds that the BMC's clock is wrong",
@@ -177,6 +179,8 @@ class Handler(BaseHTTPRequestHandler):
             self._system()
         elif self.path == ACTION and self.command == "POST":
             self._reset(str(body.get("ResetType")))
+        elif self.command == "DELETE" and self.path.partition("?")[0] in metal.tasks:
+            self._give_up()
         elif self.path.startswith(MONITORS):
             self._monitor()
         else:
@@ -273,6 +277,17 @@ class Handler(BaseHTTPRequestHandler):
         if said == "date":
             said = formatdate(time.time() + float(self.metal.lies.get("clock", 0)) + 2, usegmt=True)
         return {} if said is None else {"Retry-After": str(said)}
+
+    def _give_up(self) -> None:
+        match self.metal.lies.get("give_up"):
+            case "refuse":
+                self.answer(405, {"error": {"message": "a task is not given up"}})
+            case "hang":
+                self.rfile.read(1)
+            case _:
+                del self.metal.tasks[self.path.partition("?")[0]]
+                self.metal.note(given_up=self.path)
+                self.answer(204)
 
     def _monitor(self) -> None:
         metal = self.metal
@@ -407,6 +422,10 @@ class LyingRedfish(Peer):
     def looks(self) -> int:
         """How many times a monitor was looked at."""
         return sum(str(line.get("path")).startswith(MONITORS) for line in self.heard())
+
+    def given_up(self) -> int:
+        """How many tasks it has given up because it was asked to."""
+        return sum("given_up" in line for line in self.heard())
 
     def sessions(self) -> tuple[int, int]:
         """How many sessions were opened and closed."""

@@ -331,6 +331,32 @@ def test_an_abort_frees_the_node_within_a_second(
         assert (took < 1.0, liar.log()[1:]) == (True, [POWER_OFF])
 
 
+@pytest.mark.parametrize(("lie", "given_up"), [({}, 1), ({"give_up": "refuse"}, 0), ({"give_up": "hang"}, 0)])
+def test_a_bmc_is_asked_to_give_up_its_task_with_ours_and_holds_nobody_up(
+    racks: Racks, liar: LyingRedfish, lie: dict[str, Any], given_up: int
+) -> None:
+    node = racks.add(liar.driver_info)
+    liar.lie(task="forever", retry_after="0", **lie)
+    task = node.operate("soft_power_off")
+    racks.until(lambda: liar.looks() > 1, "the task to be followed")
+    began = time.monotonic()
+    abort = node.operate("abort_soft_power_off")
+    if lie.get("give_up") == "hang":
+        racks.until(lambda: deletes(liar) == 1, "the BMC to be asked")
+    else:
+        racks.until_ended(abort)
+    liar.lie(**{name: lie[name] for name in lie if name == "give_up"})
+    off = racks.do(node, "power_off")
+    assert time.monotonic() - began < 1.0
+    assert told(off) == ("SUCCEEDED", "", "")
+    assert racks.until_ended(abort).view()["result"]["answer"]["state"] == "ABORTED"
+    assert (liar.log(), deletes(liar), liar.given_up()) == ([SOFT_POWER_OFF, POWER_OFF], 1, given_up)
+
+
+def deletes(liar: LyingRedfish) -> int:
+    return sum(line.get("method") == "DELETE" for line in liar.heard())
+
+
 # --- a BMC by other people
 
 

@@ -163,7 +163,7 @@ class Lines:
                 raise late(bmc)
         return calling.result()  # type: ignore[no-any-return]
 
-    async def call_for(self, ctx: AsyncContext, bmc: Bmc, fn: Callable[[Bmc], T]) -> T:
+    async def call_for(self, ctx: AsyncContext, bmc: Bmc, fn: Callable[[Bmc], T], *, background: bool = False) -> T:
         """`fn(bmc)` for a step, which is given no result once it is asked to stop at once: then the call is stopped. If
         it is asked to stop at the next safe point, a call that ends soon still counts. Raises: as `call`; Stopping."""
         import asyncio
@@ -171,7 +171,7 @@ class Lines:
         ctx.raise_if_stopping()
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
-        calling = self.begin(bmc, fn)
+        calling = self.begin(bmc, fn, background=background)
         calling.when_ended(lambda: _tell(loop, ended))
         try:
             while not await _ended(ctx, ended, _patience(calling)):

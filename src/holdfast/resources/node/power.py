@@ -50,7 +50,10 @@ class PowerDriver(Protocol):
     """The three methods. Each blocks for `bmc.timeout_s` at most, and raises the errors of errors/bmc.py:
     BMCUnreachable (no answer; whether the BMC has heard is not known), BMCAuthFailed, BMCRefused (it has answered that
     it won't), PowerUnknown (it has forgotten what was followed), BMCError (anything else that the BMC has answered; the
-    sentence says what). What else of `driver_info` is secret than `password`, a driver names in `secrets`, a tuple."""
+    sentence says what). What else of `driver_info` is secret than `password`, a driver names in `secrets`, a tuple.
+
+    A driver whose BMC can be asked to leave off what it works on (`Follow`) has `give_up(bmc, monitor)` too, which is
+    called once by an abort; it may fail."""
 
     def get_supported_power_states(self, bmc: Bmc) -> Sequence[str]:
         """The targets that this driver takes (words.py). It asks nobody, and `info` may be empty. A driver that has

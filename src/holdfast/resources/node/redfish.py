@@ -11,7 +11,7 @@ cut short could leave one of the few sessions that a BMC has. A session lives fo
 Theory: a command is one POST. If the BMC answers 202, it works on it and its Location is the task monitor, which is
 followed by later calls (`Follow`); these send nothing. A monitor that is gone (404, 410) is a task that has ended, or
 was lost with the BMC's memory; many BMCs forget it as soon as it has ended well. That is PowerUnknown here, and whoever
-looks at the power finds out; only an NMI can't be found out.
+looks at the power finds out; only an NMI can't be found out. An abort asks the BMC to give its task up (`give_up`).
 
 The abort of an NMI is offered: the proposal denies it to IPMI, where an NMI is one packet that has been answered when
 anything could be stopped. In Redfish it may be a task of the BMC that takes its time, and that can be given up.
@@ -94,6 +94,13 @@ class Redfish:
             reset = _RESETS[target]
             path = talk.action(talk.system(), reset)
             return talk.reader.judge(talk.ask("POST", path, {"ResetType": reset}), path, following=False)
+
+    def give_up(self, bmc: Bmc, monitor: Any) -> None:
+        """DELETE of the task monitor, which cancels the BMC's task (DSP0266). Raises: BMCError: not every BMC does."""
+        with _talking(bmc) as talk:
+            answer = talk.ask("DELETE", str(monitor))
+            if answer.status >= 300:
+                raise talk.reader.refusal(answer, "goes on with its task", BMCRefused)
 
 
 class Access(NamedTuple):
@@ -185,6 +192,8 @@ class _Talk:
         try:
             if method == "GET":
                 self._line.get(path)
+            elif method == "DELETE":
+                self._line.delete(path)
             else:
                 self._line.post(path, data=data)
         except BMCError:

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from holdfast.errors import BMCUnreachable, WaitTimeout
+from holdfast.errors import BMCUnreachable, Stopping, WaitTimeout
 from holdfast.flow.step import Again
 from holdfast.resources import probing, sealing
 from holdfast.resources.node import drivers, views, words
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STOP_LOOK_S: Final = 0.02
+GIVE_UP_S: Final = 2.0
 
 
 class NotUndone(Exception):
@@ -198,11 +199,29 @@ class Power:
         for _ in range(50):
             end = await self.read(lambda tx: views.end_of(tx, memory["task"]))
             if end is not None:
+                await self.give_up(ctx, resource_id, memory["task"])
                 return {"answer": {"task": memory["task"], "state": end}, "effect": "applied"}
             await ctx.sleep(STOP_LOOK_S)
         if self.now() >= memory["at"] + (self.settings.node_timeout_s if timeout is None else timeout):
             raise WaitTimeout(f"task {memory['task']} is told to abort, and has not ended")
         return Again(self.settings.node_poll_s, memory)
+
+    async def give_up(self, ctx: AsyncContext, node: str, aborted: str) -> None:
+        """Ask the BMC to leave off what it works on for a task that was aborted, if it can. Who comes next goes before
+        this, and what becomes of it is seen by a look."""
+        assert self.world is not None
+        unseal = self.world.hold.sealer.unseal
+        left = await self.read(lambda tx: views.worked_on(tx, aborted, unseal))
+        how = None if left is None else getattr(drivers.get(left.desired["driver"]), "give_up", None)
+        if left is None or how is None:
+            return
+        bmc = self.bmc(node, left.desired, GIVE_UP_S)
+        try:
+            await self.lines.call_for(ctx, bmc, lambda at: how(at, left.monitor), background=True)
+        except Stopping:
+            raise
+        except Exception:
+            pass  # the node is free all the same
 
 
 def _untouched(why: str, **more: Any) -> dict[str, Any]:

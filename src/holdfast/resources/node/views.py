@@ -10,17 +10,20 @@ The words: words.py. The shapes of Ironic's API around these: service/compat/.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, select, true
 
 from holdfast.core import states
+from holdfast.core.values import decode
 from holdfast.errors import DriverInvalid
 from holdfast.resources import state
 from holdfast.resources.node import drivers, words
 from holdfast.resources.probing import by_uuid
 from holdfast.resources.state import ResourceRow
+from holdfast.resources.steps import READ
 from holdfast.store.base import Tx
 from holdfast.store.schema import tasks, tickets
 from holdfast.tasks import control, show
@@ -150,3 +153,24 @@ def end_of(tx: Tx, uuid: str) -> str | None:
     """The state in which the task has ended; None: it has not."""
     found = by_uuid(tx, uuid)
     return found.state if found.finished_at is not None else None
+
+
+class Left(NamedTuple):
+    """What a BMC was left to do: what was desired of the node then, and where to ask for it (`Follow.monitor`)."""
+
+    desired: dict[str, Any]
+    monitor: Any
+
+
+def worked_on(tx: Tx, uuid: str, unseal: Callable[[str], str]) -> Left | None:
+    """What the BMC worked on for that task, as far as it has said where to ask; None: nothing."""
+    desired: dict[str, Any] | None = None
+    memory: dict[str, Any] = {}
+    for row in tx.journal(by_uuid(tx, uuid).id):
+        if row.kind == "succeeded" and str(row.node).endswith(f"/{READ}"):
+            desired = decode(row.data or "null", unseal)["desired"]
+        elif row.kind in ("checkpointed", "parked"):
+            said = json.loads(row.data or "{}")
+            memory = (said["checkpoint"] if row.kind == "parked" else said) or {}
+    monitor = memory.get("monitor")
+    return None if desired is None or monitor is None else Left(desired, monitor)
