@@ -4,7 +4,7 @@ that Holdfast does not write; what they wait for is another."""
 from __future__ import annotations
 
 import os
-import time
+import threading
 from pathlib import Path
 
 import holdfast as hf
@@ -77,7 +77,7 @@ def unwait() -> None:
 @hf.step(agent="hv1", isolation="process")
 def hang() -> None:
     witness(f"hang {os.getpid()}")
-    time.sleep(300)
+    threading.Event().wait(300)
 
 
 @hf.step(agent="hv1", retry=hf.Retry(attempts=2, backoff_s=0.01, on=(ConnectionError,)))

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,10 +58,10 @@ MakeAgent = Callable[..., Agent]
 
 
 def soon(is_so: Callable[[], bool], why: Callable[[], str] = lambda: "") -> None:
-    end = time.monotonic() + PATIENCE_S
+    end, never = time.monotonic() + PATIENCE_S, threading.Event()
     while not is_so():
         assert time.monotonic() < end, why()
-        time.sleep(0.02)
+        never.wait(0.02)
 
 
 def until_witnessed(served: Served, word: str) -> list[str]:

@@ -223,10 +223,7 @@ class Leases:
     async def progress(self, ask: Ask) -> Answer:
         given: StepProgress = ask.data
         message = None if given.message is None else clean(given.message)
-        return await self._say(
-            ask, agents.progress, fraction=given.fraction, message=message,
-            every_s=self.service.settings.progress_interval_s,
-        )  # fmt: skip
+        return await self._say(ask, agents.progress, fraction=given.fraction, message=message)
 
     async def checkpoint(self, ask: Ask) -> Answer:
         given: NewCheckpoint = ask.data

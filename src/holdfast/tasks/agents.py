@@ -122,11 +122,8 @@ _BEAT: Final = update(leases).where(_ours).values(expires_at=bindparam("_expires
 _PROGRESS: Final = (
     update(leases)
     .where(_ours)
-    .values(
-        progress=bindparam("_progress"), message=bindparam("_message"), told_at=bindparam("_told"),
-        revision=leases.c.revision + 1,
-    )
-)  # fmt: skip
+    .values(progress=bindparam("_progress"), message=bindparam("_message"), revision=leases.c.revision + 1)
+)
 _CHECKPOINT: Final = (
     update(leases)
     .where(_ours, leases.c.checkpoints < bindparam("_number"))
@@ -337,18 +334,11 @@ def beat(tx: Tx, speaker: Speaker, generation: str, now: float, lease_s: float) 
     return find(tx, speaker, generation)
 
 
-def progress(
-    tx: Tx, speaker: Speaker, generation: str, fraction: float, message: str | None, now: float, every_s: float
-) -> None:
-    """Its worker is told at most `every_s`. Raises: LeaseLost."""
+def progress(tx: Tx, speaker: Speaker, generation: str, fraction: float, message: str | None, now: float) -> None:
+    """Raises: LeaseLost."""
     lease = find(tx, speaker, generation)
-    tells = lease.told_at is None or now - lease.told_at >= every_s
-    if tells:
-        ring(tx, lease.task, now)
-    values = {
-        "_id": lease.id, "_token": lease.token, "_progress": fraction, "_message": message,
-        "_told": now if tells else lease.told_at,
-    }  # fmt: skip
+    ring(tx, lease.task, now)
+    values = {"_id": lease.id, "_token": lease.token, "_progress": fraction, "_message": message}
     _only(tx.execute(_PROGRESS, values).rowcount)
 
 
