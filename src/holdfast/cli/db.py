@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Annotated
+
 import typer
 
 from holdfast.cli import exits, options, show
@@ -12,11 +15,12 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 @app.callback()
 def about() -> None:
-    """The database: bring it to this Holdfast's schema, throw away what is over.
+    """The database: bring it to this Holdfast's schema, throw away what is over, move it.
 
     \b
     holdfast db upgrade --database postgresql://holdfast@db.example/tasks
     holdfast db purge
+    holdfast db copy sqlite:///tasks.db postgresql://holdfast@db.example/tasks
     """
 
 
@@ -48,4 +52,47 @@ def purge(database: DatabaseOption = None, output: OutputOption = "table") -> in
         show.print_json({"purged": gone})
     else:
         print(f"{gone} tasks purged")
+    return exits.OK
+
+
+@app.command()
+def copy(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The database that there is, as sqlite:///FILE.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="The one to copy it into: empty, or not there yet.")],
+    output: OutputOption = "table",
+) -> int:
+    """Copy a database into an empty one, of SQLite or PostgreSQL, with everything in it: tasks in flight go on there.
+
+    \b
+    holdfast drain --database sqlite:///tasks.db          its workers hand over what they have
+    holdfast db copy sqlite:///tasks.db postgresql://holdfast@db.example/tasks
+    holdfast worker --database postgresql://holdfast@db.example/tasks
+
+    Stop the services and workers of the source first, and start none there afterwards: what was copied would be done
+    twice. The source is left as it is. Refused where the target is not empty, a worker of the source lives that is not
+    drained, or somebody writes to the source meanwhile; then the target stays as it was.
+    """
+    from holdfast.cli.findings import is_dead
+    from holdfast.clock import SYSTEM
+    from holdfast.settings import Settings
+    from holdfast.store import is_postgresql, open_store, redacted
+    from holdfast.tasks import copying
+
+    settings = Settings.load()
+    now, shows = SYSTEM.time(), sys.stderr.isatty()
+
+    def told(table: str, done: int, total: int) -> None:
+        print(f"\r\x1b[K{table} {done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+    waits = {"busy_timeout_s": settings.busy_timeout_s}
+    with open_store(source, create=False, **waits) as old, open_store(target, **waits) as new:
+        copied = copying.copy(
+            copying.Side(old, is_postgresql(source)), copying.Side(new, is_postgresql(target)), now,
+            is_dead=lambda worker: is_dead(worker, now), told=told if shows else None,
+        )  # fmt: skip
+    if output == "json":
+        show.print_json({"source": redacted(source), "target": redacted(target), "rows": copied})
+    else:
+        things = ", ".join(f"{copied.get(name, 0)} {name}" for name in ("tasks", "resources", "schedules"))
+        print(f"copied to {redacted(target)}: {things}, and all that belongs to them")
     return exits.OK

@@ -57,7 +57,7 @@ app.command(name="drain", short_help="Have workers take nothing more, and wait."
 app.add_typer(machine.app, name="machine", short_help="The state machines, proven and drawn.")
 app.add_typer(key.app, name="key", short_help="Make and change the keys that seal secrets.")
 app.command(name="doctor", short_help="Say what is wrong and what to do.")(doctor.doctor)
-app.add_typer(db.app, name="db", short_help="Upgrade or purge the database.")
+app.add_typer(db.app, name="db", short_help="Upgrade, purge or copy the database.")
 
 
 def _version(wanted: bool) -> None:

@@ -76,6 +76,12 @@ class WebhookNotFound(NotFound):
     """There is no such webhook."""
 
 
+class CopyRefused(StateError):
+    """The database can't be copied as things are."""
+
+    code = "database.copy_refused"
+
+
 class ScheduleNotFound(NotFound):
     """There is no such schedule."""
 
