@@ -7,8 +7,10 @@
                   that is left; `$ echo $?` is the exit code of the command before it; `$ export NAME=TEXT` and
                   `$ export NAME=$(command)` are for all commands after them
 
-In expected output a line `…` stands for any lines, and ids, times and addresses in memory are all alike. Blocks in
-other languages (sh, toml, mermaid) are only shown. A difference ends the page with exit code 1 and says where it is.
+The ports of this machine that a page names (`127.0.0.1:8765`, `--port 6237`) are free ones in its blocks, so that two
+who run it do not meet. In expected output a line `…` stands for any lines, and ids, times and addresses in memory are
+all alike. Blocks in other languages (sh, toml, mermaid) are only shown. A difference ends the page with exit code 1 and
+says where it is.
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ import io
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import traceback
 import types
 from collections.abc import Iterator
 from pathlib import Path
+from socket import SOCK_DGRAM, SOCK_STREAM
 from typing import NamedTuple
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -35,6 +39,9 @@ ALIKE = (
     (re.compile(r"\b0x[0-9a-f]+\b"), "ADDRESS"),
     (re.compile(r"[ \t]+$", re.MULTILINE), ""),
 )
+
+
+PORT = re.compile(r"(?:\b127\.0\.0\.1:|--port )(\d{4,5})\b")
 
 
 class Block(NamedTuple):
@@ -49,6 +56,25 @@ class Different(Exception):
 
 def blocks(text: str) -> list[Block]:
     return [Block(found[1], found[2], text.count("\n", 0, found.start()) + 1) for found in FENCE.finditer(text)]
+
+
+def on_free_ports(text: str) -> str:
+    with contextlib.ExitStack() as taken:  # until all are found, so that no two are the same
+        for port in sorted(set(PORT.findall(text))):
+            text = re.sub(rf"\b{port}\b", str(free_port(taken)), text)
+    return text
+
+
+def free_port(taken: contextlib.ExitStack) -> int:
+    """One that is free for TCP, and for UDP."""
+    while True:
+        stream, packets = (taken.enter_context(socket.socket(type=kind)) for kind in (SOCK_STREAM, SOCK_DGRAM))
+        stream.bind(("127.0.0.1", 0))
+        try:
+            packets.bind(stream.getsockname())
+        except OSError:
+            continue
+        return int(stream.getsockname()[1])
 
 
 def alike(text: str) -> str:
@@ -73,7 +99,7 @@ class Page:
         self.code = 0
 
     def run(self) -> None:
-        every = blocks(self.path.read_text(encoding="utf-8"))
+        every = blocks(on_free_ports(self.path.read_text(encoding="utf-8")))
         following = [*every[1:], Block("", "", 0)]
         for block, after in zip(every, following, strict=True):
             place = f"{self.path.name}, line {block.line}"

@@ -25,7 +25,7 @@ from holdfast.core import states
 from holdfast.resources.node.kind import node
 from holdfast.resources.registry import Kinds
 from holdfast.resources.server.kind import server
-from tests.pages import blocks
+from tests.pages import blocks, on_free_ports
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNNER = Path(__file__).with_name("pages.py")
@@ -71,6 +71,15 @@ def test_the_runner_sees_a_page_that_says_something_else(tmp_path: Path) -> None
         done = subprocess.run([sys.executable, RUNNER, page], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 1
         assert "the page says" in done.stderr
+
+
+def test_who_runs_a_page_meets_nobody_else_who_does() -> None:
+    page = (
+        "$ holdfast serve --port 8765 &\nholdfast: http://127.0.0.1:8765\n$ holdfast task show 87651 8766\n--port 6237"
+    )
+    serves, shown, *others, listens = re.findall(r"(?<!\.)\b\d{4,}", on_free_ports(page))
+    assert (serves == shown, others) == (True, ["87651", "8766"])
+    assert len({serves, listens, "8765", "6237"}) == 4
 
 
 def test_the_readme_is_read_in_two_minutes() -> None:

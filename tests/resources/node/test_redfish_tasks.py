@@ -337,7 +337,7 @@ def test_a_bmc_is_asked_to_give_up_its_task_with_ours_and_holds_nobody_up(
 ) -> None:
     node = racks.add(liar.driver_info)
     liar.lie(task="forever", retry_after="0", **lie)
-    task = node.operate("soft_power_off")
+    node.operate("soft_power_off")
     racks.until(lambda: liar.looks() > 1, "the task to be followed")
     began = time.monotonic()
     abort = node.operate("abort_soft_power_off")
