@@ -45,6 +45,7 @@ def test_changes_are_for_administrators(shared: Service) -> None:
         problem(client.post(f"/v3/pools/default/{verb}"), 403, "policy.forbidden")
         problem(admin(shared).post(f"/v3/pools/nobodys/{verb}"), 404, "not_found")
     problem(admin(shared).get("/v3/pools/nobodys"), 404, "not_found")
+    assert admin(shared).get("/v3/pools/default").json()["pool"]["state"] == "OPEN"
 
 
 def test_limits_are_set_and_taken_off(shared: Service) -> None:
