@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import bindparam, select, update
 
-from holdfast.errors import DatabaseUrlInvalid
+from holdfast.errors import DatabaseUrlInvalid, HoldfastClosed
 from holdfast.store import open_store, sqlite_path
 from holdfast.store.base import Append, Appended, StepRow, Tx
 from holdfast.store.schema import tasks
@@ -275,3 +275,39 @@ def test_connections_are_in_autocommit_mode(path: str) -> None:
     assert connection.isolation_level is None
     assert isinstance(connection, sqlite3.Connection)
     connection.close()
+
+
+# --- the log -----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_folded_is_in_the_file_and_whoever_writes_goes_on_meanwhile(path: str, tmp_path: Path) -> None:
+    def in_the_file() -> int:
+        """Without the log."""
+        alone = tmp_path / "alone.db"
+        alone.write_bytes(Path(path).read_bytes())
+        with sqlite3.connect(alone) as copy:
+            found: int = copy.execute("SELECT count(*) FROM tasks").fetchone()[0]
+        for each in tmp_path.glob("alone.db*"):
+            each.unlink()
+        return found
+
+    with SqliteStore(path) as store:
+        store.fold()
+        before = in_the_file()
+        store.write(add_task)
+        assert in_the_file() == before
+        store.write(lambda tx: fold_beside(store, add_task(tx)))
+        assert in_the_file() == before + 1  # what was committed by then, and no commit waited for it
+        store.fold()
+        assert in_the_file() == before + 2
+    with pytest.raises(HoldfastClosed):
+        store.fold()
+
+
+def fold_beside(store: SqliteStore, task: int) -> int:
+    """On another thread, to its end."""
+    thread = threading.Thread(target=store.fold)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    return task

@@ -29,12 +29,17 @@ class Slow:
         self._clock = clock
         self.at: list[float] = []
         self.results: list[Any] = []
+        self.folds = 0
 
     def write(self, fn: Callable[[Tx], Any]) -> Any:
         self.at.append(self._clock.time())
         self._clock.advance(WRITE_S)
         self.results.append(self._store.write(fn))
         return self.results[-1]
+
+    def fold(self) -> None:
+        self.folds += 1
+        self._store.fold()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -87,6 +92,7 @@ def test_what_has_expired_goes_in_short_transactions_and_others_write_in_between
     rested = [pause for pause in pauses if pause > WRITE_S * 1.01]
     assert len(rested) >= len(purges) - 1
     assert min(rested) >= WRITE_S * (1 + REST) * 0.99
+    assert home.store.folds >= len(purges) - 1  # so that no commit of theirs has to
     assert home.left(feed.c.id) > 0
 
 

@@ -205,6 +205,10 @@ class Store(Protocol):
 
     def journal(self, task: int, after: int = 0) -> list[JournalRow]: ...
 
+    def fold(self) -> None:
+        """Do some of what a commit leaves to be done, so that no later commit has to do much of it at once. Nobody who
+        reads or writes waits for it."""
+
     def changes(self) -> int:
         """A number that differs from the last one if anything was committed since, by whatever process. Cheap."""
 

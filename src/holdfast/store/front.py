@@ -60,6 +60,11 @@ class Front:
     def journal(self, task: int, after: int = 0) -> list[JournalRow]:
         return self.read(lambda tx: tx.journal(task, after))
 
+    # --- tidiness -------------------------------------------------------------------------------------------------
+
+    def fold(self) -> None:
+        """Nothing, where the database has a process of its own for that."""
+
     # --- wake-ups -------------------------------------------------------------------------------------------------
 
     def wait(self, seen: int, timeout_s: float) -> int:

@@ -216,6 +216,8 @@ class SqliteStore(Front):
         self._readers: deque[Reader] = deque()
         self._closed = False
         self._watch: Reader | None = None
+        self._folder: Reader | None = None
+        self._folding = threading.Lock()
         self._watching = threading.Lock()
         if not create and not self._memory and not os.path.exists(path):
             raise DatabaseUrlInvalid(f"there is no Holdfast database at {path}: check the URL")
@@ -251,6 +253,23 @@ class SqliteStore(Front):
             if self._closed:  # it was closed meanwhile: nobody else will
                 self._close_readers()
 
+    # --- tidiness -------------------------------------------------------------------------------------------------
+
+    def fold(self) -> None:
+        """Write what is in the log into the file, by a connection of its own: a commit that finds the log long does it
+        before it returns, and whoever wants to write next waits for thousands of pages and their sync."""
+        if self._memory:
+            return
+        with self._folding:
+            if self._closed:
+                raise HoldfastClosed
+            try:
+                if self._folder is None:
+                    self._folder = Reader(self._connect(self.path))
+                self._folder.cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            except sqlite3.Error as error:
+                raise faults.translate(error, self.path) from error
+
     # --- wake-ups -------------------------------------------------------------------------------------------------
 
     def changes(self) -> int:
@@ -279,8 +298,11 @@ class SqliteStore(Front):
         self._close_readers()
         with self._watching:
             watch, self._watch = self._watch, None
-        if watch is not None:
-            watch.close()
+        with self._folding:
+            folder, self._folder = self._folder, None
+        for each in (watch, folder):
+            if each is not None:
+                each.close()
         self._writer.close()  # last: the last connection that closes folds the log into the file
 
     # --- connections ----------------------------------------------------------------------------------------------

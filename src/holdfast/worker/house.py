@@ -2,7 +2,9 @@
 
 Theory: whoever writes meanwhile waits for one short transaction at most, and seldom. So a purge is a row of them, each
 of some dozen rows, and between two of them the worker rests for several times as long as the last one took; what may go
-is looked for in a read, which nobody waits for. A million tasks take a quarter of an hour so, and nobody notices.
+is looked for in a read, which nobody waits for. Where rows were deleted all over the file, much of it is to be written
+anew: that is done before the rest (Store.fold), or a commit would have to. A million tasks take twenty minutes so, and
+nobody notices.
 
 What is purged: tasks/retention.py.
 """
@@ -25,7 +27,7 @@ FOUND_MAX: Final = 1000  # expired tasks that are looked for at once
 TASKS_MAX: Final = 20  # that are purged in one transaction,
 ROWS_MAX: Final = 100  # and about how many rows of theirs,
 EVENTS_MAX: Final = 50  # or how many events
-REST: Final = 4.0  # times what the last transaction took
+REST: Final = 3.0  # times what the last transaction took
 
 
 class House:
@@ -53,6 +55,7 @@ class House:
             self._round_at = now + HOUSE_S
             self._swept = self._store.write(lambda tx: _sweep(tx, now, self._swept or ""))
         if self._purge(now, begins):
+            self._store.fold()
             self.due_at = self._clock.time() + REST * (self._clock.monotonic() - began)
         else:
             self.due_at = self._round_at
