@@ -157,6 +157,10 @@ class Tx(Protocol):
         """Insert the row, or where there is one add 1 to that column of it; what the column has then. The row is
         locked."""
 
+    def now(self, given: float) -> float:
+        """The moment by the database's clock, where machines with clocks of their own share it; else `given`. What
+        machines say to each other of time, as how long a lease lasts, is to be by one clock."""
+
     def hold(self, name: str) -> None:
         """Have who holds the same name wait for the end of this transaction: for what no row's lock guards. Before
         what it guards is read."""

@@ -85,6 +85,8 @@ class Text(str):
 
 
 class PgStatements(Statements):
+    clock = "SELECT extract(epoch FROM clock_timestamp())::float8"
+
     def compile(self, statement: Executable, keys: Sequence[str] | None) -> Prepared:
         prepared = super().compile(statement, keys)
         prepared.booleans = ()  # the driver has made them

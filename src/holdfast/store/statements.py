@@ -120,6 +120,9 @@ class Prepared:
 class Statements:
     """The statements of one dialect, compiled at first use. Threads may share it."""
 
+    #: What asks the database for the moment; None: it is on the one machine of all who use it.
+    clock: str | None = None
+
     def __init__(self, dialect: Dialect, insert: Callable[[Table], Any]) -> None:
         self.dialect = dialect
         self.insert = insert  # the dialect's own, which knows ON CONFLICT

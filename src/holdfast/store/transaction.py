@@ -129,6 +129,12 @@ class Transaction:
     def draw(self, table: Table, values: Mapping[str, Any], column: str) -> int:
         return int(self.execute(self.hot.draw(table, column), values).scalar())
 
+    def now(self, given: float) -> float:
+        if self.statements.clock is None:
+            return given
+        self.cursor.execute(self.statements.clock)
+        return float(self.cursor.fetchall()[0][0])
+
     def hold(self, name: str) -> None:
         pass  # only one writes at a time
 

@@ -296,7 +296,7 @@ def take(
     for lease in tx.execute(_TAKE, {"_pool": pool, "_limit": limit}).scalars():
         values = {
             "_id": lease, "_token": f"{generation}.{lease}.{nonce}", "_holder": holder, "_agent": agent, "_now": now,
-            "_expires": now + lease_s,
+            "_expires": tx.now(now) + lease_s,
         }  # fmt: skip
         taken.append(Lease._make(tx.execute(_LEASE, values).one()))
     return taken
@@ -329,7 +329,7 @@ def beat(tx: Tx, speaker: Speaker, generation: str, now: float, lease_s: float) 
     lease = find(tx, speaker, generation)
     if lease.told_at is None:
         ring(tx, lease.task, now)  # its worker counts the step's time from when it has begun
-    values = {"_id": lease.id, "_token": lease.token, "_expires": now + lease_s, "_told": lease.told_at or now}
+    values = {"_id": lease.id, "_token": lease.token, "_expires": tx.now(now) + lease_s, "_told": lease.told_at or now}
     _only(tx.execute(_BEAT, values).rowcount)
     return find(tx, speaker, generation)
 

@@ -85,7 +85,7 @@ class Lease:
             self.id, self._host, self._boot, os.getpid(), self.lock_path, self._pool, now, now, self._settings.lease_s,
             version=__version__,
         )  # fmt: skip
-        self._store.write(lambda tx: rows.register(tx, row))
+        self._store.write(lambda tx: rows.register(tx, row._replace(heartbeat_at=tx.now(now))))
         self._beat_at = before
         self._registered = True
 
@@ -139,7 +139,9 @@ class Lease:
                 now = self._clock.time()
                 lost, draining = self._store.write(
                     lambda tx: (
-                        rows.heartbeat(tx, self.id, now, held=list(self.held()), figures=self.figures.to_text()),
+                        rows.heartbeat(
+                            tx, self.id, tx.now(now), held=list(self.held()), figures=self.figures.to_text()
+                        ),
                         rows.is_draining(tx, self.id),
                     )
                 )
@@ -169,10 +171,10 @@ class Lease:
     def sweep(self, now: float) -> bool:
         """Set free the tasks of workers that are dead: on this host whose lock nobody holds, elsewhere whose lease
         has run out."""
-        agents_died = self._store.read(lambda tx: agents.any_expired(tx, now)) and self._store.write(
-            lambda tx: agents.expire(tx, now)
-        )
-        others = [worker for worker in self._store.read(rows.alive) if worker.id != self.id]
+        now, alive, agents_died = self._store.read(lambda tx: _found(tx, tx.now(now)))
+        if agents_died:
+            agents_died = self._store.write(lambda tx: agents.expire(tx, now)) > 0
+        others = [worker for worker in alive if worker.id != self.id]
         freed = self.expects = False
         for worker in others:
             if worker.heartbeat_at + worker.lease_s <= now:
@@ -187,7 +189,7 @@ class Lease:
             if worker.lock_path is not None and worker.lock_path != self.lock_path and seen is None:
                 with suppress(OSError):
                     os.unlink(worker.lock_path)
-        return freed or bool(agents_died)
+        return freed or agents_died
 
     def _is_gone(self, worker: rows.WorkerRow) -> bool:
         """Whether nobody holds the lock of a worker of this host."""
@@ -249,6 +251,10 @@ class Lease:
                 os.unlink(self.lock_path)
             os.close(self.lock_fd)
             self.lock_fd = None
+
+
+def _found(tx: Tx, now: float) -> tuple[float, list[rows.WorkerRow], bool]:
+    return now, rows.alive(tx), agents.any_expired(tx, now)
 
 
 def _bury(worker: str, now: float, seen: float | None, tx: Tx) -> list[int]:

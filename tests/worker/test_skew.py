@@ -1,0 +1,56 @@
+"""Machines whose clocks are minutes apart: how long a lease lasts is told by the database's clock alone."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import update
+
+from holdfast.clock import Clock
+from holdfast.local import open as open_database
+from holdfast.settings import Settings
+from holdfast.store.schema import workers
+from holdfast.tasks import lease as rows
+from holdfast.worker.lease import Lease
+from tests.postgresql import Databases
+
+LEASE_S = 15.0
+
+
+class Skewed(Clock):
+    """The machine's clock, off by so many seconds."""
+
+    __slots__ = ("_by_s",)
+
+    def __init__(self, by_s: float) -> None:
+        super().__init__()
+        self._by_s = by_s
+
+    def time(self) -> float:
+        return super().time() + self._by_s
+
+
+@pytest.mark.requirement("G2", "P10")
+def test_workers_whose_clocks_are_minutes_apart_take_each_other_for_alive_and_for_dead_in_time(
+    postgresql: Databases,
+) -> None:
+    with open_database(postgresql.fresh()) as hold:
+        settings = Settings(lease_s=LEASE_S)
+        clocks = [Skewed(by_s) for by_s in (-120.0, 0.0, 120.0)]
+        leases = [
+            Lease(hold.store, clock, settings, "default", threaded=False, host=f"host{number}")
+            for number, clock in enumerate(clocks)
+        ]
+        for lease, clock in zip(leases, clocks, strict=True):
+            lease.register(clock.time())
+            lease.beat()
+        for lease, clock in zip(leases, clocks, strict=True):
+            lease.sweep(clock.time())
+        assert {worker.id for worker in hold.store.read(rows.alive)} == {lease.id for lease in leases}
+        behind, right, ahead = leases
+        hold.store.write(
+            lambda tx: tx.execute(
+                update(workers).where(workers.c.id == ahead.id).values(heartbeat_at=workers.c.heartbeat_at - LEASE_S)
+            )
+        )
+        behind.sweep(clocks[0].time())
+        assert {worker.id for worker in hold.store.read(rows.alive)} == {behind.id, right.id}
