@@ -33,7 +33,7 @@ class Member:
         self, name: str, words: Sequence[str], directory: Path, witness: Witness, *, prefix: Sequence[str] = ()
     ) -> None:
         self.name = name
-        self.words = words
+        self.words = list(words)
         self.prefix = tuple(prefix)
         self.extra: dict[str, str] = {}
         self.expected = False  # to end: it was told to
@@ -42,6 +42,11 @@ class Member:
         self._witness = witness
         self._number = 0
         self._process: subprocess.Popen[bytes] | None = None
+
+    def move(self, prefix: Sequence[str], database: str) -> None:
+        """To another host, from where the database has another address; before it starts."""
+        at = self.words.index("--database") + 1
+        self.prefix, self.words = tuple(prefix), [*self.words[:at], database, *self.words[at + 1 :]]
 
     @property
     def incarnation(self) -> str:

@@ -21,10 +21,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from chaos import load, postgresql, sqlite
+from chaos import load, network, postgresql, sqlite
 from chaos.cluster import FLOWS, ROOT, Cluster
 from chaos.faults import Fault, Nemesis, of_processes
 from chaos.history import NEVER, Broken, History, longest_lost_s
+from chaos.network import NETWORK, Network
 from chaos.rules import RULES, judge
 
 LEASE_S: Final = 3.0
@@ -146,6 +147,14 @@ def summary(history: History, soak: Soak, broken: dict[str, list[Broken]]) -> st
     return "\n".join(f"{what:36} {value}" for what, value in rows)
 
 
+def _hosts(number: int) -> Network | None:
+    try:
+        return Network(number)
+    except OSError as error:
+        print(f"workers are processes and no hosts: {error}")
+        return None
+
+
 def soak(directory: Path, seed: int, seconds: float, given: Given) -> bool:
     """One soak; whether every rule held. Says all of it on the standard output."""
     with ExitStack() as closing:
@@ -157,10 +166,17 @@ def soak(directory: Path, seed: int, seconds: float, given: Given) -> bool:
             cluster = closing.enter_context(Cluster(directory, disk.url, workers=given.workers, settings=SETTINGS))
             own = sqlite.faults(cluster, disk, LEASE_S)
         else:
-            server = postgresql.Server(directory / "pg")
+            hosts = _hosts(given.workers)
+            server = postgresql.Server(directory / "pg", NETWORK)
             closing.callback(server.close)
-            cluster = closing.enter_context(Cluster(directory, server.url(), workers=given.workers, settings=SETTINGS))
+            cluster = Cluster(directory, server.url(), workers=given.workers, settings=SETTINGS)
             own = postgresql.faults(cluster, server, LEASE_S)
+            if hosts is not None:
+                closing.callback(hosts.close)
+                own += network.faults(hosts, cluster.workers, LEASE_S)
+                for number, worker in enumerate(cluster.workers):
+                    worker.move(hosts.prefix(number), server.url(hosts.address))
+            closing.enter_context(cluster)
         kinds = [*of_processes(cluster, LEASE_S), *own]
         made = Soak(cluster, seed, kinds, clients=given.clients, rate=given.rate)
         made.run(seconds)

@@ -46,7 +46,7 @@ class Site:
     def ended(self, *uuids: str) -> list[str]:
         """Their states, once all of them have ended."""
         end = time.monotonic() + PATIENCE_S
-        found = []
+        found: list[str] = []
         for uuid in uuids:
             while (task := self.task(uuid, "?wait=1"))["state"] not in FINAL:
                 assert time.monotonic() < end, f"{uuid} is {task['state']} and never ended, after {len(found)} that did"
