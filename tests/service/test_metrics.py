@@ -12,7 +12,9 @@ import httpx
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from holdfast.tasks import lease
 from tests.service.conftest import ROOT, MakeService, Service
+from tests.worker.house import until
 
 
 def scraped(service: Service, accept: str = "text/plain") -> httpx.Response:
@@ -48,6 +50,22 @@ def test_requests_are_counted_by_the_pattern_of_their_route(service: Service) ->
     assert found["holdfast_store_commits_total",] > 1
     assert task["uuid"] not in text
     assert "default" not in text
+
+
+def test_what_workers_count_is_told_as_of_their_last_heartbeats(make_service: MakeService) -> None:
+    service = make_service(lease_s=0.3)
+    for number in range(3):
+        service.until(service.submit("quick", params={"number": number})["uuid"], "SUCCEEDED")
+    until(lambda: samples(scraped(service).text)["holdfast_claim_wait_seconds_count",] >= 3)
+    found = samples(scraped(service).text)
+    assert found["holdfast_claim_wait_seconds_bucket", "3600.0"] == found["holdfast_claim_wait_seconds_bucket", "+Inf"]
+    assert 0 <= found["holdfast_claim_wait_seconds_sum",] < 60
+    assert found["holdfast_append_tasks_count",] >= 3
+    assert found["holdfast_append_tasks_sum",] >= 3
+    assert found["holdfast_worker_lease_losses_total",] == 0
+    service.hold.write(lambda tx, now: [lease.mark_dead(tx, each.id, now) for each in lease.alive(tx)])
+    until(lambda: samples(scraped(service).text)["holdfast_worker_lease_losses_total",] == 1)
+    assert samples(scraped(service).text)["holdfast_claim_wait_seconds_count",] >= 3, "of before is not lost"
 
 
 def test_tasks_queue_workers_and_webhooks_are_told_as_the_database_has_them(make_service: MakeService) -> None:

@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.gc_collector import GCCollector
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
-from sqlalchemy import bindparam, func, null, select
+from sqlalchemy import bindparam, func, null, select, union_all
 
 from holdfast import __version__
 from holdfast.clock import SYSTEM
@@ -32,8 +33,9 @@ from holdfast.service.problems import log as log_of_service
 from holdfast.service.requests import Ask
 from holdfast.service.routes import STREAM, Answer, Route
 from holdfast.store.base import Tx
-from holdfast.store.schema import tasks, webhooks
+from holdfast.store.schema import pools, tasks, webhooks, workers
 from holdfast.tasks import lease
+from holdfast.tasks.figures import Figures, Tally, summed
 
 PLAIN: Final = "text/plain"
 OPENMETRICS: Final = "application/openmetrics-text"
@@ -50,6 +52,10 @@ _UNTAKEN: Final = (
     .where(tasks.c.worker_id.is_(null()), tasks.c.due_at <= bindparam("_now"))
     .group_by(tasks.c.ready)
 )
+_FIGURES: Final = union_all(
+    select(pools.c.figures).where(pools.c.figures.is_not(null())),
+    select(workers.c.figures).where(workers.c.figures.is_not(null())),
+)
 _HOOKS: Final = select(webhooks.c.disabled, webhooks.c.failures, webhooks.c.delivered)
 
 
@@ -64,6 +70,7 @@ class Facts(NamedTuple):
     workers: list[lease.WorkerRow]
     hooks: list[tuple[str, int]]  # state, last event delivered
     newest_event: int
+    figures: Figures  # of all workers, as of their last heartbeats
 
 
 def read(tx: Tx, now: float) -> Facts:
@@ -73,7 +80,8 @@ def read(tx: Tx, now: float) -> Facts:
     for disabled, failures, delivered in tx.execute(_HOOKS).all():
         hooks.append(("disabled" if disabled is not None else "failing" if failures else "active", delivered))
     by_state = dict(map(tuple, tx.execute(_BY_STATE).all()))
-    return Facts(now, by_state, queued, oldest, claimless, lease.alive(tx), hooks, log.newest(tx))
+    counted = summed(tx.execute(_FIGURES).scalars())
+    return Facts(now, by_state, queued, oldest, claimless, lease.alive(tx), hooks, log.newest(tx), counted)
 
 
 class Metrics:
@@ -194,6 +202,18 @@ def _told(facts: Facts) -> Iterator[Metric]:
         "holdfast_worker_heartbeat_age_seconds", "How long ago the worker that is silent longest said that it lives.",
         max(ages, default=0.0),
     )  # fmt: skip
+    counted = facts.figures
+    yield _histogram(
+        "holdfast_claim_wait_seconds",
+        "How long tasks could have been taken, with their claims and their start come, until a worker first had them.",
+        counted.waits,
+    )  # fmt: skip
+    yield _histogram("holdfast_append_tasks", "For how many tasks workers wrote with one commit.", counted.batches)
+    losses = CounterMetricFamily(
+        "holdfast_worker_lease_losses", "How often a worker found that it had been taken for dead."
+    )
+    losses.add_metric((), counted.lease_losses)
+    yield losses
     kinds = [state for state, _ in facts.hooks]
     yield _gauge(
         "holdfast_webhooks", "Webhooks, by how it goes with them.",
@@ -207,6 +227,14 @@ def _gauge(name: str, help: str, values: float | dict[str, int], label: str | No
     made = GaugeMetricFamily(name, help, labels=() if label is None else (label,))
     for key, value in values.items() if isinstance(values, dict) else [("", values)]:
         made.add_metric(() if label is None else (key,), value)
+    return made
+
+
+def _histogram(name: str, help: str, tally: Tally) -> HistogramMetricFamily:
+    made = HistogramMetricFamily(name, help)
+    counts = accumulate(tally.counts)
+    bounds = [*(str(float(bound)) for bound in tally.bounds), "+Inf"]
+    made.add_metric((), list(zip(bounds, counts, strict=True)), tally.total)
     return made
 
 

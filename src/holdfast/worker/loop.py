@@ -389,6 +389,7 @@ class Worker:
             if (taken := self.taken.get(task)) is not None:
                 taken.drive.stop_steps()
                 self._lost.append(task)
+        self._poked = self._poked or tasks is None  # as a new incarnation it is known again, with nothing to do too
         self._woken.set()
 
     def _let_go_of_lost(self) -> None:
