@@ -135,7 +135,7 @@ class Page:
             elif command == "echo $?":
                 compare(said, str(self.code), where)
             elif command.endswith(" &"):
-                self.background.append(start(command.removesuffix(" &")))
+                self.background.append(start(command.removesuffix(" &"), "setpriv", "--pdeathsig", "KILL"))
                 compare(said, first_lines(self.background[-1], said.count("\n")), where)
             else:
                 done = start(command)
@@ -162,7 +162,8 @@ def commands(text: str) -> Iterator[tuple[str, str]]:
         yield " ".join(command.split()), said
 
 
-def start(command: str) -> subprocess.Popen[str]:
+def start(command: str, *under: str) -> subprocess.Popen[str]:
+    """`under`: what it is started by: what runs in the background ends with this process, however that ends."""
     words = shlex.split(command)
     if words[0] == "holdfast":
         words[:1] = [sys.executable, "-m", "holdfast"]
@@ -171,7 +172,7 @@ def start(command: str) -> subprocess.Popen[str]:
     elif words[0] not in ("cat", "touch"):
         raise Different(f"a console block can't run {command!r}: show it as ```sh")
     return subprocess.Popen(
-        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*under, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -48,6 +49,27 @@ def test_a_wrong_line_is_one_sentence_and_exit_2(name: str, say: Say, shell: She
     assert told in done.sentence()
     assert shell.did() == before
     assert [task["tag"] for task in say("task", "list", "-o", "json").json()] == ["before"]
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "extra"),
+    [
+        ("uvicorn", ["serve"], "service"),
+        ("httpx", ["task", "list", "--url", "http://127.0.0.1:1"], "client"),
+        ("cryptography", ["key", "new"], "secrets"),
+    ],
+)
+def test_what_is_not_installed_is_named_with_what_brings_it(
+    module: str, words: list[str], extra: str, shell: Shell
+) -> None:
+    missing = shell.directory / "missing"
+    missing.mkdir()
+    raises = f"raise ModuleNotFoundError('No module named {module}', name='{module}')"
+    (missing / f"{module}.py").write_text(raises, encoding="utf-8")
+    path = os.pathsep.join([str(missing), os.environ.get("PYTHONPATH", "")])
+    done = shell(*words, PYTHONPATH=path)
+    assert (done.code, done.out) == (2, "")
+    assert f"this needs {module}, which is not installed: pip install 'holdfast[{extra}]'" in done.err
 
 
 SOURCES = {

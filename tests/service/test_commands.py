@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +283,12 @@ def test_doctor_looks_at_the_service_that_commands_go_to(typed: Typed, monkeypat
 def test_serve_does_not_listen_to_others_without_knowing_who_they_are(shell: Shell) -> None:
     done = shell("serve", "--host", "0.0.0.0", "--port", "0")
     assert (done.code, "identity is none" in done.sentence()) == (2, True)
+
+
+def test_serve_says_that_somebody_has_its_port(shell: Shell) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        done = shell("serve", "--port", str(other.getsockname()[1]))
+    assert (done.code, "Address already in use; say another by --host and --port" in done.sentence()) == (2, True)
 
 
 @pytest.mark.parametrize(

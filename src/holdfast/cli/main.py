@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -134,10 +135,26 @@ def _told(error: BaseException, traceback: bool) -> int:
     if isinstance(error, HoldfastError):
         asked = error.details.get("request_id")
         _say(f"{error} (request {asked})" if asked and error.status >= 500 else str(error))  # its operator can find it
+    elif isinstance(error, ModuleNotFoundError) and (extra := _extra_with(error.name or "")):
+        _say(f"this needs {error.name}, which is not installed: pip install 'holdfast[{extra}]'")
+        return exits.USAGE
     else:
         hint = "" if traceback else " (--traceback shows where)"
         _say(f"a fault in Holdfast or in what it loaded: {type(error).__name__}: {error}{hint}")
     return exits.of_error(error)
+
+
+def _extra_with(module: str) -> str | None:
+    """The extra of Holdfast that brings the module; None: none does."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        needs = requires("holdfast") or []
+    except PackageNotFoundError:
+        return None
+    package = module.partition(".")[0].replace("_", "-")
+    found = (re.match(rf"{re.escape(package)}\b(?!-).*extra == .(\w+)", need) for need in needs)
+    return next((each[1] for each in found if each is not None), None)
 
 
 def _where(error: BaseException) -> str:

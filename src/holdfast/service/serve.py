@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import resource
 import socket
 import threading
@@ -15,6 +16,7 @@ from typing import Final
 
 import uvicorn
 
+from holdfast.errors import UsageError
 from holdfast.local import Holdfast
 from holdfast.service.app import Front, make_app
 from holdfast.service.connections import Connection, protocol
@@ -73,9 +75,13 @@ class Server(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that others can connect to from now on."""
+    """A socket that others can connect to from now on. Raises: UsageError: there can be none."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    made = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    try:
+        made = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise UsageError(f"nobody can listen on {host}, port {port}: {why}; say another by --host and --port") from None
     # Connections have it from here. asyncio would set it only on a socket that says it is TCP, which this does not; and
     # without it the second packet of an answer waits for the first one's acknowledgement: 40 ms.
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
