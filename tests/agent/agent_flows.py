@@ -18,11 +18,11 @@ def gate(name: str) -> Path:
     return Path(os.environ[WITNESS]).with_suffix(f".{name}")
 
 
-@hf.step(provides="made", agent="hv-{host}")
-def make(ctx: hf.Context, host: str) -> str:
+@hf.step(provides="made", agent="hv-{unit}")
+def make(ctx: hf.Context, unit: str) -> str:
     witness(f"make {os.getpid()}")
     ctx.progress(0.5, "half made")
-    return f"disk on {host}"
+    return f"disk on {unit}"
 
 
 @make.revert

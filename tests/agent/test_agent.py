@@ -26,13 +26,13 @@ pytestmark = pytest.mark.requirement("TF-14")
 def test_a_step_for_an_agent_runs_there_and_the_others_where_the_worker_is(house: House, make_agent: MakeAgent) -> None:
     served = house()
     agent = make_agent(served, pool="hv-7")
-    task = served.submit("making", params={"host": "7"})
+    task = served.submit("making", params={"unit": "7"})
     done = served.until(task["uuid"], "SUCCEEDED")
     assert done["result"] == {"made": "disk on 7", "told": "DISK ON 7"}
     (made, told) = served.witnessed()
     assert made == f"make {agent.pid}"
     assert told == f"tell {served.process.pid}"
-    undone = served.submit("undone", params={"host": "7"})
+    undone = served.submit("undone", params={"unit": "7"})
     assert served.until(undone["uuid"], "FAILED")["revert"] == "done"
     assert served.witnessed()[2:] == [f"make {agent.pid}", f"unmake {agent.pid}"]
 

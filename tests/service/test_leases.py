@@ -62,11 +62,11 @@ def short(make_service: MakeService, **settings: Any) -> Iterator[Service]:
 
 
 def test_a_lease_has_all_that_the_step_needs(service: Service) -> None:
-    uuid = service.submit("making", params={"host": "7"})["uuid"]
+    uuid = service.submit("making", params={"unit": "7"})["uuid"]
     executor = Executor(service)
     lease = executor.take("hv-7")
     assert (lease["task"]["uuid"], lease["step"], lease["what"]) == (uuid, "making/make", "execute")
-    assert lease["work"]["arguments"] == {"host": "7"}
+    assert lease["work"]["arguments"] == {"unit": "7"}
     assert lease["work"]["context"]["key"] == f"{uuid}:making/make:0"
     assert executor.say("progress", {"fraction": 0.5, "message": "half"}).status_code == 204
     assert executor.say("complete", {"result": "a disk"}).status_code == 204
@@ -148,7 +148,7 @@ def test_other_roles_are_refused(service: Service, roles: str) -> None:
 
 
 def test_an_agent_of_one_pool_serves_no_other(service: Service) -> None:
-    service.submit("making", params={"host": "7"})
+    service.submit("making", params={"unit": "7"})
     own = service.client(roles="agent:hv-7")
     assert len(own.post("/v3/leases", json={"pool": "hv-7", "wait": 10}).json()["leases"]) == 1
     assert own.post("/v3/leases", json={"pool": "hv-8"}).status_code == 403

@@ -71,6 +71,8 @@ def test_schemathesis_finds_nothing(served: Served, mode: str) -> None:
             task = case.path_parameters.get("task")
             if task is not None and len(task) % 5:  # mostly one that there is
                 case.path_parameters["task"] = real[len(task) % 5 - 1]
+            if isinstance(case.body, dict) and "wait" in case.body and mode == "positive":
+                case.body["wait"] = 0.01
             if "wait" in case.query:
                 case.query["wait"] = 0.01 if mode == "positive" else case.query["wait"]
             assume(mode == "negative" or not ends_in_a_line(case))

@@ -127,6 +127,7 @@ class Agent:
         for task in list(self._running):
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
+        await self._hand_back()  # the service may have noticed late that nobody waits any more
 
     async def _hand_back(self) -> None:
         """What was leased by the request that was given up just now, if anything was."""

@@ -25,6 +25,7 @@ class Board:
         self._ends: Callable[[], None] | None = None
         self._looker: asyncio.Task[None] | None = None
         self._announced = False
+        self._changes = -1
         self.stopped = False
 
     def start(self) -> None:
@@ -76,6 +77,7 @@ class Board:
         try:
             offered = self._hold.store.read(agents.waiting)
         except (HoldfastClosed, WorldError):
+            self._changes = -1  # look again
             return
         for pool in offered & self._waiting.keys():
             for event in self._waiting[pool]:
@@ -83,15 +85,15 @@ class Board:
 
     async def _look(self) -> None:
         """While anybody waits: has another process changed anything?"""
-        changes = -1  # who is new here may have come after the commit that he waits for
+        self._changes = -1  # who is new here may have come after the commit that he waits for
         while self._waiting and not self.stopped:
             try:
                 now = self._hold.store.changes()
             except HoldfastClosed:
                 return
             except WorldError:
-                now = changes
-            if now != changes:
-                changes = now
+                now = self._changes
+            if now != self._changes:
+                self._changes = now
                 self._wake()
             await asyncio.sleep(self._hold.settings.poll_s)

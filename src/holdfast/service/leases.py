@@ -41,7 +41,10 @@ TOKEN_CHARS_MAX: Final = 255
 AT_ONCE_MAX: Final = 100
 HELD_MAX: Final = 1_000
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255, extra_json_schema={"pattern": "^[!-~]+$"})]
+#: A token, or what an agent calls itself.
+Word = Annotated[str, msgspec.Meta(max_length=255, pattern="^[!-~]+$")]
+#: What has a name of people's: a pool, a class.
+Name = Annotated[str, msgspec.Meta(max_length=255, pattern="^[^\u0000-\u001f\u007f]+$")]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 Said = Annotated[str, msgspec.Meta(max_length=MESSAGE_CHARS_MAX)]
 
@@ -54,8 +57,8 @@ class NewLeases(msgspec.Struct, forbid_unknown_fields=True):
     pool: Name
     max: Annotated[int, msgspec.Meta(ge=0, le=AT_ONCE_MAX)] = 1
     wait: Seconds = 0.0
-    agent: Name | None = None
-    held: Annotated[list[Name], msgspec.Meta(max_length=HELD_MAX)] = []
+    agent: Word | None = None
+    held: Annotated[list[Word], msgspec.Meta(max_length=HELD_MAX)] = []
 
 
 class Heartbeat(msgspec.Struct, forbid_unknown_fields=True):
@@ -102,7 +105,7 @@ class Fail(msgspec.Struct, forbid_unknown_fields=True):
     somebody else goes on. `died`: it was ended from outside, and nobody knows how far it came."""
 
     failure: FailureSaid | None = None
-    stopped: Name | None = None
+    stopped: Word | None = None
     died: Said | None = None
 
 
@@ -161,9 +164,10 @@ class Leases:
             while True:
                 found = await self._leased(ask, given)
                 wait_s = end - loop.time()
+                if not found and wait_s > 0:
+                    await self.board.wait(given.pool, wait_s, left)
                 if found or wait_s <= 0 or self.board.stopped or left.done():
                     return Answer(body={"leases": found})
-                await self.board.wait(given.pool, wait_s, left)
         finally:
             left.cancel()
 
@@ -316,6 +320,22 @@ _TOKEN: Final = Param(
 )  # fmt: skip
 
 
+def _one_of(**kinds: Any) -> dict[str, Any]:
+    """An object with one of these keys."""
+    found = [
+        {"type": "object", "properties": {name: kind}, "required": [name], "additionalProperties": False}
+        for name, kind in kinds.items()
+    ]
+    return {"oneOf": found}
+
+
+_FAIL: Final = _one_of(
+    failure=FailureSaid,
+    stopped={"type": "string", "pattern": "^[!-~]+$", "maxLength": 255},
+    died={"type": "string", "maxLength": MESSAGE_CHARS_MAX},
+)
+
+
 def routes(service: Service) -> list[Route]:
     made = Leases(service)
     one, rule = "/v3/tasks/{task}", "leases:hold"
@@ -332,6 +352,7 @@ def routes(service: Service) -> list[Route]:
     ]  # fmt: skip
     found += [
         Route("POST", f"{one}/{verb}", handler, rule, summary, body=body, body_needed=needed, headers=(_TOKEN,),
+              body_schema=_FAIL if verb == "fail" else None,
               answers={200: Asked, 409: "Problem"} if verb == "heartbeat" else {204: None, 409: "Problem"},
               limited=False)
         for verb, handler, summary, body, needed in verbs
