@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -115,14 +115,20 @@ def make_service(tmp_path: Path) -> Iterator[MakeService]:
 _projects = count(1)
 
 
+@contextmanager
+def serving(place: Path, *, worker: bool = True, **settings: Any) -> Iterator[Serving]:
+    """One that many tests use, with its database in that directory."""
+    with local.open(database_at(place / "tasks.db"), flows=flows.FLOWS, port=0, **settings) as hold:
+        made = Serving(hold, worker=worker)
+        made.start()
+        yield made
+        made.stop()
+
+
 @pytest.fixture(scope="session")
 def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    url = database_at(tmp_path_factory.mktemp("shared") / "tasks.db")
-    with local.open(url, flows=flows.FLOWS, port=0) as hold:
-        serving = Serving(hold)
-        serving.start()
-        yield serving
-        serving.stop()
+    with serving(tmp_path_factory.mktemp("shared")) as made:
+        yield made
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ for there stays as it was accepted.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,11 @@ import httpx
 import pytest
 from cryptography.fernet import Fernet
 
-from holdfast import local
 from holdfast.resources.node.fake import Device
 from holdfast.resources.node.kind import node
 from holdfast.resources.registry import Kinds
 from holdfast.service.serve import Serving
-from tests.postgresql import database_at
-from tests.service.conftest import Service
-from tests.service.flows import FLOWS
+from tests.service.conftest import Service, serving
 from tests.service.servers import ENDS
 
 _projects = count(1)
@@ -91,26 +88,21 @@ class Metal(Service):
         return found
 
 
-@contextmanager
-def _serving(place: Path, *, worker: bool) -> Iterator[Serving]:
+def _serving(place: Path, *, worker: bool) -> AbstractContextManager[Serving]:
     quick: Any = {"node_poll_s": 0.02, "sync_interval_s": 3_600.0, "secret_key": Fernet.generate_key().decode()}
-    with local.open(database_at(place / "tasks.db"), flows=FLOWS, kinds=Kinds([node]), port=0, **quick) as hold:
-        serving = Serving(hold, worker=worker)
-        serving.start()
-        yield serving
-        serving.stop()
+    return serving(place, worker=worker, kinds=Kinds([node]), **quick)
 
 
 @pytest.fixture(scope="session")
 def _metal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    with _serving(tmp_path_factory.mktemp("metal"), worker=True) as serving:
-        yield serving
+    with _serving(tmp_path_factory.mktemp("metal"), worker=True) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
 def _idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    with _serving(tmp_path_factory.mktemp("idle"), worker=False) as serving:
-        yield serving
+    with _serving(tmp_path_factory.mktemp("idle"), worker=False) as made:
+        yield made
 
 
 @pytest.fixture

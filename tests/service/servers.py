@@ -15,7 +15,6 @@ import httpx
 import pytest
 
 import holdfast as hf
-from holdfast import local
 from holdfast.resources.child import child
 from holdfast.resources.kind import Kind
 from holdfast.resources.registry import Kinds
@@ -23,10 +22,8 @@ from holdfast.resources.server.kind import make_server
 from holdfast.resources.server.process import Server
 from holdfast.service.serve import Serving
 from holdfast.settings import Settings
-from tests.postgresql import database_at
 from tests.resources.server.conftest import pause
-from tests.service.conftest import Service
-from tests.service.flows import FLOWS
+from tests.service.conftest import Service, serving
 
 ENDS = ("SUCCEEDED", "FAILED", "CANCELLED", "ABORTED", "REVERTED")
 _projects = count(1)
@@ -98,25 +95,22 @@ class Cloud(Service):
 @contextmanager
 def _serving(place: Path, *, worker: bool) -> Iterator[Serving]:
     where = place / "servers"
-    with local.open(database_at(place / "tasks.db"), flows=FLOWS, kinds=kinds(where), port=0) as hold:
-        serving = Serving(hold, worker=worker)
-        serving.start()
-        yield serving
-        serving.stop()
+    with serving(place, worker=worker, kinds=kinds(where)) as made:
+        yield made
     for directory in where.glob("*"):
         Server(str(where), directory.name).remove(pause)
 
 
 @pytest.fixture(scope="session")
 def _cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    with _serving(tmp_path_factory.mktemp("cloud"), worker=True) as serving:
-        yield serving
+    with _serving(tmp_path_factory.mktemp("cloud"), worker=True) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
 def _still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    with _serving(tmp_path_factory.mktemp("still"), worker=False) as serving:
-        yield serving
+    with _serving(tmp_path_factory.mktemp("still"), worker=False) as made:
+        yield made
 
 
 @pytest.fixture
