@@ -1,4 +1,4 @@
-"""Any `concurrent.futures.Executor` may run the steps: here a pool of processes; a Dask client's executor is a whole
+"""Any `concurrent.futures.Executor` may run the steps: here a pool of processes; 18_dask_cluster.py has a whole
 cluster. What runs elsewhere is found by the flow's place, so the flow is a variable and the script has a `__main__`."""
 
 from __future__ import annotations

@@ -49,9 +49,9 @@ class Runtimes:
                 f'runtime={main!r}: there are "inline" and "threads", or give a concurrent.futures.Executor'
             )
         else:
-            from holdfast.runtime.executor import ExecutorRuntime
+            from holdfast.runtime.executor import runtime_of
 
-            self.main, self._main_name = ExecutorRuntime(main), "thread"
+            self.main, self._main_name = runtime_of(main), "thread"
 
         limits = {"process": workers_max} | ({} if main == "inline" else {"thread": workers_max})
         self.places = Places(limits)

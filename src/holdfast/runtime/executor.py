@@ -1,5 +1,4 @@
-"""Steps on any `concurrent.futures.Executor`: a pool of threads, of processes, or a whole cluster (a Dask client's
-`get_executor()`).
+"""Steps on any `concurrent.futures.Executor`: a pool of threads or of processes. A Dask cluster's has more: dask.py.
 
 Where the executor's threads are ours (`shared=True`) a step has the context it has everywhere. Elsewhere the step is
 found by its flow's reference, and its context is a reduced one: keys, ids, the last checkpoint, `sleep` and the
@@ -18,8 +17,17 @@ from typing import Any
 
 from holdfast.core.failure import Failure
 from holdfast.errors import HoldfastClosed, UsageError
-from holdfast.runtime.base import Call, Outcome, RemoteError, enter, refuse_while_loading
+from holdfast.runtime.base import Call, Host, Outcome, RemoteError, enter, refuse_while_loading
 from holdfast.runtime.locate import function_of, is_async, place_elsewhere
+
+
+def runtime_of(executor: Executor) -> ExecutorRuntime:
+    """The runtime for it."""
+    if type(executor).__module__.partition(".")[0] == "distributed":
+        from holdfast.runtime.dask import DaskRuntime
+
+        return DaskRuntime(executor)
+    return ExecutorRuntime(executor)
 
 
 class ExecutorRuntime:
@@ -118,7 +126,7 @@ def order_of(call: Call) -> dict[str, Any]:
 def run_elsewhere(order: dict[str, Any]) -> Outcome:
     """Carry out an order, wherever this is."""
     try:
-        call = _call_of(order)
+        call = call_of(order, _Nobody())
     except Exception as error:
         return "raised", Failure.of(error).to_json()
     run = enter
@@ -130,14 +138,15 @@ def run_elsewhere(order: dict[str, Any]) -> Outcome:
     return word, Failure.of(value).to_json() if word == "raised" else value
 
 
-def _call_of(order: dict[str, Any]) -> Call:
+def call_of(order: dict[str, Any], host: Host) -> Call:
+    """The call, where it is carried out. Raises: FlowNotFound."""
     from holdfast.clock import Clock
     from holdfast.runtime.context import AsyncContext, Context
 
     function = function_of(order["reference"], order["place"], order["step_id"], order["what"])
     isolation = "async" if is_async(function) else "thread"
     call = Call(
-        _Nobody(), order["row"], order["step_id"], None, order["what"], function, order["arguments"], isolation,
+        host, order["row"], order["step_id"], None, order["what"], function, order["arguments"], isolation,
         order["reference"], order["deadline_at"],
     )  # fmt: skip
     if order["context"] is not None:

@@ -1,0 +1,144 @@
+"""Heavy steps on a real Dask cluster, its scheduler and workers in processes of their own: they are stopped, tell how
+far they are, keep checkpoints, and a worker's death is their death, once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from holdfast.local import Holdfast, Task
+from tests.runtime import dask_steps
+from tests.worker.house import House, is_there, until
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # what others' code says of others' code
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    import dask
+    import distributed
+
+    there: Any = distributed
+    slow = {"distributed.comm.timeouts.connect": "60s", "distributed.comm.timeouts.tcp": "60s"}
+    with (
+        dask.config.set(slow),
+        there.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as made,
+    ):
+        yield made
+
+
+@pytest.fixture
+def executor(cluster: Any) -> Iterator[Executor]:
+    import distributed
+
+    there: Any = distributed
+    with there.Client(cluster, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)
+        yield client.get_executor()
+
+
+@pytest.fixture
+def hold(tmp_path: Any) -> Iterator[tuple[House, Holdfast]]:
+    house = House(tmp_path)
+    yield house, house.open()
+    house.close()
+
+
+@contextmanager
+def working(hold: Holdfast, executor: Executor) -> Iterator[None]:
+    with hold.working(executor):
+        yield
+
+
+def killed_worker(house: House, what: str) -> int:
+    """The worker of the cluster that is in the step is killed; which that was."""
+    pid = house.until_said(what).pid
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not is_there(pid))
+    return pid
+
+
+def test_a_step_runs_there_and_its_progress_and_checkpoints_come_here(
+    hold: tuple[House, Holdfast], executor: Executor
+) -> None:
+    house, opened = hold
+    task = opened.submit(dask_steps.add_up, {"at": house.at, "numbers": [1, 2, 3]})
+    with working(opened, executor):
+        assert task.wait(timeout_s=60).results == {"sum": 6}
+    (line,) = house.lines()
+    assert line.pid != os.getpid()
+    kinds = [row.kind for row in opened.store.journal(task._id)]
+    assert kinds.count("checkpointed") >= 1
+    assert str(task.view()["progress"]["message"]).endswith(" of 3")  # of many, the latest is kept at its time
+
+
+def test_a_failure_there_is_a_failure_here(hold: tuple[House, Holdfast], executor: Executor) -> None:
+    house, opened = hold
+    task = opened.submit(dask_steps.fail, {"at": house.at})
+    with working(opened, executor):
+        assert task.wait(timeout_s=60).state == "FAILED"
+    assert task.failure is not None
+    assert (task.failure.type, task.failure.message) == ("LookupError", "no such luck")
+
+
+def test_cancel_stops_a_step_that_runs_there_and_one_that_waits_for_a_place(
+    hold: tuple[House, Holdfast], executor: Executor
+) -> None:
+    house, opened = hold
+    tasks = [opened.submit(dask_steps.sleep_long, {"at": house.at}) for _ in range(3)]  # there are two places
+    with working(opened, executor):
+        house.until_said("sleep_long", 2)
+        until(lambda: all(task.state == "RUNNING" for task in tasks))
+        for task in tasks:
+            task.cancel()
+        assert [task.wait(timeout_s=60).state for task in tasks] == ["CANCELLED"] * 3
+    assert house.said().count("sleep_long") == 2
+    assert house.said().count("wake_up") >= 2
+
+
+def test_when_a_worker_there_dies_its_step_is_entered_again_by_its_own_rules(
+    hold: tuple[House, Holdfast], executor: Executor
+) -> None:
+    house, opened = hold
+    task = opened.submit(dask_steps.sleep_long, {"at": house.at})
+    with working(opened, executor):
+        killed_worker(house, "sleep_long")
+        house.turn("go")
+        assert task.wait(timeout_s=60).state == "SUCCEEDED"
+    first, second = house.lines()
+    assert first.key == second.key
+    assert "sleep_long DIED" in task.trace
+
+
+def test_one_that_is_not_to_be_repeated_is_not_repeated_by_the_cluster_either(
+    hold: tuple[House, Holdfast], executor: Executor
+) -> None:
+    house, opened = hold
+    task = opened.submit(dask_steps.careful, {"at": house.at})
+    with working(opened, executor):
+        killed_worker(house, "sleep_long")
+        assert task.wait(timeout_s=60).state == "SUSPENDED"
+        other = opened.submit(dask_steps.add_up, {"at": house.at, "numbers": [1]})  # the cluster had time to repeat it
+        assert other.wait(timeout_s=60).state == "SUCCEEDED"
+    assert (task.reason, house.said().count("sleep_long")) == ("outcome_unknown", 1)
+
+
+def test_suspended_it_goes_on_from_its_checkpoint_in_another_place(
+    hold: tuple[House, Holdfast], executor: Executor
+) -> None:
+    house, opened = hold
+    task: Task = opened.submit(dask_steps.sleep_long, {"at": house.at})
+    with working(opened, executor):
+        house.until_said("sleep_long")
+        task.suspend()
+        until(lambda: task.state == "SUSPENDED")
+        house.turn("go")
+        task.resume()
+        assert task.wait(timeout_s=60).state == "SUCCEEDED"
+    assert len({line.key for line in house.lines()}) == 1
