@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pty
+import re
 import signal
 import socket
 import sqlite3
@@ -251,6 +252,39 @@ def test_what_is_no_http_fills_no_log(strict: Service, caplog: pytest.LogCapture
         connection.sendall(b"nonsense\r\n\r\n")
         assert heard(connection).startswith(b"HTTP/1.1 400 ")
     assert len([each for each in caplog.records if each.name == "uvicorn.error"]) <= 1
+
+
+OFFERS = [
+    b"Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+    b"Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+    b"connection: keep-alive\r\nConnection: UPGRADE\r\nupgrade: TLS/1.0\r\n",
+]
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 10_000])
+@pytest.mark.parametrize("offer", OFFERS, ids=["h2c", "websocket", "tls"])
+def test_an_offer_of_another_protocol_is_passed_over(strict: Service, offer: bytes, pieces: int) -> None:
+    """Java's and curl's clients make one with each first request. What is behind its head is its body."""
+    post, body = b"POST /v3/tasks HTTP/1.1\r\nHost: localhost\r\n", b'{"task": "quick", "params": {"number": 1}}'
+    whole = post + offer + b"Task-tag: t\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    inner = post + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+    hidden = post + offer + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(inner), inner)
+    ends = offer.replace(b"onnection: ", b"onnection: close, ", 1)
+    last = b"GET /v3 HTTP/1.1\r\nHost: localhost\r\n%s\r\n" % ends
+    connection = dial(strict.url)
+    size = -(-len(whole + hidden + last) // pieces)
+    for at in range(0, len(whole + hidden + last), size):
+        connection.sendall((whole + hidden + last)[at : at + size])
+    said = heard(connection)
+    assert re.findall(rb"HTTP/1.1 (\d+)", said) == [b"202", b"400", b"200"], said
+    assert [task["tag"] for task in strict.client().get("/v3/tasks").json()["tasks"]] == ["t"]
+
+
+def test_a_tunnel_leads_nowhere(strict: Service) -> None:
+    for target in (b"example.org:80", b"/v3/tasks"):
+        connection = dial(strict.url)
+        connection.sendall(b"CONNECT %s HTTP/1.1\r\nHost: x\r\n\r\nGET /v3 HTTP/1.1\r\nHost: x\r\n\r\n" % target)
+        assert re.findall(rb"HTTP/1.1 (\d+)", heard(connection)) == [b"400"]
 
 
 def test_connections_are_counted(strict: Service) -> None:

@@ -3,7 +3,9 @@
 Theory: who sends slowly, or half a request, holds a descriptor and nothing else, and that for `request_timeout_s`; a
 large body has a second more for every 16 KiB that came. Who does not read his answer holds the answer too, so he is cut
 off when he has taken nothing of it for that time, or when the service stops. What can't be read gets a problem like any
-other error. How large a body may be: requests.py.
+other error. An offer to speak another protocol (`Upgrade: h2c`, which some clients make with every first request) is
+passed over: the parser takes whatever comes behind such a head for the other protocol, so it is given the head again,
+without the offer. How large a body may be: requests.py.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import asyncio
 import logging
 from typing import Any, Final
 
+import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
@@ -24,6 +27,8 @@ from holdfast.service.routes import PROBLEM
 from holdfast.settings import Settings
 
 BYTES_A_SECOND: Final = 16_384
+CONNECT: Final = b"CONNECT"
+UPGRADE: Final = b"upgrade"
 _journal: Final = logging.getLogger("uvicorn.error")
 
 
@@ -130,9 +135,36 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._received += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
         if self._in_head and self._receives and self._received > self.limits.header_bytes_max:
             self._refuse(HeadersTooLarge(f"a request's head is {self.limits.header_bytes_max} bytes at most"))
+
+    def _parse(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserError:
+                _journal.warning("Invalid HTTP request received.")
+                self.send_400_response("")
+                return
+            except httptools.HttpParserUpgrade as offer:
+                if self.transport.is_closing():
+                    return
+                data = self._without_offer() + data[offer.args[0] :]
+
+    def _without_offer(self) -> bytes:
+        """The head that has been read, for a parser that has read nothing."""
+        made = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                value = b",".join(each for each in value.split(b",") if each.strip().lower() != UPGRADE)
+            if name != UPGRADE:
+                made.append(b"%s: %s" % (name, value))
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        return b"\r\n".join([*made, b"", b""])
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -147,13 +179,18 @@ class Connection(HttpToolsProtocol):
         if size > self.limits.header_bytes_max:
             self._refuse(HeadersTooLarge(f"a request's head is {self.limits.header_bytes_max} bytes at most"))
             return
-        super().on_headers_complete()
+        if self.parser.get_method() == CONNECT:
+            self._refuse(RequestInvalid("this is no proxy: CONNECT leads nowhere"))
+        elif not self.parser.should_upgrade():
+            super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         if not self.transport.is_closing():
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # it is read again
         self._receives = False
         self._received = 0
         if not self.transport.is_closing():
