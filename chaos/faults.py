@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from chaos.cluster import Cluster, Member
 
 MOST_AT_ONCE: Final = 2
+IDLE_S: Final = 3.0  # for which a fault waits for a step to run
 BURST_S: Final = 0.25
 #: Who left for want of a database comes back, and may leave again, so long after it is there again.
 EXCUSE_S: Final = 5.0
@@ -51,6 +52,8 @@ class Nemesis:
         for each in [each for each in self._active if each[0] <= now]:
             self._end(each)
         if now >= self._next_at and len(self._active) < MOST_AT_ONCE:
+            if now < self._next_at + IDLE_S and not self._cluster.busy():
+                return  # nothing runs that a fault could hurt
             self._next_at = now + self._chance.uniform(*self._pause_s)
             fault = self._chance.choices(self._faults, [each.weight for each in self._faults])[0]
             if all(fault.name != each.name and not (fault.database and each.database) for _, each, _ in self._active):

@@ -25,8 +25,8 @@ FLOWS: Final = ("march",) * 8 + ("glide",) * 4 + ("retreat",) * 3 + ("doze",) * 
 STEPS: Final = {"march": 3, "glide": 3, "forge": 3, "retreat": 4, "doze": 2, "linger": 2, "dash": 1, "explode": 1}
 QUICK: Final = ("dash", "explode")  # take no pause
 UNDOABLE: Final = {**STEPS, "retreat": 3, "explode": 0}
-RESOURCES: Final = tuple(f"r{number}" for number in range(1, 13))
-PAUSES_S: Final = (0.0, 0.0, 0.05, 0.2, 1.0)  # up to which a step takes
+RESOURCES: Final = tuple(f"r{number}" for number in range(1, 17))
+PAUSES_S: Final = (0.0, 0.05, 0.2, 0.5, 3.0)  # up to which a step takes
 LIVE: Final = "PENDING,RUNNING,WAITING,SUSPENDING,SUSPENDED,CANCELLING,REVERTING,ABORTING"
 WHO: Final = {"X-Project-Id": "default", "X-Roles": "admin", "X-User-Id": "u1"}
 PATIENCE_S: Final = 120.0
@@ -128,7 +128,7 @@ class Client(threading.Thread):
             self._look()
 
     def _wanted(self) -> tuple[str, dict[str, str], float]:
-        names = self._chance.sample(RESOURCES, self._chance.choice([1, 1, 1, 2, 2, 3]))
+        names = self._chance.sample(RESOURCES, self._chance.choice([1, 1, 1, 1, 2, 3]))
         claims = {name: "shared" if self._chance.random() < 0.15 else "exclusive" for name in names}
         flow = "explode" if self._chance.random() < 0.01 else self._chance.choice(FLOWS)
         return flow, claims, round(self._chance.choice(PAUSES_S) * self._chance.random(), 3)
