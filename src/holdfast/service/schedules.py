@@ -19,7 +19,6 @@ from holdfast.service.paging import next_link, project
 from holdfast.service.policy import may_only_as_agent
 from holdfast.service.requests import Ask
 from holdfast.service.routes import BOOLEAN, COUNT, Answer, Param, Route, Schema
-from holdfast.service.tasks import WORD
 from holdfast.store.base import Tx
 from holdfast.tasks import cron, listing, schedules
 from holdfast.tasks.claims import claims_of
@@ -186,7 +185,7 @@ def _body_schema(admission: Admission) -> dict[str, Any]:
 _LIST_PARAMS: Final = (
     Param("limit", "how many at most", COUNT),
     Param("marker", "the uuid of the last schedule of the page before"),
-    Param("project_id", "of another project (administrators)", WORD),
+    Param("project_id", "of another project (administrators)"),
     Param("all_projects", "of all projects (administrators)", BOOLEAN),
 )
 
