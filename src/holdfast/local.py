@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -357,9 +357,11 @@ class Holdfast(Scheduling):
         self.poke()
         return answer
 
-    def write_all(self, fns: Sequence[Callable[[Tx], T]]) -> list[T | Exception]:
-        """As `write` for each of them, all in one commit."""
-        answers = self.store.write_all(fns)
+    def write_all(
+        self, fns: Sequence[Callable[[Tx], T]], around: AbstractContextManager[None] | None = None
+    ) -> list[T | Exception]:
+        """As `write` for each of them, all in one commit. `around`: as Store.write_all has it."""
+        answers = self.store.write_all(fns, around)
         self.poke()
         return answers
 

@@ -2,10 +2,12 @@
 
 Theory: the loop never waits for a disk. What is to be written is queued to one thread, which takes all that is queued
 into one commit and wakes the loop once for all of it: while one commit syncs, the next forms. It is told once for
-all that the loop takes in together. A read of a local file is
-shorter than the way to another thread and back, so it is done where it is asked for; what reads long (a graph, a
-log, a long list) says so. What reads long is made JSON where it is read, and only two of these are at work at once: a
-hundred who ask for a thousand tasks each wait for each other, and nobody else for them.
+all that the loop takes in together. While the functions of a commit run the loop stands still (`Still`): two threads
+that both have much to do pass the interpreter on with every statement, which costs as much again as the statement.
+
+A read of a local file is shorter than the way to another thread and back, so it is done where it is asked for; what
+reads long (a graph, a log, a long list) says so. What reads long is made JSON where it is read, and only two of these
+are at work at once: a hundred who ask for a thousand tasks each wait for each other, and nobody else for them.
 
 What writes share a commit with other threads': store/writer.py.
 """
@@ -26,12 +28,34 @@ from holdfast.local import Holdfast
 from holdfast.store.base import Tx
 
 T = TypeVar("T")
+STILL_S: Final = 0.01
+STILL_MIN: Final = 4  # fewer functions are over before the loop hears of them
 READERS: Final = 2  # more would only hold the loop up: they share one interpreter with it
 
 
 class _Write(NamedTuple):
     fn: Callable[[Tx], Any]
     future: asyncio.Future[Any]
+
+
+class Still:
+    """While it is held, by another thread, the loop stands still: for STILL_S at most, and once it has done what it
+    has in hand."""
+
+    __slots__ = ("_loop", "_over")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._over = threading.Event()
+
+    def __enter__(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._over.wait, STILL_S)
+        except RuntimeError:
+            pass  # it has ended
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
 
 
 class Bridge:
@@ -115,14 +139,15 @@ class Bridge:
                 return
 
     def _write(self, batch: list[_Write]) -> None:
+        assert self._loop is not None
+        still = Still(self._loop) if len(batch) >= STILL_MIN else None
         answers: list[Any]
         try:
-            answers = self._hold.write_all([each.fn for each in batch])
+            answers = self._hold.write_all([each.fn for each in batch], still)
         except Exception as error:
             answers = [error] * len(batch)
             if self.broken is not None and self._hold.store.broken:
                 self.broken(error)
-        assert self._loop is not None
         try:
             self._loop.call_soon_threadsafe(_answer, batch, answers)
         except RuntimeError:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 from holdfast.errors import HoldfastError, LeaseLost
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from sqlalchemy import Table
     from sqlalchemy.sql import Executable
 
@@ -198,8 +200,12 @@ class Store(Protocol):
         others, may be run again after what it did was undone, and must not call the store itself. So where another
         process has made the same thing at the same moment, it is run again, and finds it. Raises as `append` does."""
 
-    def write_all(self, fns: Sequence[Callable[[Tx], T]]) -> list[T | Exception]:
-        """As `write` for each of them, all in one commit, from one thread; what each returned or raised.
+    def write_all(
+        self, fns: Sequence[Callable[[Tx], T]], around: AbstractContextManager[None] | None = None
+    ) -> list[T | Exception]:
+        """As `write` for each of them, all in one commit, from one thread; what each returned or raised. `around`: held
+        while they run, which is before the commit, where their statements are work of this process and not of a
+        server's.
 
         Raises: as `append` does.
         """

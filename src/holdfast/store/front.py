@@ -6,6 +6,7 @@ What each of them adds: store/sqlite.py, store/postgres.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ T = TypeVar("T")
 class Front:
     """See store/base.py for what each method promises."""
 
+    _runs_here = False  # the database is part of this process
     _writer: Writer
     _wakeups: Wakeups
 
@@ -42,9 +44,11 @@ class Front:
     def write(self, fn: Callable[[Tx], T]) -> T:
         return self._writer.run(Call(fn))  # type: ignore[no-any-return]
 
-    def write_all(self, fns: Sequence[Callable[[Tx], T]]) -> list[T | Exception]:
+    def write_all(
+        self, fns: Sequence[Callable[[Tx], T]], around: AbstractContextManager[None] | None = None
+    ) -> list[T | Exception]:
         if len(fns) != 1:
-            return self._writer.run(CallMany(fns)) if fns else []
+            return self._writer.run(CallMany(fns, around if self._runs_here else None)) if fns else []
         try:
             return [self._writer.run(Call(fns[0]))]
         except (WorldError, HoldfastClosed):

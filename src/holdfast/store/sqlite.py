@@ -197,6 +197,8 @@ class Reader:
 class SqliteStore(Front):
     """See store/base.py for what each method promises."""
 
+    _runs_here = True
+
     def __init__(
         self,
         path: str,

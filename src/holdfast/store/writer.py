@@ -22,6 +22,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Protocol
 
 from holdfast.clock import SYSTEM
@@ -110,13 +111,18 @@ class CallMany(Entry):
 
     CAREFUL_RUNS: Final = 16  # with savepoints, once it was wrong to do without: whoever raises once, raises again
 
-    __slots__ = ("_fns",)
+    __slots__ = ("_around", "_fns")
 
-    def __init__(self, fns: Sequence[Callable[[Tx], Any]]) -> None:
+    def __init__(self, fns: Sequence[Callable[[Tx], Any]], around: AbstractContextManager[None] | None = None) -> None:
         super().__init__()
         self._fns = fns
+        self._around = around
 
     def run(self, tx: Transaction, points: Savepoints, *, alone: bool) -> list[Any]:
+        with self._around or nullcontext():
+            return self._all(tx, points, alone=alone)
+
+    def _all(self, tx: Transaction, points: Savepoints, *, alone: bool) -> list[Any]:
         if tx.careful:
             tx.careful -= 1
         else:

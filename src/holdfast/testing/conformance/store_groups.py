@@ -3,7 +3,8 @@ it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import pytest
@@ -56,6 +57,26 @@ class StoreGroups(StoreBase):
         assert [type(answer) for answer in answers] == [int, Failed, int]
         assert runs == ["write", "look", "write"]
         assert len(store.read(lambda tx: tx.execute(select(tasks.c.id)).all())) == 2
+
+    def test_what_is_held_around_functions_is_let_go_before_their_commit(self, store: Store) -> None:
+        told: list[str] = []
+
+        @contextmanager
+        def held() -> Iterator[None]:
+            told.append("held")
+            yield
+            told.append("let go")
+
+        def write(tx: Tx) -> None:
+            told.append("written")
+            add_task(tx)
+
+        end = store.subscribe(lambda tasks: told.append("committed"))
+        store.write_all([write, touch_and_fail, write], held())
+        end()
+        told = [word for place, word in enumerate(told) if told[place - 1 : place] != [word]]
+        written = ["written", "committed"]
+        assert told in (written, ["held", "written", "let go", "committed"])  # a server's statements run elsewhere
 
     def test_rows_that_are_gathered(self, store: Store) -> None:
         def add(tx: Tx, *digests: str) -> None:
