@@ -9,7 +9,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 import holdfast as hf
-from holdfast.errors import DriverInvalid, ResourceImmutable
+from holdfast.errors import DriverInvalid, PowerUnsupported, ResourceImmutable
 from holdfast.resources.node import drivers, words
 from holdfast.resources.node.power import Bmc
 from holdfast.resources.registry import Kinds
@@ -86,7 +86,9 @@ def test_what_no_driver_could_use_is_refused_at_once(yard: Yard, changes: dict[s
 
 
 @pytest.mark.requirement("IRONIC-5")
-def test_a_driver_that_says_nothing_itself_supports_the_five_of_the_proposal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_that_says_nothing_itself_supports_the_five_of_the_proposal(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Plain:
         def get_power_state(self, bmc: Bmc) -> str:
             return words.POWER_ON
@@ -99,6 +101,10 @@ def test_a_driver_that_says_nothing_itself_supports_the_five_of_the_proposal(mon
     monkeypatch.setitem(drivers._made, "silent", Silent())
     five = ("power on", "power off", "rebooting", "abort soft rebooting", "abort soft power off")
     assert drivers.supported("plain") == drivers.supported("silent") == five
+    node = yard.hold.resource("node", enrol(yard, driver="plain").view()["resource_id"])
+    assert yard.states(node)["supported_power_states"] == list(five)
+    with pytest.raises(PowerUnsupported, match="driver plain does not support the power state, abort inject nmi"):
+        node.operate("abort_inject_nmi")
 
 
 @pytest.mark.requirement("IRONIC-6")
