@@ -50,6 +50,7 @@ def examine(database: str | None, flows: Sequence[str]) -> Iterator[Finding]:
             yield Finding(True, f"{url} can be written and has this Holdfast's schema")
             yield from _store(hold)
             yield from _workers(hold)
+            yield from _pools(hold)
             yield from _tasks(hold)
             yield from _resources(hold)
             yield from _secrets(hold)
@@ -152,6 +153,24 @@ def _workers(hold: Holdfast) -> Iterator[Finding]:
         yield Finding(True, "no worker lives; `holdfast run` and the verbs do their tasks themselves")
 
 
+def _pools(hold: Holdfast) -> Iterator[Finding]:
+    """What waits for a person's word, or for a worker that there is not."""
+    from holdfast.tasks import fleet
+
+    now = hold.clock.time()
+    for pool in hold.store.read(lambda tx: fleet.all_pools(tx, now)):
+        name, most, runs = pool["name"], pool["running_max"], pool["running"]
+        if pool["state"] != fleet.OPEN and pool["due"]:
+            yield Finding(
+                True,
+                f"pool {name} is {pool['state']} and {pool['due']} of its tasks wait: `holdfast pool resume {name}`",
+            )
+        elif most is not None and runs > most:
+            yield Finding(
+                True, f"pool {name} runs {runs} and its limit is {most} since they began: it takes no more yet"
+            )
+
+
 def is_dead(worker: WorkerRow, now: float) -> bool:
     """Its lease has run out; or, if it was on this host, nobody holds its lock."""
     import fcntl
@@ -184,14 +203,13 @@ def _tasks_of(tx: Tx, worker: str) -> list[int]:
 
 def _tasks(hold: Holdfast) -> Iterator[Finding]:
     from holdfast.core import states
-    from holdfast.tasks import query
+    from holdfast.tasks import examine, query
 
     found = hold.store.read(_unfinished)
-    wrong = 0
-    for at in found:
-        for said in _faults(hold, at):
-            wrong += 1
-            yield Finding(False, f"task {at.uuid} {said}")
+    now = hold.clock.time()
+    wrong = hold.store.read(lambda tx: list(examine.faults(tx, now)))
+    for _, said in wrong:
+        yield Finding(False, said)
     counted = ", ".join(f"{count} {state}" for state, count in hold.store.read(query.counts).items())
     yield Finding(True, f"tasks: {counted or 'none'}" + ("" if wrong else "; each is as it may be"))
     resting = [at for at in found if at.reason in states.REASONS and states.REASONS[at.reason].needs_answer]
@@ -235,29 +253,6 @@ def _unfinished(tx: Tx) -> list[TaskRow]:
     from holdfast.tasks import row
 
     return [row.of(each) for each in tx.execute(select(tasks).where(tasks.c.finished_at.is_(None))).all()]
-
-
-def _faults(hold: Holdfast, at: TaskRow) -> Iterator[str]:
-    """What no task may be. Nothing of this should ever be seen."""
-    from holdfast.clock import SYSTEM
-    from holdfast.core import states
-    from holdfast.tasks import claims
-
-    phase = states.phase(at.state, at.hold)
-    if phase not in states.TASK.rows:
-        yield (
-            f"is {phase}, which is no state: report it, with the output of `holdfast task show {at.uuid}`;"
-            f" `holdfast task force-fail {at.uuid}` ends it"
-        )
-        return
-    if phase in states.RESTING and at.reason not in states.REASONS:
-        yield f"rests and says no reason: `holdfast task resume {at.uuid}`"
-    later = at.start_after is not None and at.start_after > SYSTEM.time()
-    if phase in states.MOVING and at.state != states.WAITING and at.worker_id is None and not later:
-        if not at.ready and not hold.store.read(lambda tx: claims.blocked_by(tx, claims.waiting(tx, at.id))):
-            yield f"waits for claims that nobody holds: `holdfast task suspend {at.uuid}` and resume it"
-        elif at.ready and at.due_at is None:
-            yield f"is {at.state} and due for nobody: `holdfast task suspend {at.uuid}` and resume it"
 
 
 def _flows(hold: Holdfast) -> Iterator[Finding]:

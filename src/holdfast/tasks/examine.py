@@ -1,0 +1,189 @@
+"""What no task, ticket or tag may be: for `holdfast doctor`, and for tests after any chaos.
+
+Theory: each transaction leaves these as they must be, so none of this should ever be seen. Who sees one has found a
+defect, or a database that somebody has edited. Each fault is a statement that finds the rows, and says what they are
+and what to do; a test makes each of them.
+
+Resources: resources/examine.py. Workers that have died, and what else is no fault but worth a word: cli/findings.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Select, Text, and_, bindparam, cast, exists, false, func, literal, not_, null, or_, select, true
+
+from holdfast.core import states
+from holdfast.store.base import Tx
+from holdfast.store.schema import journal, queues, tags, tasks, tickets, workers
+from holdfast.tasks import claims
+
+FOUND_MAX: Final = 20  # of each fault
+
+_t = tasks.c
+_final = _t.state.in_([state for state in states.API_STATES if state in states.FINAL])
+_ended = _t.finished_at.is_not(null())
+_report: Final = "report it, with the output of `holdfast task show {it}`"
+_end_it: Final = "`holdfast task force-fail {it}` ends it; " + _report
+
+
+class Fault(NamedTuple):
+    """`find`: its rows; the first column names what it is about. `says`: of {it}. `holds`: whether a row that was found
+    really is one, where that can't be said in a statement."""
+
+    name: str
+    find: Select[Any]
+    says: str
+    holds: Callable[[Tx, Any], bool] | None = None
+
+
+def _of_tasks(*conditions: Any) -> Select[Any]:
+    return select(_t.uuid, _t.id, _t.state, _t.hold).where(*conditions).order_by(_t.id)
+
+
+def _known_phase() -> Any:
+    found = []
+    for phase in states.TASK.rows:
+        found.append(
+            and_(_t.state == states.api_state(phase), func.coalesce(_t.hold, "") == (states.hold(phase) or ""))
+        )
+    return or_(*found)
+
+
+def _is_held_by_nobody(tx: Tx, at: Any) -> bool:
+    return not claims.blocked_by(tx, claims.waiting(tx, at.id))
+
+
+def _has_ticket(*conditions: Any) -> Any:
+    return exists().where(tickets.c.task == _t.id, *conditions)
+
+
+_moves = _t.state.in_(sorted({states.api_state(phase) for phase in states.MOVING if phase != states.WAITING}))
+_untaken = _t.worker_id.is_(null())
+_started = or_(_t.start_after.is_(null()), _t.start_after <= bindparam("_now"))
+_other = tickets.alias()
+
+FAULTS: Final = (
+    Fault(
+        "no_state", _of_tasks(not_(_known_phase())), "task {it} is {phase}, which is no state: " + _end_it,
+    ),
+    Fault(
+        "ended_and_not", _of_tasks(or_(and_(_final, not_(_ended)), and_(_ended, not_(_final)))),
+        "task {it} is {phase}, and its row says otherwise of when it ended: " + _report,
+    ),
+    Fault(
+        "no_reason",
+        _of_tasks(_t.state == claims.SUSPENDED, or_(_t.reason.is_(null()), _t.reason.not_in(sorted(states.REASONS)))),
+        "task {it} rests and says no reason: `holdfast task resume {it}`",
+    ),
+    Fault(
+        "claims_of_nobody", _of_tasks(_moves, _untaken, _started, not_(_ended), _t.ready == false()),
+        "task {it} waits for claims that nobody holds: `holdfast task suspend {it}` and resume it",
+        _is_held_by_nobody,
+    ),
+    Fault(
+        "due_for_nobody",
+        _of_tasks(_moves, _untaken, _started, not_(_ended), _t.ready == true(), _t.due_at.is_(null())),
+        "task {it} is {phase} and due for nobody: `holdfast task suspend {it}` and resume it",
+    ),
+    Fault(
+        "ended_and_taken", _of_tasks(_ended, or_(_t.worker_id.is_not(null()), _t.token.is_not(null()))),
+        "task {it} has ended, and a worker has it: " + _report,
+    ),
+    Fault("ended_and_due", _of_tasks(_ended, _t.due_at.is_not(null())), "task {it} has ended, and is due: " + _report),
+    Fault(
+        "ended_and_kept_for_ever", _of_tasks(_ended, _t.expires_at.is_(null())),
+        "task {it} has ended, and would never be purged: " + _report,
+    ),
+    Fault(
+        "purged_while_it_runs", _of_tasks(not_(_ended), _t.expires_at.is_not(null())),
+        "task {it} has not ended, and would be purged: " + _end_it,
+    ),
+    Fault(
+        "taken_by_nobody",
+        _of_tasks(_t.worker_id.is_not(null()), ~exists().where(workers.c.id == _t.worker_id)),
+        "task {it} is taken by a worker that there is not, so nobody takes it over: " + _end_it,
+    ),
+    Fault(
+        "taken_by_the_dead",
+        _of_tasks(exists().where(workers.c.id == _t.worker_id, workers.c.dead == true())),
+        "task {it} is taken by a worker whose tasks were set free already: " + _end_it,
+    ),
+    Fault(
+        "taken_without_token",
+        _of_tasks(not_(_ended), _untaken != _t.token.is_(null())),
+        "task {it} has a worker and no token, or a token and no worker: " + _end_it,
+    ),
+    Fault(
+        "token_of_another_epoch",
+        _of_tasks(_t.token.is_not(null()), _t.token.not_like(literal("%.") + cast(_t.epoch, Text) + literal(".%"))),
+        "task {it} has the token of another taking, so its worker can write nothing: " + _end_it,
+    ),
+    Fault(
+        "journal_behind_its_end",
+        _of_tasks(not_(_ended), exists().where(journal.c.task == _t.id, journal.c.seq > _t.seq)),
+        "task {it} has events in its journal behind the last that it knows of: " + _end_it,
+    ),
+    Fault(
+        "steps_ahead", _of_tasks(_t.steps_seq > _t.seq), "task {it} shows steps that it has no events of: " + _end_it
+    ),
+    Fault(
+        "claims_of_the_ended", _of_tasks(_ended, _has_ticket()),
+        "task {it} has ended and still claims what others wait for: " + _report,
+    ),
+    Fault(
+        "claims_in_part",
+        _of_tasks(_has_ticket(tickets.c.granted == true()), _has_ticket(tickets.c.granted == false())),
+        "task {it} has some of its claims and waits for others, so tasks may wait for each other for ever: " + _end_it,
+    ),
+    Fault(
+        "claims_of_no_task",
+        select(tickets.c.resource).where(~exists().where(_t.id == tickets.c.task)).distinct()
+        .order_by(tickets.c.resource),
+        "{it} is claimed by a task that there is not: report it, with a copy of the database",
+    ),
+    Fault(
+        "claimed_twice",
+        select(tickets.c.resource)
+        .where(
+            tickets.c.granted == true(), tickets.c.mode == claims.EXCLUSIVE,
+            exists().where(
+                _other.c.resource == tickets.c.resource, _other.c.granted == true(), _other.c.task != tickets.c.task,
+                # What a root holds, its children may use.
+                ~exists().where(_t.id == _other.c.task, _t.root_id == tickets.c.task),
+                ~exists().where(_t.id == tickets.c.task, _t.root_id == _other.c.task),
+            ),
+        )
+        .distinct().order_by(tickets.c.resource),
+        "{it} is granted to one task alone and to another beside it: abort one of those that `holdfast task list"
+        " --resource {it}` shows as RUNNING; report it",
+    ),
+    Fault(
+        "numbers_given_twice",
+        select(tickets.c.resource)
+        .select_from(tickets.outerjoin(queues, queues.c.resource == tickets.c.resource))
+        .where(or_(queues.c.resource.is_(null()), tickets.c.ticket >= queues.c.next_ticket))
+        .distinct().order_by(tickets.c.resource),
+        "the queue of {it} would give a number a second time, and refuse who comes next: report it, with a copy of the"
+        " database",
+    ),
+    Fault(
+        "tag_of_no_task",
+        select(func.coalesce(tags.c.tag, ""))
+        .where(tags.c.task.is_not(null()), ~exists().where(_t.id == tags.c.task)).order_by(tags.c.tag),
+        "the tag {it} names a task that there is not: ask with another tag; report it",
+    ),
+)  # fmt: skip
+
+
+def faults(tx: Tx, now: float) -> Iterator[tuple[str, str]]:
+    """The name of each fault that is found, and a sentence that says of what and what to do; at most `FOUND_MAX` of
+    each."""
+    for fault in FAULTS:
+        rows = tx.execute(fault.find, {"_now": now} if "_now" in fault.find.compile().params else None).all()
+        real = (row for row in rows if fault.holds is None or fault.holds(tx, row))
+        for row in islice(real, FOUND_MAX):
+            state, hold = getattr(row, "state", None), getattr(row, "hold", None)
+            yield fault.name, fault.says.format(it=row[0], phase=f"{state}/{hold}" if hold else state)

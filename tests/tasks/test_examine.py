@@ -1,0 +1,80 @@
+"""What no task may be, each made by hand, is found and said, and nothing else with it."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import text
+
+from holdfast.store.base import Store, Tx
+from holdfast.tasks import claims, examine, lease, take
+from holdfast.tasks.lease import WorkerRow
+from tests.postgresql import ON_POSTGRESQL
+from tests.tasks.desk import Desk
+
+#: name -> what a hand does to the rows. Task 1 claims r and is taken by w; 2 waits for r; 3 has ended; 4 is due.
+MADE = {
+    "no_state": "UPDATE tasks SET state = 'SUSPENDED', reason = 'asked', hold = 'sideways' WHERE id = 4",
+    "ended_and_not": "UPDATE tasks SET finished_at = NULL, expires_at = NULL WHERE id = 3",
+    "no_reason": "UPDATE tasks SET state = 'SUSPENDED', hold = 'pending' WHERE id = 4",
+    "claims_of_nobody": "UPDATE tasks SET ready = false WHERE id = 4",
+    "due_for_nobody": "UPDATE tasks SET due_at = NULL WHERE id = 4",
+    "ended_and_taken": "UPDATE tasks SET worker_id = 'w' WHERE id = 3",
+    "ended_and_due": "UPDATE tasks SET due_at = 5 WHERE id = 3",
+    "ended_and_kept_for_ever": "UPDATE tasks SET expires_at = NULL WHERE id = 3",
+    "purged_while_it_runs": "UPDATE tasks SET expires_at = 5 WHERE id = 1",
+    "taken_by_nobody": "UPDATE tasks SET worker_id = 'nobody' WHERE id = 1",
+    "taken_by_the_dead": "UPDATE workers SET dead = true WHERE id = 'w'",
+    "taken_without_token": "UPDATE tasks SET token = NULL WHERE id = 1",
+    "token_of_another_epoch": "UPDATE tasks SET epoch = 12 WHERE id = 1",
+    "journal_behind_its_end": "INSERT INTO journal (task, seq, kind, at) VALUES (1, 9, 'began', 1)",
+    "steps_ahead": "UPDATE tasks SET steps_seq = 9 WHERE id = 1",
+    "claims_of_the_ended": "INSERT INTO tickets (resource, ticket, task, mode) VALUES ('q', 1, 3, 'shared')",
+    "claims_in_part": "INSERT INTO tickets (resource, ticket, task, mode) VALUES ('q', 1, 1, 'shared')",
+    "claims_of_no_task": "INSERT INTO tickets (resource, ticket, task, mode) VALUES ('q', 1, 77, 'shared')",
+    "claimed_twice": "INSERT INTO tickets (resource, ticket, task, mode, granted) VALUES ('r', 3, 4, 'shared', true)",
+    "numbers_given_twice": "UPDATE queues SET next_ticket = 2 WHERE resource = 'r'",
+    "tag_of_no_task": "UPDATE tags SET task = 77",
+}
+
+
+@pytest.fixture
+def desk(store: Store) -> Desk:
+    made = Desk(store)  # type: ignore[arg-type]
+    row = WorkerRow("w", "h", "b", 1, None, "default", 0.0, 0.0, 1e6)
+    store.write(lambda tx: lease.register(tx, row))
+    assert [made.submit("r"), made.submit("r"), made.submit(tag="t")] == [1, 2, 3]
+    made.end(3)
+    taken = store.write(lambda tx: take.take(tx, "w", generation="g", nonce="n", now=made.now, limit=1, pool="default"))
+    assert [at.id for at in taken] == [1]
+    assert made.submit() == 4
+    for resource in "qr":  # a number of each is drawn that nobody has
+        store.write(lambda tx, resource=resource: claims.take_number(tx, resource))  # type: ignore[misc]
+    return made
+
+
+def found(desk: Desk) -> list[tuple[str, str]]:
+    return desk.store.read(lambda tx: list(examine.faults(tx, desk.now)))
+
+
+def test_nothing_is_said_of_what_is_as_it_may_be(desk: Desk) -> None:
+    assert found(desk) == []
+    assert set(MADE) == {fault.name for fault in examine.FAULTS}, "each fault is made below"
+
+
+@pytest.mark.requirement("TF-12")
+@pytest.mark.parametrize("name", MADE)
+def test_each_is_found_and_explained(desk: Desk, name: str) -> None:
+    if name == "ended_and_not" and ON_POSTGRESQL:
+        pytest.skip("PostgreSQL has no way round a constraint but to drop it")
+
+    def edit(tx: Tx) -> None:
+        if name == "ended_and_not":
+            tx.execute(text("PRAGMA ignore_check_constraints = ON"))
+        tx.execute(text(MADE[name]))
+
+    desk.store.write(edit)
+    said = found(desk)
+    assert name in [fault for fault, _ in said]
+    sentence = dict(said)[name]
+    assert "{" not in sentence
+    assert "report it" in sentence or "holdfast task" in sentence
