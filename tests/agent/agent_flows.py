@@ -87,6 +87,21 @@ def fail_once(ctx: hf.Context) -> None:
         raise ConnectionRefusedError("not yet")
 
 
+@hf.step(provides="asked", agent="hv1", timeout_s=1.0)
+def too_slow(ctx: hf.Context) -> None:
+    ctx.sleep(300)
+
+
+@hf.step(provides="known", agent="hv1")
+def knowable(ctx: hf.Context) -> str:
+    return "done"
+
+
+@knowable.probe
+def known(ctx: hf.Context) -> hf.Probe:
+    return hf.Done("it was done")
+
+
 @hf.step(provides="each", agent="hv1")
 def one_of_many(ctx: hf.Context, number: int) -> int:
     witness(f"one {number} {os.getpid()}")
@@ -112,6 +127,8 @@ FLOWS = [
     hf.linear("waiting_there", wait_here),
     hf.linear("hanging_there", hang),
     hf.linear("failing_once", fail_once),
+    hf.linear("slow_there", too_slow),
+    hf.linear("knowable_there", knowable),
     hf.map("many", one_of_many, over="numbers", item="number", provides="all", at_once=8),
     hf.linear("secretive", use_secret, check_secret),
 ]

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 import holdfast as hf
+from holdfast.core.values import encode
 from holdfast.seal import new_key
 from holdfast.service.policy import RULES
 from tests.agent.agent_flows import FLOWS
@@ -248,6 +249,46 @@ def test_a_step_fails_with_what_its_executor_says_and_is_tried_again(service: Se
     again = executor.take()
     assert again["work"]["context"]["attempt"] == 2
     assert executor.say("complete").status_code == 204
+    service.until(uuid, "SUCCEEDED")
+
+
+def test_the_time_of_a_step_begins_when_its_executor_does(service: Service) -> None:
+    uuid = service.submit("slow_there")["uuid"]
+    service.client().get(f"/v3/tasks/{uuid}", params={"wait": 0.5})  # it may wait for an executor as long as it likes
+    executor = Executor(service)
+    assert executor.take()["timeout_s"] == pytest.approx(1.0, abs=0.5)
+    executor.say("heartbeat")
+    assert executor.say("heartbeat", {"wait": 8}).json()["stop"] == "timeout"
+    assert executor.say("fail", {"stopped": "timeout"}).status_code == 204
+    assert "timeout" in service.until(uuid, "FAILED")["error"]["detail"]
+
+
+def test_an_executor_is_asked_whether_what_another_began_has_happened(service: Service) -> None:
+    uuid = service.submit("knowable_there")["uuid"]
+    executor = Executor(service)
+    executor.take()
+    assert executor.say("fail", {"died": "out of memory"}).status_code == 204
+    assert executor.take()["what"] == "probe"
+    answer = json.loads(encode(hf.Done("it was done")))
+    assert executor.say("complete", {"result": answer}).status_code == 204
+    assert service.until(uuid, "SUCCEEDED")["result"] == {"known": "it was done"}
+
+
+@pytest.mark.requirement("NOVA-13")
+def test_what_is_suspended_is_given_back_and_leased_again(service: Service) -> None:
+    uuid = service.submit("counting")["uuid"]
+    executor = Executor(service)
+    executor.take()
+    executor.say("checkpoint", {"value": 5, "number": 1})
+    service.client().post(f"/v3/tasks/{uuid}/suspend")
+    assert executor.say("heartbeat", {"wait": 8}).json()["stop"] == "suspend"
+    executor.say("fail", {"stopped": "suspend"})
+    service.until(uuid, "SUSPENDED")
+    assert executor.ask(wait=0) == []
+    service.client().post(f"/v3/tasks/{uuid}/resume")
+    again = executor.take()["work"]["context"]
+    assert (again["last_checkpoint"], again["attempt"]) == (5, 1)
+    assert executor.say("complete", {"result": 12}).status_code == 204
     service.until(uuid, "SUCCEEDED")
 
 

@@ -343,7 +343,7 @@ leases = Table(
     CheckConstraint("what IN ('execute', 'revert', 'probe')", name="ck_leases_what"),
     sqlite_autoincrement=True,  # a number is never used twice
 )
-Index("ix_leases_task", leases.c.task)
+some("ix_leases_task", leases.c.task, where="closed_at IS NULL")
 some("uq_leases_entry", leases.c.task, leases.c.entry, unique=True, where="entry > 0")  # an entry is leased once
 some(
     "ix_leases_open", leases.c.pool, leases.c.priority.desc(), leases.c.id, where="token IS NULL AND closed_at IS NULL"

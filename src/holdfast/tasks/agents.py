@@ -111,7 +111,7 @@ _OF_AGENT: Final = (
     .where(leases.c.agent == bindparam("_agent"), leases.c.holder == bindparam("_holder"), _held, _lives)
     .order_by(leases.c.id)
 )
-_WAITING: Final = select(leases.c.pool).where(_open).distinct()
+_WAITING: Final = select(leases.c.pool).where(_open, _lives).distinct()
 _BY_ID: Final = (
     select(leases, tasks.c.uuid.label("uuid"), tasks.c.finished_at.label("finished_at"))
     .join(tasks, tasks.c.id == leases.c.task)
@@ -177,6 +177,7 @@ _TOUCH: Final = (
     update(tasks).where(tasks.c.id == bindparam("_task"), tasks.c.token == bindparam("_token"))
     .values(updated_at=bindparam("_now"))
 )  # fmt: skip
+_OF_ENDED: Final = select(leases.c.id).where(leases.c.closed_at.is_(null()), ~_lives).limit(bindparam("_limit"))
 _OLD: Final = (
     select(leases.c.id)
     .where(leases.c.closed_at < bindparam("_before"), leases.c.closed_at.is_not(null()))
@@ -266,7 +267,9 @@ def any_expired(tx: Tx, now: float) -> bool:
 
 
 def purge(tx: Tx, now: float, *, limit: int) -> int:
-    """Delete leases that were closed long ago; how many."""
+    """Close leases of tasks that were ended by force, and delete those that were closed long ago; how many."""
+    for lease in tx.execute(_OF_ENDED, {"_limit": limit}).scalars():
+        close(tx, lease, now)
     old = tx.execute(_OLD, {"_before": now - KEPT_S, "_limit": limit}).scalars()
     return tx.execute(_DELETE, {"_ids": old}).rowcount if old else 0
 

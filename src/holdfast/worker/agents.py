@@ -16,12 +16,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from holdfast.core.failure import Failure
 from holdfast.core.values import decode, encode
 from holdfast.errors import UsageError
 from holdfast.flow.options import fields_of
-from holdfast.runtime.base import Call, Outcome, RemoteError, isolation_of
+from holdfast.runtime.base import Call, Outcome, isolation_of
 from holdfast.runtime.bind import step_arguments
+from holdfast.runtime.wire import read_outcome
 from holdfast.store.base import Store, Tx
 from holdfast.tasks import agents as rows
 from holdfast.tasks.agents import Lease, Offer
@@ -56,7 +56,6 @@ class Agents:
 
     def __init__(self, store: Store, clock: Clock, settings: Settings, seal: Any, unseal: Any) -> None:
         self._store = store
-        self._clock = clock
         self._bytes_max = settings.value_bytes_max
         self._seal = seal
         self._unseal = unseal
@@ -145,7 +144,7 @@ class Agents:
             pool = pool.replace(f"{{{name}}}", str(value))
         if not pool.isprintable() or not 0 < len(pool) <= POOL_CHARS_MAX or "{" in pool:
             raise UsageError(f"{call.step_id} is for the agents of the pool {pool[:80]!r}, and no pool is called that")
-        timeout_s = None if call.deadline_at is None else max(0.0, call.deadline_at - self._clock.time())
+        timeout_s = None if call.deadline_at is None else max(0.0, call.deadline_at - call.launched_at)
         entry = 0 if call.what == "probe" else taken.entries[row]
         return Offer(call.step_id, call.what, entry, pool, work_of(call, self._seal, self._bytes_max), timeout_s)
 
@@ -188,11 +187,11 @@ class Agents:
             word, text = rows.read_outcome(lease.outcome or "{}")
             if word == "returned":
                 return word, decode(text, self._unseal)
-            value = json.loads(text)
-            if word == "raised":
-                return word, RemoteError(Failure.from_json(value))
+            word, value = read_outcome({"outcome": word, "value": json.loads(text)})
         except Exception as error:  # an agent may say anything
             return "raised", error
+        if word == "raised":
+            return word, value
         if word == "stopped":
             call.stop_reason = call.stop_reason or "suspend"  # its agent leaves: somebody else goes on
             return word, call.stop_reason
@@ -248,6 +247,7 @@ def work_of(call: Call, seal: Any, bytes_max: int) -> str:
         "forward_key": context.forward_key,
         "attempt": context.attempt,
         "task_id": context.task_id,
+        "fence": context.fence,
     }
     event = encode(context.event, seal, name=f"the event of {call.step_id}")
     last = encode(context.last_checkpoint, seal, name=f"the checkpoint of {call.step_id}")

@@ -26,6 +26,7 @@ HOUSE_S: Final = 10.0  # between rounds
 FOUND_MAX: Final = 1000  # expired tasks that are looked for at once
 TASKS_MAX: Final = 20  # that are purged in one transaction,
 ROWS_MAX: Final = 100  # and about how many rows of theirs,
+LEASES_MAX: Final = 1000  # that are purged in a round
 EVENTS_MAX: Final = 50  # or how many events
 REST: Final = 3.0  # times what the last transaction took
 
@@ -82,5 +83,5 @@ class House:
 
 
 def _sweep(tx: Tx, now: float, after: str) -> str | None:
-    agents.purge(tx, now, limit=ROWS_MAX)
+    agents.purge(tx, now, limit=LEASES_MAX)
     return claims.sweep(tx, now, after=after)[1]

@@ -145,7 +145,7 @@ def _leases() -> None:
         sa.PrimaryKeyConstraint("id"),
         sqlite_autoincrement=True,
     )
-    op.create_index("ix_leases_task", "leases", ["task"], unique=False)
+    op.create_index("ix_leases_task", "leases", ["task"], unique=False, **some("closed_at IS NULL"))
     op.create_index("uq_leases_entry", "leases", ["task", "entry"], unique=True, **some("entry > 0"))
     op.create_index(
         "ix_leases_open", "leases", ["pool", sa.text("priority DESC"), "id"], unique=False,
