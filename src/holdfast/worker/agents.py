@@ -27,7 +27,6 @@ from holdfast.tasks import agents as rows
 from holdfast.tasks.agents import Lease, Offer
 
 if TYPE_CHECKING:
-    from holdfast.clock import Clock
     from holdfast.settings import Settings
     from holdfast.worker.load import Loaded
     from holdfast.worker.taken import Taken
@@ -54,7 +53,7 @@ class Agents:
 
     killable = True
 
-    def __init__(self, store: Store, clock: Clock, settings: Settings, seal: Any, unseal: Any) -> None:
+    def __init__(self, store: Store, settings: Settings, seal: Any, unseal: Any) -> None:
         self._store = store
         self._bytes_max = settings.value_bytes_max
         self._seal = seal

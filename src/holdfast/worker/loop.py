@@ -76,7 +76,7 @@ class Worker:
             Desk, store, flows=flows, clock=clock, settings=settings, seal=seal, unseal=unseal, poke=self.poke,
             house=house,
         )  # fmt: skip
-        self._agents = runtimes.agents = Agents(store, clock, settings, seal, unseal)
+        self._agents = runtimes.agents = Agents(store, settings, seal, unseal)
         self.lease = lease or Lease(store, clock, settings, pool)
         pace = Pace(None if runtimes.is_inline else settings.workers_max, tasks_max)
         self._intake = Intake(store, clock, self.lease, pace, pool=pool, only=only)
