@@ -165,7 +165,10 @@ GOALS: Final = (FAILED, CANCELLED, REVERTED)
 
 def verbs_allowed(phase: str) -> list[str]:
     """The verbs that users may give now and that would change something; none to what is no phase."""
-    return [verb for verb in TASK.verbs_allowed(phase) if verb in VERBS] if phase in TASK.rows else []
+    return list(_ALLOWED.get(phase, ()))
+
+
+_ALLOWED: Final = {phase: tuple(verb for verb in TASK.verbs_allowed(phase) if verb in VERBS) for phase in TASK.rows}
 
 
 class Reason(NamedTuple):

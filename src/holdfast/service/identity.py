@@ -223,15 +223,20 @@ def caller_of(user: str, project: str, roles: Iterable[object]) -> Caller:
 
     Raises: AuthRequired: no names that could be kept.
     """
+    return _caller(user, project, tuple(map(str, roles)))
+
+
+@lru_cache(maxsize=256)  # most requests are of somebody who has just asked for something else
+def _caller(user: str, project: str, roles: tuple[str, ...]) -> Caller:
     for name in (user, project):
         if len(name) > NAME_CHARS_MAX or not name.isprintable():
             raise AuthRequired(f"a user or a project is named by {NAME_CHARS_MAX} printable letters at most")
     known: set[str] = set()
     pools = []
     for each in roles:
-        role, _, pool = str(each).strip().partition(":")
+        role, _, pool = each.strip().partition(":")
         if role.lower() == AGENT and pool:
             pools.append(pool)
-        known.add(role.lower() if role.lower() == AGENT else str(each).strip().lower())
+        known.add(role.lower() if role.lower() == AGENT else each.strip().lower())
     known.discard("")
     return Caller(user, project, frozenset(known), f"{AGENT}:{user}" if AGENT in known else "api", tuple(pools))

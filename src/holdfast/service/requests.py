@@ -287,7 +287,9 @@ class Ask:
     @property
     def request(self) -> str:
         """The request as people are told of it. The seed's paths are other names of the same."""
-        path = re.sub(r"//+", "/", self.url).rstrip("/")
+        path = self.url.rstrip("/")
+        if "//" in path:
+            path = re.sub(r"//+", "/", path)
         if path == "/tasks":
             path = "/v3/tasks"
         if path.endswith("/actions"):

@@ -83,7 +83,7 @@ class TaskRow(NamedTuple):
 
 def fresh(id: int, values: Mapping[str, Any]) -> TaskRow:
     """The row of a task that was inserted with these columns; the others are as schema.tasks says for a new row."""
-    return _FRESH._replace(id=id, **values)
+    return TaskRow._make(map({**values, "id": id}.get, TaskRow._fields, _FRESH))
 
 
 _FRESH: Final = TaskRow(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from holdfast import errors
@@ -39,15 +40,18 @@ def task(
 def new(tx: Tx, at: TaskRow, inputs: str, wanted: Sequence[claims.Claim], *, host: bool = False) -> dict[str, Any]:
     """The representation in the transaction that makes the task, of what is at hand: without its place in the queue
     and who is before it, because looking for those would make a long queue slow to join."""
-    shown = summary(at) | _relations(tx, at, _names(tx, [at])) | {"worker": None, "hostId": host_id(at.project_id, "")}
+    shown = summary(at)
+    shown |= _relations(tx, at, _names(tx, [at]))
+    shown |= {"worker": None, "hostId": host_id(at.project_id, "")}
     if host:
         shown["host"] = at.host
-    return shown | {
+    shown |= {
         "error": None,
         "params": _params(at, value(inputs)),
         "claims": [claim(*each) for each in wanted],
         "result": None,
     }
+    return shown
 
 
 def tasks(
@@ -214,7 +218,13 @@ def moment(at: float | None) -> str | None:
     """RFC 3339, UTC, to the microsecond."""
     if at is None:
         return None
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")[:-6] + "Z"  # for +00:00
+    second, fraction = divmod(round(at * 1_000_000), 1_000_000)
+    return f"{_second(second)}.{fraction:06d}Z"
+
+
+@lru_cache(maxsize=1024)  # what is shown together happened together
+def _second(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")[:-6]  # for +00:00
 
 
 def percent(at: TaskRow) -> int:
