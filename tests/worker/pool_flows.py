@@ -34,6 +34,7 @@ plugged = hf.linear("plugged", plug)
 def hold(ctx: hf.Context, at: str, number: int) -> None:
     """Runs until `go`, or until it is asked to stop."""
     tell(at, ctx, "enter", number)
+    tell(at, ctx, "fence", [number, ctx.fence])
     try:
         while not knob(at, "go"):
             ctx.sleep(0.01)

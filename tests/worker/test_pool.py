@@ -97,6 +97,10 @@ def test_a_worker_that_is_frozen_past_its_lease_gives_up_its_places_and_its_step
     assert [task.wait(60).state for task in tasks] == ["SUCCEEDED"] * 4
     assert (frozen.leave(), other.leave()) == (0, 0)
     assert most_at_once(house.lines()) == 2
+    for number in (0, 1):
+        fences = [line.extra[1] for line in house.lines() if line.what == "fence" and line.extra[0] == number]
+        assert len(fences) == 2
+        assert fences[0] < fences[1], "a device can tell who is late"
     for task in tasks:
         kinds = [row.kind for row in hold.store.journal(task._id)]
         assert (kinds.count("succeeded"), kinds.count("ended")) == (1, 1)

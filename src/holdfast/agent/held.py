@@ -167,6 +167,7 @@ class Held:
                 call, told["key"], told["forward_key"], told["attempt"], told["task_id"], last, self._clock
             )
             call.context.event = decode(dumps(told["event"]), _as_is)
+            call.context.fence = told["fence"]
             arguments.update(dict.fromkeys(work["ctx"], call.context))
         return call
 

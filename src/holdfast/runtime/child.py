@@ -59,6 +59,7 @@ def _call_of(order: dict[str, Any], host: _Worker) -> Call:
             read_value(seen["last_checkpoint"]), Clock(),
         )  # fmt: skip
         call.context.event = read_value(seen["event"])
+        call.context.fence = seen["fence"]
         for name in order["ctx"]:
             arguments[name] = call.context
     if coroutine:

@@ -34,6 +34,7 @@ class _Shared:
         "_stop_event",
         "attempt",
         "event",
+        "fence",
         "forward_key",
         "idempotency_key",
         "last_checkpoint",
@@ -52,6 +53,7 @@ class _Shared:
         self.task_id = task_id
         self.last_checkpoint = last_checkpoint
         self.event: Any = None
+        self.fence = 0
 
     @property
     def step_id(self) -> str:
@@ -119,7 +121,9 @@ class Context(_Shared):
 
     `idempotency_key` is the same for every attempt of this step; in a revert it is the revert's own, and
     `forward_key` is the one that the step had. `last_checkpoint` is what an earlier entry left, or None;
-    `event` what came with the event that the step waited for (`WaitFor`), or None.
+    `event` what came with the event that the step waited for (`WaitFor`), or None. `fence` is a number that grows
+    whenever another worker takes the task, or the same one again: what a device has seen a greater one of for
+    `task_id` is late, and to be refused. 0 where nobody could take over (`hf.run`).
     """
 
     __slots__ = ()

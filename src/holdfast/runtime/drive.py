@@ -60,8 +60,10 @@ class Drive:
         deadline_at: float | None = None,
         grace_s: float = GRACE_S,
         desk: Any = None,
+        fence: int = 0,
     ) -> None:
         self.state = state
+        self.fence = fence  # of the owner's right to the task (context.py)
         self.task_id = task_id
         self.owner: Any = None  # who has made it, for the runtimes that ask
         self.desk = desk  # where steps that make child tasks ask for them (flow/child.py); None: nowhere

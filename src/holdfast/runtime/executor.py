@@ -119,6 +119,7 @@ def order_of(call: Call) -> dict[str, Any]:
             context.task_id,
             context.last_checkpoint,
             context.event,
+            context.fence,
         ),
     }
 
@@ -151,9 +152,10 @@ def call_of(order: dict[str, Any], host: Host) -> Call:
     )  # fmt: skip
     if order["context"] is not None:
         kind = AsyncContext if isolation == "async" else Context
-        key, forward_key, attempt, task_id, last_checkpoint, event = order["context"]
+        key, forward_key, attempt, task_id, last_checkpoint, event, fence = order["context"]
         call.context = kind(call, key, forward_key, attempt, task_id, last_checkpoint, Clock())
         call.context.event = event
+        call.context.fence = fence
         call.arguments.update(dict.fromkeys(order["ctx"], call.context))
     return call
 

@@ -82,4 +82,5 @@ def _context(drive: Drive, call: Call) -> Context | AsyncContext:
     made = AsyncContext if call.isolation == "async" else Context
     call.context = made(call, key, forward, tried, drive.task_id, opened(last), drive.clock)
     call.context.event = opened(state.delivered.get(row))
+    call.context.fence = drive.fence
     return call.context

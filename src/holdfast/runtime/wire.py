@@ -85,6 +85,7 @@ def order_of(call: Call, value_bytes_max: int | None = None) -> bytes:
                 "forward_key": context.forward_key,
                 "attempt": context.attempt,
                 "task_id": context.task_id,
+                "fence": context.fence,
                 "event": write_value(context.event, f"the event of {call.step_id}"),
                 "last_checkpoint": write_value(context.last_checkpoint, f"{call.step_id}'s checkpoint"),
             },

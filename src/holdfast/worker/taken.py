@@ -89,6 +89,7 @@ class Taken:
             deadline_at=deadline_at,
             grace_s=settings.grace_s,
             desk=desk,
+            fence=task.epoch,
         )
         self.recorder.said = self.drive.progress_of
         self.telling = Telling(task, loaded.state, loaded.recorder, settings.progress_interval_s, clock.time())

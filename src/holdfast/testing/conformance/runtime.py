@@ -90,6 +90,7 @@ class _Suite:
         )  # fmt: skip
         kind = AsyncContext if self.isolation == "async" else Context
         call.context = kind(call, "key-1", "key-0", 2, "task-1", "left here", Clock())
+        call.context.fence = 7
         if "ctx" in function.__code__.co_varnames[: function.__code__.co_argcount]:
             arguments["ctx"] = call.context
         return call
@@ -167,7 +168,7 @@ class RuntimeConformance(_Suite):
     def test_the_context_knows_its_entry(self) -> None:
         with self.running() as (runtime, host):
             call = self.call(host, "facts")
-            facts = ["task-1", call.step_id, 2, "key-1", "key-0", "left here", None]
+            facts = ["task-1", call.step_id, 2, "key-1", "key-0", 7, "left here", None]
             assert self.outcome(runtime, call) == ("returned", facts)
 
     def test_a_sleep_ends(self) -> None:

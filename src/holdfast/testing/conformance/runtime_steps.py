@@ -56,6 +56,7 @@ def facts(ctx: Context) -> list[Any]:
         ctx.attempt,
         ctx.idempotency_key,
         ctx.forward_key,
+        ctx.fence,
         ctx.last_checkpoint,
         ctx.stopping,
     ]
@@ -179,6 +180,7 @@ async def a_facts(ctx: AsyncContext) -> list[Any]:
         ctx.attempt,
         ctx.idempotency_key,
         ctx.forward_key,
+        ctx.fence,
         ctx.last_checkpoint,
         ctx.stopping,
     ]
