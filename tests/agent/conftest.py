@@ -10,9 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from holdfast import local
+from holdfast.store.schema import metadata
 from tests.service import flows
 from tests.service.conftest import PATIENCE_S, ROOT, MakeServed, Served, make_served
 
@@ -68,6 +72,15 @@ def until_witnessed(served: Served, word: str) -> list[str]:
     """The lines of the witness that begin so, once there is one."""
     soon(lambda: any(line.startswith(word) for line in served.witnessed()), lambda: f"{word}: {served.witnessed()}")
     return [line for line in served.witnessed() if line.startswith(word)]
+
+
+def stored(hold: local.Holdfast) -> str:
+    """All that is in the database."""
+
+    def read(tx: Any) -> str:
+        return "\n".join(str(row) for table in metadata.sorted_tables for row in tx.execute(select(table)).all())
+
+    return hold.store.read(read)
 
 
 @pytest.fixture

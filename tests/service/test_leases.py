@@ -18,6 +18,7 @@ from holdfast.core.values import encode
 from holdfast.seal import new_key
 from holdfast.service.policy import RULES
 from tests.agent.agent_flows import FLOWS
+from tests.agent.conftest import stored
 from tests.service.conftest import MakeService, Service
 
 pytestmark = pytest.mark.requirement("TF-14")
@@ -86,6 +87,21 @@ def test_progress_is_seen_while_it_runs(service: Service) -> None:
         assert time.monotonic() < end, shown
         client.get(f"/v3/tasks/{uuid}", params={"wait": 1})
     assert (shown["step"], shown["message"]) == ("waiting_there/wait_here", "a quarter")
+
+
+def test_an_administrator_sees_what_is_offered_and_who_has_leased_it(service: Service) -> None:
+    uuid = service.submit("waiting_there")["uuid"]
+    admin = service.client(roles="admin")
+    while not (listed := admin.get("/v3/leases").json()["leases"]):
+        admin.get(f"/v3/tasks/{uuid}", params={"wait": 0.1})
+    assert (listed[0]["task"], listed[0]["state"], listed[0]["agent"]) == (uuid, "OFFERED", None)
+    Executor(service).take(agent="a1")
+    (leased,) = admin.get("/v3/leases", params={"pool": "hv1"}).json()["leases"]
+    assert (leased["state"], leased["agent"], leased["holder"]) == ("LEASED", "a1", "hv1")
+    assert "token" not in leased
+    assert admin.get("/v3/leases", params={"pool": "hv2"}).json() == {"leases": [], "links": []}
+    assert admin.get("/v3/leases", params={"marker": leased["number"]}).json()["leases"] == []
+    assert service.client(roles="agent").get("/v3/leases").status_code == 403
 
 
 @pytest.mark.requirement("G3")
@@ -379,17 +395,6 @@ def test_secrets_are_open_for_the_executor_and_sealed_everywhere_else(
     assert executor.say("complete", {"result": {"$": "secret", "v": '"tell-nobody-too"'}}).status_code == 204
     task.wait(timeout_s=10)
     assert task.state == "SUCCEEDED"
-    with service.hold.store.read(lambda tx: _dump(tx)) as found:
-        assert "tell-nobody" not in found
+    assert "tell-nobody" not in stored(service.hold)
     assert "tell-nobody" not in caplog.text
     assert executor.lease["token"] not in caplog.text
-
-
-@contextmanager
-def _dump(tx: Any) -> Iterator[str]:
-    from sqlalchemy import select
-
-    from holdfast.store.schema import metadata
-
-    rows = [str(row) for table in metadata.sorted_tables for row in tx.execute(select(table)).all()]
-    yield "\n".join(rows)

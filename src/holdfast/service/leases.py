@@ -11,16 +11,12 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Annotated, Any, Final
-
-import msgspec
+from typing import Any, Final
 
 from holdfast.core.failure import (
-    CAUSES_MAX,
     DEPTH_MAX,
     MESSAGE_CHARS_MAX,
     TRACEBACK_CHARS_MAX,
-    TYPES_MAX,
     Failure,
     clean,
 )
@@ -28,116 +24,31 @@ from holdfast.core.secret import Seal
 from holdfast.errors import LeaseLost, PolicyForbidden, ValueTooLarge
 from holdfast.service.app import Service
 from holdfast.service.board import Board
+from holdfast.service.lease_documents import (
+    Asked,
+    Complete,
+    Fail,
+    FailureSaid,
+    Heartbeat,
+    LeaseList,
+    LeasesShown,
+    NewCheckpoint,
+    NewLeases,
+    StepProgress,
+)
+from holdfast.service.paging import next_link
 from holdfast.service.problems import RequestInvalid
 from holdfast.service.requests import Ask
-from holdfast.service.routes import Answer, Param, Route
+from holdfast.service.routes import COUNT, Answer, Param, Route
 from holdfast.store.base import Tx
-from holdfast.tasks import agents, row
+from holdfast.tasks import agents, row, show
 from holdfast.tasks.agents import Lease, Speaker
 from holdfast.tasks.row import TaskRow
 
 TOKEN: Final = "lease-token"
 TOKEN_CHARS_MAX: Final = 255
-AT_ONCE_MAX: Final = 100
-HELD_MAX: Final = 1_000
-
-#: A token, or what an agent calls itself.
-Word = Annotated[str, msgspec.Meta(max_length=255, pattern="^[!-~]+$")]
-#: What has a name of people's: a pool, a class.
-Name = Annotated[str, msgspec.Meta(max_length=255, pattern="^[^\u0000-\u001f\u007f]+$")]
-Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
-Said = Annotated[str, msgspec.Meta(max_length=MESSAGE_CHARS_MAX)]
-
-
-class NewLeases(msgspec.Struct, forbid_unknown_fields=True):
-    """`max`: how many steps; 0: none but those whose answer was lost. `wait`: seconds that it may take until there is
-    one. `agent`: what the executor calls itself, another name each time it is started; then leases whose answer it
-    never got are given to it again, if they are not among the tokens that it says it holds (`held`)."""
-
-    pool: Name
-    max: Annotated[int, msgspec.Meta(ge=0, le=AT_ONCE_MAX)] = 1
-    wait: Seconds = 0.0
-    agent: Word | None = None
-    held: Annotated[list[Word], msgspec.Meta(max_length=HELD_MAX)] = []
-
-
-class Heartbeat(msgspec.Struct, forbid_unknown_fields=True):
-    """`wait`: seconds that the answer may take, if there is nothing to say but what the executor knows (`stop`, `kill`:
-    what it was asked last)."""
-
-    wait: Seconds = 0.0
-    stop: str | None = None
-    kill: bool = False
-
-
-class StepProgress(msgspec.Struct, forbid_unknown_fields=True):
-    """`fraction`: how far it is, 0 to 1."""
-
-    fraction: Annotated[float, msgspec.Meta(ge=0, le=1)]
-    message: Said | None = None
-
-
-class NewCheckpoint(msgspec.Struct, forbid_unknown_fields=True):
-    """`value`: what whoever runs the step next is handed. `number`: 1, 2, 3 …, by which one that is sent again is
-    known."""
-
-    value: Any
-    number: Annotated[int, msgspec.Meta(ge=1, le=1 << 53)] | None = None
-
-
-class Complete(msgspec.Struct, forbid_unknown_fields=True):
-    """`result`: what the step returns."""
-
-    result: Any = None
-
-
-class FailureSaid(msgspec.Struct, forbid_unknown_fields=True):
-    """`types`: the names of the error's class and of those it derives from, by which a retry knows it."""
-
-    message: Said
-    types: Annotated[list[Name], msgspec.Meta(max_length=TYPES_MAX)] = []
-    traceback: str | None = None
-    causes: Annotated[list[FailureSaid], msgspec.Meta(max_length=CAUSES_MAX)] = []
-
-
-class Fail(msgspec.Struct, forbid_unknown_fields=True):
-    """One of: `failure`: the step failed. `stopped`: it heeded the request to stop, or its executor leaves, and
-    somebody else goes on. `died`: it was ended from outside, and nobody knows how far it came."""
-
-    failure: FailureSaid | None = None
-    stopped: Word | None = None
-    died: Said | None = None
-
-
-class LeaseTask(msgspec.Struct):
-    uuid: str
-    task: str
-    project_id: str
-
-
-class LeaseOne(msgspec.Struct):
-    """`work`: which step, with which arguments: docs/how-to. `lease_s`: how long after a heartbeat it may go on."""
-
-    token: str
-    task: LeaseTask
-    step: str
-    what: str
-    pool: str
-    timeout_s: float | None
-    lease_s: float
-    work: dict[str, Any]
-
-
-class LeaseList(msgspec.Struct):
-    leases: list[LeaseOne]
-
-
-class Asked(msgspec.Struct):
-    """`stop`: why the step is asked to stop, or null. `kill`: end it at once. Say `fail` with `stopped` or `died`."""
-
-    lease_s: float
-    stop: str | None
-    kill: bool
+PAGE_MAX: Final = 1_000
+NUMBER_MAX: Final = 1 << 62
 
 
 class Leases:
@@ -149,6 +60,17 @@ class Leases:
         self.board = Board(service.hold)
         service.at_start(self.board.start)
         service.at_stop(self.board.stop)
+
+    async def listed(self, ask: Ask) -> Answer:
+        pool, after = ask.text("pool") or None, ask.integer("marker", 0, most=NUMBER_MAX)
+        limit = ask.integer("limit", PAGE_MAX, least=1, most=PAGE_MAX)
+
+        def read(tx: Tx) -> dict[str, Any]:
+            found = agents.page(tx, pool, after, limit + 1)
+            marker = str(found[limit - 1][0].id) if len(found) > limit else None
+            return {"leases": [_listed(*each) for each in found[:limit]], "links": next_link(ask, marker)}
+
+        return Answer(body=await self.service.bridge.read_json(read))
 
     # --- leasing --------------------------------------------------------------------------------------------------
 
@@ -276,6 +198,16 @@ class Leases:
         return text
 
 
+def _listed(lease: Lease, task: str) -> dict[str, Any]:
+    state = "ENDED" if lease.ended_at is not None else "OFFERED" if lease.token is None else "LEASED"
+    return {
+        "number": lease.id, "task": task, "step": lease.node, "what": lease.what, "pool": lease.pool, "state": state,
+        "agent": lease.agent, "holder": lease.holder, "offered_at": show.moment(lease.offered_at),
+        "leased_at": show.moment(lease.leased_at), "expires_at": show.moment(lease.expires_at), "stop": lease.stop,
+        "progress": lease.progress,
+    }  # fmt: skip
+
+
 def sealed(value: Any, seal: Seal) -> Any:
     """The codec's data as it came, with each secret in it sealed. Raises: RequestInvalid, SecretKeyMissing."""
 
@@ -347,6 +279,10 @@ def routes(service: Service) -> list[Route]:
         ("fail", made.fail, "Its step has failed, stopped or died", Fail, True),
     ]
     found = [
+        Route("GET", "/v3/leases", made.listed, "workers:read", "What agents run, or are to run",
+              query=(Param("pool", "of this pool of agents only"), Param("limit", "how many at most", COUNT),
+                     Param("marker", "the number of the last one of the page before", COUNT)),
+              answers={200: LeasesShown}),
         Route("POST", "/v3/leases", made.lease, rule, "Lease steps of a pool, once there are some", body=NewLeases,
               answers={200: LeaseList}, limited=False)
     ]  # fmt: skip

@@ -112,11 +112,16 @@ _OF_AGENT: Final = (
     .order_by(leases.c.id)
 )
 _WAITING: Final = select(leases.c.pool).where(_open, _lives).distinct()
-_BY_ID: Final = (
-    select(leases, tasks.c.uuid.label("uuid"), tasks.c.finished_at.label("finished_at"))
-    .join(tasks, tasks.c.id == leases.c.task)
-    .where(leases.c.id == bindparam("_id"))
+_with_task = select(leases, tasks.c.uuid.label("uuid"), tasks.c.finished_at.label("finished_at")).join(
+    tasks, tasks.c.id == leases.c.task
 )
+_BY_ID: Final = _with_task.where(leases.c.id == bindparam("_id"))
+_PAGE: Final = (
+    _with_task.where(leases.c.closed_at.is_(null()), leases.c.id > bindparam("_after"))
+    .order_by(leases.c.id)
+    .limit(bindparam("_limit"))
+)
+_PAGE_OF_POOL: Final = _PAGE.where(leases.c.pool == bindparam("_pool"))
 _ours = (leases.c.id == bindparam("_id")) & (leases.c.token == bindparam("_token")) & _held
 _BEAT: Final = update(leases).where(_ours).values(expires_at=bindparam("_expires"), told_at=bindparam("_told"))
 _PROGRESS: Final = (
@@ -280,6 +285,13 @@ def purge(tx: Tx, now: float, *, limit: int) -> int:
 def waiting(tx: Tx) -> set[str]:
     """The pools in which something is offered."""
     return set(tx.execute(_WAITING).scalars())
+
+
+def page(tx: Tx, pool: str | None, after: int, limit: int) -> list[tuple[Lease, str]]:
+    """What is offered, leased, or ended and not recorded yet, by number, behind `after`; each with its task's uuid."""
+    values = {"_after": after, "_limit": limit}
+    found = tx.execute(_PAGE, values) if pool is None else tx.execute(_PAGE_OF_POOL, values | {"_pool": pool})
+    return [(Lease._make(each[: len(Lease._fields)]), each.uuid) for each in found.all()]
 
 
 def take(
