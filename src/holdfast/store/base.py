@@ -213,6 +213,13 @@ class Store(Protocol):
     def read(self, fn: Callable[[Tx], T]) -> T:
         """What `fn` returns, from one snapshot."""
 
+    def within(self, connection: Any, fn: Callable[[Tx], T]) -> T:
+        """What `fn` returns, done in the transaction of that connection, which is the caller's to commit: it is there
+        exactly if he does, and others hear of it then. What it raises, once what it did is undone.
+
+        Raises: UsageError: this database has no such thing, or the connection no transaction of it.
+        """
+
     def journal(self, task: int, after: int = 0) -> list[JournalRow]: ...
 
     def fold(self) -> None:

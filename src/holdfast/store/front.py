@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, TypeVar
 
-from holdfast.errors import HoldfastClosed, LeaseLost, WorldError
+from holdfast.errors import HoldfastClosed, LeaseLost, UsageError, WorldError
 from holdfast.store.base import Append, Appended, JournalRow, Tx
 from holdfast.store.wakeups import Wakeups
 from holdfast.store.writer import AppendMany, AppendOne, Call, CallMany, Writer
@@ -68,6 +68,11 @@ class Front:
 
     def fold(self) -> None:
         """Nothing, where the database has a process of its own for that."""
+
+    # --- a caller's own transaction -------------------------------------------------------------------------------
+
+    def within(self, connection: Any, fn: Callable[[Tx], T]) -> T:
+        raise UsageError("connection= is for PostgreSQL: a file of SQLite has one writer at a time")
 
     # --- wake-ups -------------------------------------------------------------------------------------------------
 

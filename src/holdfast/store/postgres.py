@@ -23,6 +23,7 @@ from holdfast.store.pg_bell import Bell
 from holdfast.store.pg_creation import prepare
 from holdfast.store.pg_driver import Cursor, connect, reading
 from holdfast.store.pg_session import Patience, PostgresSession
+from holdfast.store.pg_within import within
 from holdfast.store.place import redacted
 from holdfast.store.transaction import Transaction
 from holdfast.store.wakeups import Wakeups
@@ -113,6 +114,11 @@ class PostgresStore(Front):
             raise pg_faults.translate_reading(error, self.shown) from error
         finally:
             self._put_reader(reader)
+
+    # --- a caller's own transaction -------------------------------------------------------------------------------
+
+    def within(self, connection: Any, fn: Callable[[Tx], T]) -> T:
+        return within(connection, fn, generation=self.generation, shown=self.shown)
 
     # --- wake-ups -------------------------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ from holdfast.store.schema_around import (
     revisions,
     schedules,
     tags,
+    untold,
     webhooks,
     writers,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "tags",
     "tasks",
     "tickets",
+    "untold",
     "webhooks",
     "workers",
     "writers",

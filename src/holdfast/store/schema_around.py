@@ -54,6 +54,20 @@ Index("ix_feed_project", feed.c.project_id, feed.c.id)
 some("ix_feed_task", feed.c.task, feed.c.id, where="task IS NOT NULL")
 some("ix_feed_resource", feed.c.resource, feed.c.id, where="resource IS NOT NULL")
 
+# Events of transactions that are not ours to end: an id of `feed` is drawn once they have committed (tasks/tell.py).
+untold = Table(
+    "untold",
+    metadata,
+    Column("id", Big, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("task", Big),
+    Column("subject", Text, nullable=False),
+    Column("resource", Text),
+    Column("data", Text, nullable=False),
+)
+
 webhooks = Table(
     "webhooks",
     metadata,

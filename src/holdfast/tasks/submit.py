@@ -141,6 +141,14 @@ def submit(tx: Tx, request: Request, now: float, uuid: str) -> Submitted:
     return Submitted(made, replayed=False, request=request)
 
 
+def make_known(tx: Tx, request: Request) -> None:
+    """What its tasks share with others, once and for ever: in a transaction that ends soon, for whoever needs the same
+    waits for its end."""
+    if request.digest is not None and request.outline is not None:
+        remember_plan(tx, request.digest, request.outline)
+    pools.make_known(tx, request.pool)
+
+
 def remember_plan(tx: Tx, digest: str, outline: str) -> None:
     """Keep the outline of a plan, once and for ever."""
     if digest not in tx.known:

@@ -17,7 +17,7 @@ from sqlalchemy import Text, bindparam, case, cast, false, func, literal, null, 
 from holdfast.errors import LeaseLost
 from holdfast.store.base import Tx
 from holdfast.store.schema import tasks, workers
-from holdfast.tasks import claims, pools, row, submit, turn
+from holdfast.tasks import claims, pools, row, submit, tell, turn
 from holdfast.tasks.row import TaskRow
 
 _untaken = (tasks.c.ready == true()) & tasks.c.worker_id.is_(null())
@@ -126,6 +126,7 @@ def take(
     Raises: LeaseLost: the worker was taken for dead; nobody would find the tasks of a dead worker a second time. Or it
     is to take no more.
     """
+    tell.catch_up(tx)
     found: list[int]
     if only is None:
         room = min(limit, pools.enter(tx, pool))

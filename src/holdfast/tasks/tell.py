@@ -13,10 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from sqlalchemy import bindparam, delete, select
+
 from holdfast.core import compact
 from holdfast.core.states import FINAL, REVERTED, SUCCEEDED
 from holdfast.store.base import Into, Tx
-from holdfast.store.schema import feed
+from holdfast.store.schema import feed, untold
 from holdfast.tasks import row
 from holdfast.tasks.row import TaskRow
 
@@ -33,6 +35,11 @@ WORKER: Final = "worker"  # the actor of what no person asked for
 _INTO: Final = Into(feed, "at", "type", "project_id", "task", "subject", "resource", "data")
 _encode: Final = compact.writer(ascii=True)  # what a failure says may be no Unicode
 _WELL: Final = (SUCCEEDED, REVERTED)
+
+
+_CATCH_UP_MAX: Final = 1000
+_UNTOLD: Final = select(untold).order_by(untold.c.id).limit(_CATCH_UP_MAX).with_for_update(skip_locked=True)
+_TOLD: Final = delete(untold).where(untold.c.id == bindparam("_id"))
 
 
 class News(NamedTuple):
@@ -98,6 +105,15 @@ def write(tx: Tx, told: Sequence[News], now: float) -> None:
     """Rows of the feed, in this order."""
     for each in told:
         tx.add(_INTO, (now, *each))
+
+
+def catch_up(tx: Tx) -> int:
+    """Tell what transactions have left to be told that were a caller's own, and have committed; how much that was."""
+    rows = tx.execute(_UNTOLD).all()
+    for each in rows:
+        tx.execute(_TOLD, {"_id": each.id})
+        tx.add(_INTO, [each.at, each.type, each.project_id, each.task, each.subject, each.resource, each.data])
+    return len(rows)
 
 
 def brief(at: TaskRow, state: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ def upgrade() -> None:
     _leases()
     _schedules()
     _writers()
+    _untold()
 
 
 def _pools() -> None:
@@ -168,4 +169,19 @@ def _writers() -> None:
         sa.Column("at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sqlite_with_rowid=False,
+    )
+
+
+def _untold() -> None:
+    op.create_table(
+        "untold",
+        sa.Column("id", BIG, nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("type", sa.Text(), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
+        sa.Column("task", BIG, nullable=True),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("resource", sa.Text(), nullable=True),
+        sa.Column("data", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
     )

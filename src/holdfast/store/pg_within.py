@@ -1,0 +1,105 @@
+"""A caller's own transaction on PostgreSQL, for what is to be there exactly if it commits.
+
+Theory: the caller's connection runs the statements, inside a savepoint, and the caller commits, when he likes. So what
+everybody waits for may not be locked in it. Rows of `feed` draw their ids under such a lock; here they are left in
+`untold`, and told once they are there to be seen (tasks/tell.py). Others hear of it by a NOTIFY in that transaction,
+which PostgreSQL sends when it has committed.
+
+Holdfast's own transactions: store/pg_session.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+from psycopg.types.numeric import Int8Dumper
+
+from holdfast.errors import UsageError
+from holdfast.store import pg_faults
+from holdfast.store.base import Into, Tx
+from holdfast.store.pg_bell import Bell
+from holdfast.store.pg_driver import Cursor, writing
+from holdfast.store.schema import feed, untold
+from holdfast.store.transaction import Transaction
+
+T = TypeVar("T")
+_POINT: Final = "holdfast_within"
+
+
+class _Borrowed(Transaction):
+    __slots__ = ()
+
+    def add(self, into: Into, values: Sequence[Any]) -> None:
+        super().add(_UNTOLD if into.table is feed and into.columns == _UNTOLD.columns else into, values)
+
+    def hold(self, name: str) -> None:
+        self.cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", (name,))
+
+
+_UNTOLD: Final = Into(untold, "at", "type", "project_id", "task", "subject", "resource", "data")
+
+
+def within(connection: Any, fn: Callable[[Tx], T], *, generation: str, shown: str) -> T:
+    """What `fn` returns, in the transaction of a psycopg connection, or of a connection or session of SQLAlchemy's on
+    one. What it raises, once what it did is undone; the caller's own work stays.
+
+    Raises: UsageError: there is no such transaction, or it is of another database. StoreBusy and others as `write`.
+    """
+    driver = _driver(connection)
+    if driver.autocommit and driver.info.transaction_status == TransactionStatus.IDLE:
+        raise UsageError("the connection commits by itself: begin a transaction, for the task is to be part of it")
+    cursor = _cursor(driver)
+    try:
+        cursor.run(f"SAVEPOINT {_POINT}")
+        try:
+            _check(cursor, generation, shown)
+            tx = _Borrowed(cursor, writing())
+            found = fn(tx)
+            tx.flush()
+            cursor.run(f"RELEASE {_POINT}; {Bell.RING}")
+            return found
+        except BaseException:
+            if not driver.closed and driver.info.transaction_status != TransactionStatus.IDLE:
+                cursor.run(f"ROLLBACK TO {_POINT}; RELEASE {_POINT}")
+            raise
+    except psycopg.Error as error:
+        raise pg_faults.translate(error, shown) from error
+
+
+def _driver(connection: Any) -> psycopg.Connection[Any]:
+    """The driver's connection beneath what the caller has; of SQLAlchemy's, one that knows of the transaction."""
+    given = connection
+    if callable(getattr(connection, "connection", None)):
+        connection = connection.connection()  # a Session
+    if hasattr(connection, "in_transaction") and hasattr(connection, "connection"):
+        if not connection.in_transaction():
+            connection.begin()
+        connection = connection.connection.driver_connection
+    if not isinstance(connection, psycopg.Connection):
+        raise UsageError(
+            f"connection= takes a psycopg.Connection, or a Connection or Session of SQLAlchemy on psycopg, not"
+            f" {type(given).__module__}.{type(given).__qualname__}"
+        )
+    return connection
+
+
+def _cursor(driver: psycopg.Connection[Any]) -> Cursor:
+    """With rows and numbers as the statements want them, whatever the caller has set."""
+    cursor = Cursor(driver)
+    cursor._cursor.row_factory = tuple_row
+    cursor._cursor.adapters.register_dumper(int, Int8Dumper)
+    return cursor
+
+
+def _check(cursor: Cursor, generation: str, shown: str) -> None:
+    try:
+        cursor.execute("SELECT generation FROM store_info")
+        found = cursor.fetchall()
+    except psycopg.errors.UndefinedTable:
+        found = []
+    if found != [(generation,)]:
+        raise UsageError(f"the connection is to another database than {shown}: a transaction is of one")
