@@ -210,6 +210,26 @@ def test_a_deadline_that_passes_while_nobody_works_is_kept(tmp_path: Path) -> No
     assert task.state == "FAILED"
 
 
+@pytest.mark.parametrize("deadline_s", [None, 60.0])
+def test_who_takes_over_one_that_was_suspended_while_it_waited_gives_it_back(
+    tmp_path: Path, deadline_s: float | None
+) -> None:
+    """Its time has come, and is nobody's business before it is resumed."""
+    bench = Bench(tmp_path, hf.linear("late", step("poll"), deadline_s=deadline_s))
+    task = bench.submit()
+    bench.settle()
+    bench.end("poll", what=hf.Again(1.0))
+    assert (task.state, len(bench.worker.taken)) == ("WAITING", 1)
+    task.suspend()
+    bench.clock.now += 61.0
+    bench.crash()
+    bench.settle()
+    assert (task.state, bench.worker.taken, bench.worker.is_idle()) == ("SUSPENDED", {}, True)
+    task.resume()
+    bench.settle()
+    assert bench.running() == ["poll"] if deadline_s is None else task.state == "FAILED"
+
+
 def test_a_deadline_that_passes_before_anybody_begins_is_the_failure(tmp_path: Path) -> None:
     bench = Bench(tmp_path, hf.linear("late", step("first"), deadline_s=60.0))
     task = bench.submit()

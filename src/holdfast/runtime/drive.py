@@ -21,7 +21,7 @@ from holdfast.core import events as e
 from holdfast.core.decide import decide, next_due
 from holdfast.core.machine import apply
 from holdfast.core.state import State
-from holdfast.core.states import S_REVERTING
+from holdfast.core.states import RESTING, S_REVERTING
 from holdfast.errors import HoldfastError, LeaseLost, UsageError
 from holdfast.runtime.answer import answer_of
 from holdfast.runtime.base import Call
@@ -188,7 +188,9 @@ class Drive:
                 self._ask(command, now)
 
     def next_at(self) -> float | None:
-        """When to call `advance` again though nothing has ended."""
+        """When to call `advance` again though nothing has ended. No time but its steps' counts for a task that rests."""
+        if self.state.phase in RESTING:
+            return self._patience.next_at()
         moments = [at for at in (self._patience.next_at(), next_due(self.state)) if at is not None]
         if self.deadline_at is not None and not self.state.deadline_reached:
             moments.append(self.deadline_at)
