@@ -312,12 +312,14 @@ def test_a_checkpoint_is_handed_to_whoever_goes_on(make_service: MakeService) ->
     with short(make_service, lease_s=0.4) as service, service.hold.working():
         uuid = service.submit("counting")["uuid"]
         executor = Executor(service)
-        executor.take()
+        fence = executor.take()["work"]["context"]["fence"]
         assert executor.say("checkpoint", {"value": {"at": 1}, "number": 1}).status_code == 204
         assert executor.say("checkpoint", {"value": {"at": 2}, "number": 2}).status_code == 204
         assert executor.say("checkpoint", {"value": {"at": 1}, "number": 1}).status_code == 204  # it came late
         other = Executor(service, user="hv2")
-        assert other.take()["work"]["context"]["last_checkpoint"] == {"at": 2}  # the first is not heard of any more
+        told = other.take()["work"]["context"]  # the first is not heard of any more
+        assert told["last_checkpoint"] == {"at": 2}
+        assert told["fence"] > fence  # a device that has seen the other's number refuses the first
         assert executor.lost("heartbeat")
         assert executor.lost("checkpoint", {"value": {"at": 3}, "number": 3})
         assert executor.lost("complete", {"result": 0})

@@ -178,6 +178,10 @@ _RING: Final = (
     .where(tasks.c.id == bindparam("_task"), tasks.c.finished_at.is_(null()))
     .values(due_at=bindparam("_now"))
 )
+_FENCE: Final = (
+    update(tasks).where(tasks.c.id == bindparam("_task"), tasks.c.finished_at.is_(null()))
+    .values(due_at=bindparam("_now"), epoch=tasks.c.epoch + 1)
+)  # fmt: skip
 _TOUCH: Final = (
     update(tasks).where(tasks.c.id == bindparam("_task"), tasks.c.token == bindparam("_token"))
     .values(updated_at=bindparam("_now"))
@@ -257,10 +261,12 @@ def ring(tx: Tx, task: int, now: float) -> None:
 
 
 def expire(tx: Tx, now: float) -> int:
-    """End the leases whose agents have not been heard of in time; how many."""
+    """End the leases whose agents have not been heard of in time; how many. What such an agent still does is late: the
+    fencing number of its task grows."""
     count = 0
     for found in tx.execute(_EXPIRED, {"_now": now}).all():
-        ring(tx, found.task, now)
+        tx.execute(_FENCE, {"_task": found.task, "_now": now})
+        tx.touched(found.task)
         outcome = outcome_text("died", json.dumps(f"nothing was heard of the agent {found.agent} any more"))
         count += tx.execute(_BURY, {"_id": found.id, "_now": now, "_outcome": outcome}).rowcount
     return count

@@ -168,7 +168,7 @@ class Agents:
             if call is None or call.handle.revision == lease.revision:
                 continue
             handle = call.handle
-            handle.revision = lease.revision
+            is_known, handle.revision = handle.revision >= 0, lease.revision
             if lease.leased_at is not None and not call.began:
                 taken.drive.began(call)
             if lease.progress is not None:
@@ -179,6 +179,8 @@ class Agents:
             if lease.ended_at is not None:
                 del taken.leases[lease.id]
                 self._ended.append((taken, lease.id))
+                if lease.said is None and is_known:
+                    taken.drive.fence += 1  # as tasks/agents.py has it: the agent may still be at it, and is late
                 _end(call, self._outcome_of(call, lease))
 
     def _outcome_of(self, call: Call, lease: Lease) -> Outcome:
