@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
 #: `wait` is never asked of the system for longer: threading refuses some centuries, and infinity.
 WAIT_S_MAX = 86_400.0
@@ -21,9 +22,10 @@ _BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock:
-    """The system's clock and randomness. Safe to use from any thread."""
+    """The system's clock and randomness. Safe to use from any thread. `off_s`: by how much it is set off the system's,
+    to go by another (`set_by`)."""
 
-    __slots__ = ("_lock", "_ticks")
+    __slots__ = ("_lock", "_ticks", "off_s")
 
     #: Whether waiting takes time. Who can wait in a cheaper way than `wait` (an event loop's timer) may, if it does.
     real = True
@@ -31,12 +33,21 @@ class Clock:
     def __init__(self) -> None:
         self._lock = Lock()
         self._ticks = 0
+        self.off_s = 0.0
+
+    def set_by(self, told: Callable[[float], float]) -> None:
+        """Go by another clock from now on, as far as can be known: `told` is given the moment by this one, and says
+        what it is by the other; the same, if there is no other."""
+        sent = self.time()
+        said = told(sent)
+        if said != sent:
+            self.off_s += said - (sent + self.time()) / 2
 
     def time(self) -> float:
         """Seconds since the epoch, UTC, to the microsecond: what is shown of a time is all of it, so that who asks for
         what is later than a time he was shown is not given that again. It may be set back: compare it with stored
         times only."""
-        return round(time.time(), 6)
+        return round(time.time() + self.off_s, 6)
 
     def monotonic(self) -> float:
         """Seconds since some fixed moment; never goes back and does not stop while the machine sleeps."""

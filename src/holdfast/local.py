@@ -22,7 +22,7 @@ from holdfast.runtime.base import refuse_while_loading
 from holdfast.scheduling import Scheduling, admitting
 from holdfast.seal import Sealer
 from holdfast.settings import Settings
-from holdfast.store import lock_prefix, open_store, redacted
+from holdfast.store import keep_time, lock_prefix, open_store, redacted
 from holdfast.store.base import Tx
 from holdfast.tasks import finish, joined, query, retention
 
@@ -92,6 +92,7 @@ class Holdfast(Asking, Scheduling):
             url, busy_timeout_s=settings.busy_timeout_s, batch_max=settings.batch_max, look_s=settings.poll_s,
             create=create,
         )  # fmt: skip
+        keep_time(self.store, clock)
         self.store.hear_others(self.poke)
         self.kinds.world.open(self)
         finish.join(project.project)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from sqlalchemy import update
 
@@ -54,3 +56,14 @@ def test_workers_whose_clocks_are_minutes_apart_take_each_other_for_alive_and_fo
         )
         behind.sweep(clocks[0].time())
         assert {worker.id for worker in hold.store.read(rows.alive)} == {behind.id, right.id}
+
+
+def test_a_clock_that_is_off_is_set_by_the_databases_where_machines_share_it(
+    postgresql: Databases, tmp_path: Path
+) -> None:
+    ahead = Skewed(120.0)
+    with open_database(postgresql.fresh(), clock=ahead) as hold:
+        assert abs(hold.clock.time() - Clock().time()) < 30
+    alone = Skewed(120.0)
+    with open_database(f"sqlite:///{tmp_path}/tasks.db", clock=alone) as hold:
+        assert hold.clock.time() - Clock().time() > 90

@@ -21,6 +21,7 @@ from holdfast.feed import hooks, log, post, shape, turns
 from holdfast.feed.hooks import Hook
 from holdfast.seal import Sealer
 from holdfast.settings import Settings
+from holdfast.store import keep_time
 from holdfast.store.base import Store
 from holdfast.tasks.show import moment
 
@@ -73,6 +74,7 @@ class Sinks:
         seen = -1
         while not self._stopping.is_set():
             try:
+                keep_time(self._store, self._clock)
                 served = self._hand_out()
                 if not served:
                     self._stopping.wait(LOOK_S)

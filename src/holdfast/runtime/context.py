@@ -65,6 +65,11 @@ class _Shared:
         """When this entry's `timeout_s` is over, in seconds since the epoch (UTC)."""
         return self._call.deadline_at
 
+    def _deadline_here(self) -> float | None:
+        """`deadline_at` by the system's own clock, which is what another process of this machine has."""
+        at = self._call.deadline_at
+        return None if at is None else at - self._clock.off_s
+
     @property
     def stopping(self) -> str | None:
         """Why this step is asked to stop (suspend, cancel, rollback, abort, timeout, sibling_failed, lease_lost), or

@@ -70,7 +70,7 @@ def order_of(call: Call, value_bytes_max: int | None = None) -> bytes:
             "row": call.row,
             "step_id": call.step_id,
             "what": call.what,
-            "deadline_at": call.deadline_at,
+            "deadline_at": call.deadline_at if context is None else context._deadline_here(),
             "value_bytes_max": value_bytes_max,
             "arguments": {
                 name: write_value(value, f"{call.step_id}'s argument {name}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.store.place import is_postgresql, lock_prefix, redacted, sqlite_path
 
 if TYPE_CHECKING:
+    from holdfast.clock import Clock
     from holdfast.store.base import Store
 
 
@@ -30,4 +31,10 @@ def open_store(url: str, **options: Any) -> Store:
     return SqliteStore(path, **options)
 
 
-__all__ = ["is_postgresql", "lock_prefix", "open_store", "redacted", "sqlite_path"]
+def keep_time(store: Store, clock: Clock) -> None:
+    """Set the clock by the database's, where machines with clocks of their own share it: what one of them says of time,
+    as when a task is due, others go by."""
+    clock.set_by(lambda now: store.read(lambda tx: tx.now(now)))
+
+
+__all__ = ["is_postgresql", "keep_time", "lock_prefix", "open_store", "redacted", "sqlite_path"]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from holdfast import __version__
 from holdfast.errors import HoldfastClosed, LeaseLost, WorldError
+from holdfast.store import keep_time
 from holdfast.store.base import Store, Tx
 from holdfast.tasks import agents
 from holdfast.tasks import lease as rows
@@ -148,6 +149,7 @@ class Lease:
                 self._resumes = self._resumes or (self.draining and not draining)
                 self.draining = draining
                 self._beat_at = before
+                keep_time(self._store, self._clock)
             except LeaseLost:
                 lost = None
                 self._renew()
