@@ -3,6 +3,7 @@
 PYTHON ?= python3
 SEEDS ?= 2000
 MINUTES ?= 5
+DATABASE ?= postgresql
 BIN := .venv/bin
 CODE := $(wildcard src tests tools demo bench chaos examples peers)
 
@@ -27,7 +28,7 @@ help: ## What this Makefile can do
 
 .PHONY: packages
 packages:
-	@tools/need ipmitool openipmi postgresql qemu-system-x86
+	@tools/need faketime iproute2 ipmitool openipmi postgresql qemu-system-x86
 
 .PHONY: demo
 demo: packages .venv/.demo ## The story over HTTP, nodes behind real BMCs, the library alone; each point proved; two minutes
@@ -71,8 +72,8 @@ simulate: .venv/.test ## The seeded simulator (make simulate SEEDS=100000)
 	$(BIN)/python -m holdfast.testing.simulate --seeds $(SEEDS)
 
 .PHONY: chaos
-chaos: packages .venv/.test ## Break a cluster on purpose, at random (make chaos MINUTES=60 SEED=7), and judge what came of it
-	@$(BIN)/python -m chaos.run --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+chaos: packages .venv/.test ## A cluster broken at random, and judged (make chaos MINUTES=60 SEED=7 DATABASE=sqlite)
+	@$(BIN)/python -m chaos.run --minutes $(MINUTES) --database $(DATABASE) $(if $(SEED),--seed $(SEED))
 
 .PHONY: clean
 clean: ## Remove the environments and every cache

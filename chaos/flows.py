@@ -38,10 +38,8 @@ class Entry:
 
     def write(self) -> None:
         """To every resource that is its alone, under its fencing token."""
-        token = getattr(self._ctx, "fencing_token", None)
-        if token is not None:
-            for name in self._exclusive:
-                Guard(self._witness).write(self._who, name, token, entry=self.id)
+        for name in self._exclusive:
+            Guard(self._witness).write(self._who, name, self._ctx.task_id, self._ctx.fence, entry=self.id)
 
     def __enter__(self) -> Entry:
         self.write()
@@ -172,7 +170,7 @@ def explode(ctx: hf.Context, claims: Claims) -> str:
 _strides = (stride1, stride2, stride3)
 MARCH = hf.linear("march", *_strides)
 GLIDE = hf.linear("glide", glide1, glide2, glide3)
-FORGE = hf.linear("forge", *(each.with_options(isolation="process") for each in _strides))
+FORGE = hf.linear("forge", *(each.with_options(isolation="process", timeout_s=60) for each in _strides))
 RETREAT = hf.linear("retreat", *_strides, stumble)
 DOZE = hf.linear("doze", stride1, doze, stride2)
 LINGER = hf.linear("linger", stride1, await_go, stride2)

@@ -4,7 +4,6 @@ is full; workers on hosts of their own are cut off from it, and their clocks are
 from __future__ import annotations
 
 import random
-import shutil
 import threading
 from glob import glob
 from pathlib import Path
@@ -111,16 +110,20 @@ def faults(cluster: Cluster, server: Server, lease_s: float) -> list[Fault]:
     ]
 
 
-def library() -> str | None:
-    """Of libfaketime, where it is installed."""
+def clock_off(by_s: int) -> dict[str, str]:
+    """The environment of a process whose clock is so far off. Raises: OSError: libfaketime is not on this machine."""
     found = glob("/usr/lib/*/faketime/libfaketime.so.1")
-    return found[0] if found and shutil.which("setpriv") else None
+    if not found:
+        raise OSError("libfaketime is not on this machine: tools/need faketime")
+    return {"LD_PRELOAD": found[0], "FAKETIME": f"{by_s:+d}s", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 
 def _skewed(cluster: Cluster, lease_s: float) -> list[Fault]:
     """One worker is started again with a clock that is two minutes off, either way; and again, with the right one."""
-    preloaded = library()
-    if preloaded is None:
+    try:
+        clock_off(0)
+    except OSError as error:
+        print(f"no clock is off: {error}")
         return []
 
     def skew(chance: random.Random) -> Heal | None:
@@ -128,15 +131,12 @@ def _skewed(cluster: Cluster, lease_s: float) -> list[Fault]:
         if not up:
             return None
         worker = chance.choice(up)
-        worker.extra |= {
-            "LD_PRELOAD": preloaded,
-            "FAKETIME": f"{chance.choice((-SKEW_S, SKEW_S)):+d}s",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
+        off = clock_off(chance.choice((-SKEW_S, SKEW_S)))
+        worker.extra |= off
         worker.kill()
 
         def heal() -> None:
-            for name in ("LD_PRELOAD", "FAKETIME", "FAKETIME_DONT_FAKE_MONOTONIC"):
+            for name in off:
                 worker.extra.pop(name, None)
             worker.kill()
 

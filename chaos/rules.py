@@ -173,27 +173,26 @@ def ended(history: History) -> Iterator[Broken]:
 
 
 def fencing(history: History) -> Iterator[Broken]:
-    """A device that checks tokens takes no write of an older one after a newer, and none is refused to whoever has the
-    resource (G2, P10)."""
-    newest: dict[str, tuple[int, Entry]] = {}
-    begun: dict[str, Entry] = {}
+    """A device that checks tokens takes no write of an older one after a newer one of the same task, and none is
+    refused to whoever does the task (G2, P10)."""
+    newest: dict[tuple[str, str], tuple[int, Entry]] = {}
+    doing: dict[str, Entry] = {}
     for line in history.lines:
         if line.what == "begin":
-            entry = history.entries[line.more["entry"]]
-            begun.update((name, entry) for name in entry.claims)
+            doing[line.more["task"]] = history.entries[line.more["entry"]]
         elif line.what == "write":
-            name, token, entry = line.more["resource"], line.more["token"], history.entries[line.more["entry"]]
-            before, by = newest.get(name, (-1, entry))
-            if token < before:
+            token, entry = line.more["token"], history.entries[line.more["entry"]]
+            name, key = line.more["resource"], (line.more["resource"], entry.task)
+            before, by = newest.get(key, (0, entry))
+            if token < before or token == 0:
                 yield Broken("fencing", f"{entry} wrote to {name} with {token}, after {before}", by.begin, line)
-            elif token == before and by.task != entry.task:
+            elif token == before and by.who != entry.who:
                 yield Broken("fencing", f"{entry} and {by} wrote to {name}, both with {token}", by.begin, line)
-            elif token > before:
-                newest[name] = token, entry
+            newest[key] = max(before, token), entry
         elif line.what == "refused":
             entry = history.entries[line.more["entry"]]
-            if begun.get(line.more["resource"]) is entry and entry.stale_from == NEVER:
-                yield Broken("fencing", f"{entry} has {line.more['resource']} and was refused", entry.begin, line)
+            if doing.get(entry.task) is entry and entry.stale_from == NEVER:
+                yield Broken("fencing", f"{entry} goes on with its task and was refused", entry.begin, line)
 
 
 def capped(history: History) -> Iterator[Broken]:

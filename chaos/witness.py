@@ -4,8 +4,8 @@ Theory: one file, one line for each event, each in one write to a file opened wi
 is the order in which they were said, whoever said them, and no clock has to be believed. What is said before a thing
 is done stands before it (`asked`, `begin`, `killed`), what is said after it behind it (`accepted`, `end`, `frozen`).
 
-`Guard` is a device that checks fencing tokens: of two writes the one with the older token is refused. What the lines
-prove: history.py.
+`Guard` is a device that checks fencing tokens: of two writes of a task the one with the older token is refused. What
+the lines prove: history.py.
 """
 
 from __future__ import annotations
@@ -71,23 +71,25 @@ class Witness:
 
 
 class Guard:
-    """Devices that remember the newest fencing token of each resource, and refuse what comes with an older one."""
+    """Devices that remember the newest fencing token of each task, and refuse what comes with an older one."""
 
     def __init__(self, witness: Witness) -> None:
         self._witness = witness
 
     @contextmanager
-    def _alone(self, resource: str) -> Iterator[int]:
-        fd = os.open(self._witness.directory / f"guard-{resource.replace('/', '.')}", os.O_RDWR | os.O_CREAT, 0o600)
+    def _alone(self, resource: str, task: str) -> Iterator[int]:
+        directory = self._witness.directory / "devices" / resource.replace("/", ".")
+        directory.mkdir(parents=True, exist_ok=True)
+        fd = os.open(directory / task, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield fd
         finally:
             os.close(fd)
 
-    def write(self, who: str, resource: str, token: int, **more: Any) -> bool:
+    def write(self, who: str, resource: str, task: str, token: int, **more: Any) -> bool:
         """Whether the device took it; the witness is told while nobody else can write."""
-        with self._alone(resource) as fd:
+        with self._alone(resource, task) as fd:
             newest = int(os.pread(fd, 32, 0) or b"0")
             taken = token >= newest
             if token > newest:

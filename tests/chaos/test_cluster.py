@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from chaos import load
+from chaos import load, postgresql
 from tests.chaos.conftest import LEASE_S, Site, until
 
 MakeSite = Callable[..., Site]
@@ -91,3 +91,26 @@ def test_one_tag_from_fifty_threads_through_three_services_is_one_task(make_site
     assert Counter(replayed for _, replayed in answers) == {True: 149, False: 1}
     assert len(load.every(site.line, "/v3/tasks?limit=1000")) == 1
     assert site.ended(answers[0][0]) == ["SUCCEEDED"]
+
+
+@pytest.mark.requirement("P10", "G2")
+@pytest.mark.parametrize("make_site", ["postgresql"], indirect=True)  # who shares a file shares a clock
+@pytest.mark.parametrize("by_s", [-120, 120])
+def test_a_worker_whose_clock_is_two_minutes_off_works_as_others_do(make_site: MakeSite, by_s: int) -> None:
+    """It alone, what is asked of it is begun at once; beside another, neither takes the other for dead."""
+    site = make_site(workers=2)
+    skewed, right = site.cluster.workers
+    skewed.extra |= postgresql.clock_off(by_s)
+    for worker in (skewed, right):
+        worker.kill()
+    skewed.start()
+    began = time.monotonic()
+    alone = [site.ask(flow, "r1", pause=0.1) for flow in ("march", "doze", "forge")]
+    assert site.ended(*alone) == ["SUCCEEDED"] * 3
+    assert time.monotonic() - began < 60
+    right.start()
+    tasks = [site.ask("glide", f"r{number}", pause=1.5) for number in range(1, 9)]
+    assert set(site.ended(*tasks)) == {"SUCCEEDED"}
+    history = site.judged()
+    assert {entry.who for task in tasks for entry in history.tasks[task].entries} >= {skewed.incarnation}
+    assert not [row for row in history.of("taken-over") if row.more["task"] in tasks]

@@ -158,9 +158,11 @@ BAD: dict[str, list[Story]] = {
         .say("w1", "write", entry="a1", resource="r1", token=1, newest=2).end("a1").final("a", steps=1),
         Story().asked("a").begin("a", 1).say("w1", "refused", entry="a1", resource="r1", token=1, newest=2)
         .end("a1").final("a", steps=1),
-        Story().asked("a").asked("b").step("a", 1).say("w1", "write", entry="a1", resource="r1", token=2, newest=0)
-        .step("b", 1).say("w1", "write", entry="b1", resource="r1", token=2, newest=2).final("a", steps=1)
-        .final("b", steps=1),
+        Story().asked("a").step("a", 1).say("w1", "write", entry="a1", resource="r1", token=2, newest=0)
+        .begin("a", 2, who="w2").say("w2", "write", entry="a2", resource="r1", token=2, newest=2).end("a2", who="w2")
+        .final("a"),
+        Story().asked("a").begin("a", 1).say("w1", "write", entry="a1", resource="r1", token=0, newest=0).end("a1")
+        .final("a", steps=1),
     ],
 }  # fmt: skip
 
@@ -177,7 +179,7 @@ def test_there_is_a_bad_history_for_every_rule() -> None:
 def test_what_a_frozen_process_does_when_it_thaws_is_excused_but_for_devices_that_check() -> None:
     story = Story().asked("a").asked("b").begin("a", 1).say("f", "frozen", member="w1")
     story.step("a", 1, entry="x", who="w2").step("a", 2, who="w2", given="x").begin("b", 1, who="w2")
-    story.say("w2", "write", entry="b1", resource="r1", token=7, newest=0).say("f", "thaw", member="w1")
+    story.say("w2", "write", entry="x", resource="r1", token=7, newest=0).say("f", "thaw", member="w1")
     story.say("w1", "refused", entry="a1", resource="r1", token=3, newest=7).end("a1")
     story.end("b1", who="w2").record("a", 1, "x").final("a").final("b", steps=1)
     assert story.broken() == {}
@@ -196,8 +198,8 @@ def test_who_was_held_before_it_began_is_passed_over() -> None:
 def test_a_guard_refuses_an_older_token_and_the_witness_hears_of_it(tmp_path: Path) -> None:
     witness = Witness(tmp_path)
     guard = Guard(witness)
-    assert [guard.write("w", "thing/1", token, entry="e") for token in (1, 3, 2, 3)] == [True, True, False, True]
-    assert guard.write("w", "thing/2", 1, entry="e")
+    assert [guard.write("w", "r1", "a", token, entry="e") for token in (1, 3, 2, 3)] == [True, True, False, True]
+    assert guard.write("w", "r1", "b", 1, entry="e")
     heard = [(line.place, line.what, line.more["token"], line.more["newest"]) for line in witness.lines()]
     assert heard == [
         (1, "write", 1, 0),
