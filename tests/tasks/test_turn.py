@@ -89,6 +89,15 @@ def test_what_was_begun_is_gone_on_with_before_another_begins(desk: Desk) -> Non
     assert [at.id for at in taken(desk, worker="v")] == [old, new]
 
 
+def test_however_many_look_again_and_again_what_is_new_begins(desk: Desk) -> None:
+    looking = [desk.submit() for _ in range(10)]
+    for at in taken(desk):
+        desk.store.write(lambda tx, at=at: take.release(tx, at.id, at.token or "", due_at=desk.now, now=desk.now))  # type: ignore[misc]
+    new = [desk.submit() for _ in range(3)]
+    assert [at.id for at in taken(desk, limit=4)] == [looking[0], new[0], looking[1], new[1]]
+    assert [at.id for at in taken(desk)] == [looking[2], new[2], *looking[3:]]
+
+
 def test_what_is_due_later_stands_in_nobodys_way(desk: Desk) -> None:
     later = desk.submit(project_id="a", start_after=1e9, priority=9)
     also = desk.submit(project_id="b", start_after=1e9)

@@ -1,10 +1,10 @@
 """Turns: which of a pool's due tasks is taken next.
 
 Theory: first what is most urgent; among equals the projects share the pool; within a project, tasks that a worker has
-had before, and then who has been due for longest. A place goes to the project that has the fewest tasks running in the
-pool; where those are equal, to the next in a ring of the projects' names, behind the one that was served last. So a
-project with ten thousand tasks queued, or with tasks that take long, has its share of the places and not more, as long
-as another waits.
+had before and those that none has had, one by one, and of each who has been due for longest. A place goes to the
+project that has the fewest tasks running in the pool; where those are equal, to the next in a ring of the projects'
+names, behind the one that was served last. So a project with ten thousand tasks queued, or with tasks that take long,
+has its share of the places and not more, as long as another waits.
 
 Nothing is sorted or counted that grows with the backlog: the ring is walked by seeks into one index
 (pool, ready, priority, project, begun, due_at), two for each project, and `WINDOW` projects with something due are
@@ -209,8 +209,11 @@ def _allot(has: list[int], room: int) -> list[int]:
 
 
 def _first_of(tx: Tx, of: Candidate, where: dict[str, Any], limit: int) -> list[int]:
+    """Those that a worker has had before come first; but of each two places one is for those that none has had. Else
+    nothing new would begin, an abort neither, once a worker has all it can do with those that look again and again."""
     where = {**where, "_project": of.project}
-    found = tx.execute(_AGAIN, {**where, "_limit": limit}).scalars() if of.again else []
-    if of.new and len(found) < limit:
-        found += tx.execute(_NEW, {**where, "_limit": limit - len(found)}).scalars()
-    return found
+    new = tx.execute(_NEW, {**where, "_limit": limit // 2}).scalars() if of.new and limit > 1 else []
+    again = tx.execute(_AGAIN, {**where, "_limit": limit - len(new)}).scalars() if of.again else []
+    if of.new and len(new) + len(again) < limit:
+        new = tx.execute(_NEW, {**where, "_limit": limit - len(again)}).scalars()
+    return [task for pair in zip_longest(again, new) for task in pair if task is not None]
