@@ -88,13 +88,9 @@ class Clock:
         ticks = int(self.time() * 4_096_000)  # milliseconds in 4096ths
         with self._lock:
             self._ticks = ticks = max(ticks, self._ticks + 1)
-        number = (ticks >> 12 & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | (ticks & 0xFFF) << 64 | 0b10 << 62
-        return _text(number | int.from_bytes(self.random_bytes(8)) >> 2)
-
-
-def _text(number: int) -> str:
-    text = f"{number:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        moment = f"{ticks >> 12 & 0xFFFF_FFFF_FFFF:012x}"
+        rest = f"{int.from_bytes(self.random_bytes(8)) >> 2 | 1 << 63:x}"
+        return f"{moment[:8]}-{moment[8:]}-7{ticks & 0xFFF:03x}-{rest[:4]}-{rest[4:]}"
 
 
 SYSTEM = Clock()

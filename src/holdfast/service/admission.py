@@ -115,9 +115,10 @@ class Admission:
         name = data.task.removeprefix(f"{kind}.")  # port.wire and wire are one
         hold, operation = self._hold, self._hold.kinds.operation(kind, name)
         whole = operation.desires and operation.params is None  # its parameters are the desired document
-        asked = self.asked(ask)._replace(
-            kind=kind,
-            operation=name,
+        asked = self.asked(
+            ask,
+            kind,
+            name,
             resource_id=ident,
             params={} if whole else data.params,
             desired=data.params if whole else None,
@@ -137,12 +138,12 @@ class Admission:
 
         return accept
 
-    def asked(self, ask: Ask) -> Asked:
-        """What every request for an operation has in common: kind and operation are still to be said."""
+    def asked(self, ask: Ask, kind: str = "", operation: str = "", **more: Any) -> Asked:
+        """What every request for an operation has in common, and `more` of what it asks for."""
         caller = ask.caller
         return Asked(
-            kind="",
-            operation="",
+            kind=kind,
+            operation=operation,
             if_match=ask.revision(),
             tag=ask.tag,
             fingerprint=ask.fingerprint,
@@ -155,6 +156,7 @@ class Admission:
             fail_if_busy=ask.prefers("fail-if-busy") is not None,
             pool=self._hold.settings.pool,
             limits=self._service.quotas,
+            **more,
         )
 
     def check_agent(self, ask: Ask, kind: str, operation: str) -> None:

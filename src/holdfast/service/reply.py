@@ -33,7 +33,7 @@ class Whole:
         self._body = body
         found = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         if status not in _BODILESS:
-            if not any(name == _TYPE for name, _ in found):
+            if _TYPE not in dict(found):
                 found.append((_TYPE, _with_charset(media).encode("latin-1")))
             found.append((_LENGTH, b"%d" % len(body)))
         self._headers = found

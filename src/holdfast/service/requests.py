@@ -186,7 +186,8 @@ class Ask:
         """The value of a preference of RFC 7240; "" if it has none; None: it is not there."""
         if self._prefer is None:
             self._prefer = {}
-            for each in self.headers.get("prefer", "").split(","):
+            given = self.headers.get("prefer")
+            for each in given.split(",") if given else ():
                 name, _, value = each.partition(";")[0].partition("=")
                 self._prefer.setdefault(name.strip().lower(), value.strip().strip('"'))
         return self._prefer.get(word)

@@ -190,7 +190,7 @@ class Resources:
     ) -> Answer:  # fmt: skip
         """`name` None: create or update it, as it needs."""
         admission = self._tasks.admission
-        common = admission.asked(ask)._replace(kind=kind.name, resource_id=ident, params=params or {}, desired=desired)
+        common = admission.asked(ask, kind.name, resource_id=ident, params=params or {}, desired=desired)
         if name == CREATE:
             ask.check_new(f"a new {kind.name}")
         hold, uuid = self._hold, self._hold.clock.uuid7()

@@ -203,7 +203,7 @@ class Nodes:
     ) -> Answer:  # fmt: skip
         """Ask for an operation. `desire`: what is wanted, of what was wanted before. `new`: the id of one that is to be
         made. `location`: what of the node the answer names; else the node itself, or the task of its end."""
-        common = self._admission.asked(ask)._replace(kind=KIND, operation=name, params=params or {}, resource_id=new)
+        common = self._admission.asked(ask, KIND, name, params=params or {}, resource_id=new)
         hold, uuid = self._hold, self._hold.clock.uuid7()
 
         def write(tx: Tx, now: float) -> tuple[TaskRow, bool, dict[str, Any], dict[str, Any]]:
