@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 import psycopg
+import pytest
 
 from holdfast.store import open_store
 from holdfast.store.migrations import HEAD
@@ -98,6 +99,8 @@ def running(version: int | None = None) -> Iterator[Databases]:
 
 #: `TEST_DATABASE=postgresql` has every test that asks `database_at` for its place run there.
 ON_POSTGRESQL: Final = os.environ.get("TEST_DATABASE", "sqlite") == "postgresql"
+#: For a test of what only a file has: its locks, its log, its disk.
+only_sqlite = pytest.mark.skipif(ON_POSTGRESQL, reason="it is about SQLite's file")
 _named: dict[str, str] = {}  # path -> URL
 
 

@@ -22,6 +22,7 @@ from sqlalchemy import text
 from holdfast.client import connect
 from holdfast.client.client import Client
 from holdfast.client.patience import Patience
+from tests.postgresql import database_at, only_sqlite
 from tests.resources.ports import Backend, make_kind
 from tests.service.conftest import ROOT, MakeServed, MakeService, Served
 from tests.service.flows import QUICK
@@ -42,7 +43,7 @@ def until(fact: Callable[[], object], what: str) -> None:
 
 
 def doctor(database: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "holdfast", "doctor", "--database", f"sqlite:///{database}", *options]
+    command = [sys.executable, "-m", "holdfast", "doctor", "--database", database_at(database), *options]
     env = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_TEST_")}
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
 
@@ -163,6 +164,7 @@ def locked(database: str) -> Iterator[None]:
     other.close()
 
 
+@only_sqlite
 @pytest.mark.requirement("P2", "P5")
 def test_a_store_that_is_locked_when_a_task_ends_locks_no_resource(make_service: MakeService, tmp_path: Path) -> None:
     (tmp_path / "switch").mkdir()
@@ -195,6 +197,7 @@ def test_a_store_that_is_locked_when_a_task_ends_locks_no_resource(make_service:
     assert client.put(f"/v3/resources/port/{other}", json={"mtu": 1}).status_code == 202
 
 
+@only_sqlite
 @pytest.mark.requirement("P2", "G1")
 def test_a_full_disk_when_a_task_ends_locks_no_resource(make_service: MakeService) -> None:
     service = make_service(offered=[*FLOWS, QUICK], lease_s=1.0, heartbeat_s=0.3)
@@ -213,6 +216,7 @@ def test_a_full_disk_when_a_task_ends_locks_no_resource(make_service: MakeServic
     assert time.monotonic() - began < 3.0
 
 
+@only_sqlite
 @pytest.mark.requirement("P1", "P2", "G1")
 def test_a_disk_that_fails_ends_the_process_and_the_next_one_goes_on(make_served: MakeServed) -> None:
     """No file of the service may grow from a moment on, so that it can't write its log. One that stayed up would take

@@ -12,6 +12,7 @@ import pytest
 
 from holdfast import local
 from holdfast.service.serve import Serving
+from tests.postgresql import only_sqlite
 from tests.service.conftest import MakeService
 from tests.service.servers import RENEWAL, Cloud, _cloud, _still, cloud, kinds, still
 from tests.service.test_requests import problem
@@ -218,6 +219,7 @@ def test_both_say_that_they_are_deprecated_and_what_comes_after_them(cloud: Clou
         assert answer.headers["link"] == f'</v3/servers/{ident}/tasks>; rel="successor-version"'
 
 
+@only_sqlite
 @pytest.mark.requirement("NOVA-22")
 def test_faults_and_actions_need_no_table_of_their_own(make_service: MakeService, tmp_path: Path) -> None:
     first = Cloud(make_service(kinds=kinds(tmp_path / "servers")).serving, works=True)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from holdfast.seal import new_key
+from tests.postgresql import only_sqlite
 from tests.resources.boxes import make_kind
 from tests.service.conftest import MakeService, Service
 from tests.service.test_leaks import Asker
@@ -21,6 +22,7 @@ def ended(service: Service, answer: Any) -> dict[str, Any]:
     return service.until(answer.json()["task"]["uuid"], "SUCCEEDED", "FAILED")
 
 
+@only_sqlite
 @pytest.mark.requirement("IRONIC-1")
 def test_no_answer_no_file_and_no_log_has_it(
     make_service: MakeService, tmp_path: Path, caplog: pytest.LogCaptureFixture

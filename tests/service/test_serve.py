@@ -22,7 +22,7 @@ import pytest
 
 from holdfast.errors import SettingInvalid
 from holdfast.service.serve import listen, raise_file_limit, url_of
-from tests.postgresql import database_at
+from tests.postgresql import database_at, only_sqlite
 from tests.service.conftest import ROOT, MakeServed, MakeService, Served, Service
 from tests.service.test_requests import problem
 
@@ -55,6 +55,7 @@ def told(raw: bytes) -> dict[str, Any]:
     return found
 
 
+@only_sqlite
 @pytest.mark.requirement("NOVA-6", "TAG-8", "P5", "G1")
 def test_killed_between_commit_and_answer(served: Served) -> None:
     tag, body = {"Task-tag": "order-17", "Prefer": "wait=30"}, {"task": "waiting", "resource": {"thing": "t-1"}}
@@ -329,6 +330,7 @@ def test_requests_in_a_row_on_one_connection(strict: Service) -> None:
 # --- the store -----------------------------------------------------------------------------------------------------
 
 
+@only_sqlite
 @pytest.mark.requirement("P5")
 def test_a_store_that_is_busy_says_when_to_come_again(make_service: MakeService) -> None:
     service = make_service(worker=False, busy_timeout_s=0.2)

@@ -17,7 +17,7 @@ from holdfast.core import states
 from holdfast.store.base import Tx
 from holdfast.store.schema import tasks
 from holdfast.tasks import retention
-from tests.postgresql import database_at
+from tests.postgresql import database_at, only_sqlite
 from tests.service.conftest import MakeService, Service
 from tests.service.test_requests import problem
 
@@ -223,6 +223,7 @@ def test_a_task_that_is_purged_meanwhile_is_its_own_business(make_service: MakeS
 @pytest.mark.parametrize(
     ("state", "hold"), [("SUSPENDED", None), ("SUSPENDING", "pending"), ("PENDING", "sideways"), ("ASLEEP", None)]
 )
+@only_sqlite
 def test_a_task_in_no_state_there_is_is_answered_for_and_can_be_ended(
     make_service: MakeService, tmp_path: Path, state: str, hold: str | None
 ) -> None:

@@ -128,7 +128,7 @@ def test_two_that_free_what_a_third_waits_for_wake_it(two: Two) -> None:
     holders = [two.submit(two.stores[0], sharing).task for _ in range(2)]
     waiter = two.submit(two.stores[0]).task
     assert not waiter.ready
-    two.at_once(*(lambda tx, of=of: control.abort(tx, of.id, 2.0, actor="me") for of in holders))  # type: ignore[misc]
+    two.at_once(*(lambda tx, of=of: control.abort(tx, of.id, 2.0, actor="me") for of in holders))
     assert two.stores[0].read(lambda tx: row.read(tx, waiter.id)).ready
 
 
@@ -236,7 +236,7 @@ def test_two_retries_at_once_are_one_task(two: Two) -> None:
     two.stores[0].write(lambda tx: control.abort(tx, task.id, 2.0, actor="me"))
     uuids = [f"{number}0000000-0000-7000-8000-000000000000" for number in (1, 2)]
     first, second = two.at_once(
-        *(lambda tx, uuid=uuid: control.retry(tx, task.id, 3.0, actor="me", uuid=uuid) for uuid in uuids)  # type: ignore[misc]
+        *(lambda tx, uuid=uuid: control.retry(tx, task.id, 3.0, actor="me", uuid=uuid) for uuid in uuids)
     )
     assert (first.accepted, second.accepted) == (control.NEW_TASK, control.REPLAYED)
     assert first.task.id == second.task.id

@@ -19,6 +19,7 @@ from holdfast.store.sqlite import SqliteStore
 from holdfast.tasks import listing, query, row
 from holdfast.tasks.listing import Filter, Sort
 from holdfast.tasks.row import TaskRow
+from tests.postgresql import only_sqlite
 from tests.tasks.desk import Desk
 
 
@@ -292,6 +293,7 @@ _SEEKS = [
 ]
 
 
+@only_sqlite
 @pytest.mark.parametrize("behind", [False, True])
 @pytest.mark.parametrize(("wanted", "index"), _SEEKS)
 def test_a_list_seeks_and_sorts_nothing(
@@ -306,12 +308,14 @@ def test_a_list_seeks_and_sorts_nothing(
         assert not [line for line in told if "SCAN" in line or "TEMP B-TREE" in line]
 
 
+@only_sqlite
 def test_all_tasks_are_read_in_their_own_order(desk: Desk, tmp_path: Path) -> None:
     assert plan_of(desk, tmp_path / "tasks.db", {}, Sort(), None) == ["SCAN tasks"]
     told = plan_of(desk, tmp_path / "tasks.db", {}, Sort(), desk.ask().task)
     assert told == ["SEARCH tasks USING INTEGER PRIMARY KEY (rowid<?)"]
 
 
+@only_sqlite
 @pytest.mark.parametrize("sort", [Sort(), Sort("last_updated")])
 def test_what_changed_lately_is_sought(desk: Desk, tmp_path: Path, sort: Sort) -> None:
     told = " / ".join(plan_of(desk, tmp_path / "tasks.db", {"project_id": "p", "updated_from": 1.0}, sort, None))

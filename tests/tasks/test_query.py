@@ -16,6 +16,7 @@ from holdfast.store.base import Append, Row, StepRow
 from holdfast.store.sqlite import SqliteStore
 from holdfast.tasks import claims, control, pools, query, show, submit, take, turn
 from holdfast.tasks.query import Filter
+from tests.postgresql import only_sqlite
 from tests.tasks.desk import Desk
 
 
@@ -105,6 +106,7 @@ def plan_of(path: Path, statement: Any, **parameters: Any) -> str:
     return " / ".join(row[3] for row in rows)
 
 
+@only_sqlite
 @pytest.mark.requirement("TAG-17")
 def test_a_tag_is_found_through_an_index(desk: Desk, tmp_path: Path) -> None:
     told = plan_of(tmp_path / "tasks.db", query._BY_TAG)
@@ -136,6 +138,7 @@ def test_a_tag_is_found_through_an_index(desk: Desk, tmp_path: Path) -> None:
         (query._BY_PREFIX, "_tasks_1 (uuid>? AND uuid<?)"),
     ],
 )
+@only_sqlite
 def test_hot_questions_seek(desk: Desk, tmp_path: Path, statement: Any, index: str) -> None:
     told = plan_of(tmp_path / "tasks.db", statement)
     assert index in told

@@ -7,12 +7,14 @@ from contextlib import closing
 
 import pytest
 
+from tests.postgresql import only_sqlite
 from tests.worker import flows
 from tests.worker.house import House, until
 
 
 @pytest.mark.requirement("G2", "G1", "P10")
 @pytest.mark.parametrize(("meanwhile", "waits_s"), [("nobody", 0.1), ("another", 0.1), ("nobody", 30.0)])
+@only_sqlite
 def test_steps_are_stopped_before_the_lease_is_over_and_the_task_goes_on(
     house: House, meanwhile: str, waits_s: float
 ) -> None:
@@ -39,6 +41,7 @@ def test_steps_are_stopped_before_the_lease_is_over_and_the_task_goes_on(
 
 
 @pytest.mark.requirement("G1", "G10")
+@only_sqlite
 def test_a_database_that_is_locked_for_a_while_costs_nothing_but_time(house: House) -> None:
     hold = house.open()
     tasks = [hold.submit(flows.short, {"at": house.at}) for _ in range(20)]

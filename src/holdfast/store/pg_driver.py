@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 from psycopg.adapt import Loader
 from psycopg.types.numeric import Int8Dumper
+from psycopg.types.string import StrDumperUnknown as StrDumper
 from sqlalchemy import BigInteger, Float, Integer
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
@@ -142,6 +143,20 @@ class _NumericLoader(Loader):
     def load(self, data: Any) -> int | float:
         said = bytes(data)
         return float(said) if b"." in said or b"N" in said else int(said)
+
+
+class _SoughtDumper(StrDumper):
+    """No text here holds a NUL. Who seeks one that does finds nothing, as everywhere else."""
+
+    def dump(self, obj: str) -> Any:
+        return super().dump(obj.replace("\0", "\ufffd") if "\0" in obj else obj)
+
+
+def connect_reading(url: str) -> Any:
+    """A connection for what only reads."""
+    connection = connect(url, name="holdfast reader")
+    connection.adapters.register_dumper(str, _SoughtDumper)
+    return connection
 
 
 def connect(url: str, *, name: str, kind: type[psycopg.Connection[Any]] = psycopg.Connection) -> Any:

@@ -27,6 +27,7 @@ _AWAY: Final = ("08", "57P01", "57P02", "57P03", "57P05", "53300", "25P03", "250
 _CONTENDED: Final = ("40001", "40P01", "55P03")
 _FULL: Final = ("53100", "53200")
 _CORRUPT: Final = ("XX001", "XX002")
+_TEXT: Final = ("22021", "22P05")
 _FORBIDDEN: Final = ("42501", "28", "3D000")
 
 
@@ -67,6 +68,8 @@ def _told(error: psycopg.Error, shown: str) -> Exception | None:
         return StoreCorrupt(f"{shown} is not a sound database ({_first(error)}): restore it from a copy")
     if state.startswith(_FORBIDDEN):
         return StoreUnwritable(f"{shown} can't be used ({_first(error)}): check the rights of its user")
+    if isinstance(error, psycopg.DataError) and ("NUL" in str(error) or state.startswith(_TEXT)):
+        return UsageError("a text holds a NUL, or is no text: PostgreSQL keeps none such")
     if isinstance(error, psycopg.IntegrityError):
         return Conflict(f"a row breaks a constraint of the schema: {_first(error)}")
     return None

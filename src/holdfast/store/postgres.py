@@ -21,7 +21,7 @@ from holdfast.store.base import Tx
 from holdfast.store.front import Front
 from holdfast.store.pg_bell import Bell
 from holdfast.store.pg_creation import prepare
-from holdfast.store.pg_driver import Cursor, connect, reading
+from holdfast.store.pg_driver import Cursor, connect, connect_reading, reading
 from holdfast.store.pg_session import Patience, PostgresSession
 from holdfast.store.pg_within import within
 from holdfast.store.place import redacted
@@ -156,7 +156,7 @@ class PostgresStore(Front):
         except IndexError:
             pass
         try:
-            return Cursor(connect(self.url, name="holdfast reader"))
+            return Cursor(connect_reading(self.url))
         except psycopg.Error as error:
             raise pg_faults.translate_reading(error, self.shown) from error
 

@@ -17,7 +17,7 @@ from functools import partial
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
 
-from holdfast.errors import HoldfastClosed, LeaseLost, TaskGone, TaskNotFound, WorldError
+from holdfast.errors import HoldfastClosed, LeaseLost, StoreUnknown, TaskGone, TaskNotFound, WorldError
 from holdfast.store.base import Append, Appended, Store
 from holdfast.tasks import take
 from holdfast.tasks.row import TaskRow
@@ -118,7 +118,8 @@ class Worker:
             try:
                 did = self.turn(now)
             except WorldError as error:
-                if not error.retryable:
+                self.lease.unsure = self.lease.unsure or isinstance(error, StoreUnknown)
+                if not error.retryable and not self.lease.unsure:
                     raise
                 # Nothing is lost: all that was not stored is said again.
                 self._clock.wait(self._woken, self._settings.poll_s)
@@ -158,12 +159,8 @@ class Worker:
         if self.lease.turn(now) or self._rota.turn(now):
             self._poked = True
         self.draining = self._runtimes.places.closed = self.lease.draining
-        if (
-            self._poked
-            or self._intake.is_due(now)
-            or now - self._looked_at >= self._settings.poll_s
-            or now < self._looked_at
-        ):
+        is_stale = not self._looked_at <= now < self._looked_at + self._settings.poll_s
+        if self._poked or self._intake.is_due(now) or is_stale:
             did = self._look(now)
         self._let_go_of_lost()
         for taken in write_reports(self._store, self.taken.values(), now):

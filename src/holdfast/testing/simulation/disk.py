@@ -13,8 +13,8 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, Final
 
-from holdfast.store.schema import metadata
 from holdfast.store.place import MEMORY
+from holdfast.store.schema import metadata
 from holdfast.store.sqlite import SqliteStore, connect_file
 
 BEGIN: Final = "BEGIN IMMEDIATE"

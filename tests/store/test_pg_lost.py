@@ -1,0 +1,175 @@
+"""Connections to PostgreSQL that break around a COMMIT: before it, behind it, and with it still on its way."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import select
+
+from holdfast.errors import HoldfastError, StoreUnknown
+from holdfast.store.base import Append, Appended, Row, Store, Tx
+from holdfast.store.postgres import PostgresStore
+from holdfast.store.schema import feed, plans, tasks, writers
+from holdfast.tasks import tell
+from holdfast.testing.conformance.store import add_task, kinds, task_row
+from tests.postgresql import Databases
+from tests.service.proxy import PIECE, Proxy
+
+_BROKEN = ("before", "behind", "held")
+
+
+class Wire(Proxy):
+    """A proxy that cuts connections around the next COMMIT. `how`: `before` it has reached the server; `behind` it,
+    with its answer on the way; `held`: the server gets it only when `let_go` is called. None: not at all."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(f"http://127.0.0.1:{port}")
+        self.how: str | None = None
+        self.port = int(self.url.rpartition(":")[2])
+        self.shut = False
+        self._held: tuple[socket.socket, bytes] | None = None
+        self._is_let_go = False
+        self._said = b""
+        self._has_said = threading.Event()
+
+    def _pump(self, source: socket.socket, target: socket.socket, answers: bool) -> None:
+        if self.shut:
+            self._end(source)
+            self._end(target)
+            return
+        if answers:
+            try:
+                while data := source.recv(PIECE):
+                    if self._takes("lose"):
+                        break
+                    if self._held is not None and self._held[0] is source:
+                        if not self._is_let_go:
+                            continue  # of what was asked before it
+                        self._said = data
+                        self._has_said.set()
+                        break
+                    try:
+                        target.sendall(data)
+                    except OSError:
+                        if self._held is None or self._held[0] is not source:
+                            raise
+            except OSError:
+                pass
+            self._end(source)
+            self._end(target)
+            return
+        try:
+            while data := source.recv(PIECE):
+                if b"COMMIT" in data and self.how is not None:
+                    how, self.how = self.how, None
+                    if how == "held":
+                        self._held = (target, data)
+                        self._end(source)
+                        return
+                    if how == "before":
+                        break
+                    self.lose = 1
+                target.sendall(data)
+        except OSError:
+            pass
+        if self._held is None or self._held[0] is not target:
+            self._end(target)
+        self._end(source)
+
+    def let_go(self) -> bytes:
+        """What the server says to it."""
+        assert self._held is not None
+        far, data = self._held
+        self._is_let_go = True
+        far.sendall(data if data.startswith(b"Q") else data + b"S\0\0\0\4")  # it waits for a Sync before it answers
+        assert self._has_said.wait(10)
+        return self._said
+
+
+@pytest.fixture
+def url(postgresql: Databases) -> str:
+    return postgresql.fresh()
+
+
+@pytest.fixture
+def wire(postgresql: Databases) -> Iterator[Wire]:
+    made = Wire(postgresql.server.port)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def store(url: str, wire: Wire) -> Iterator[Store]:
+    far = f"postgresql://postgres@127.0.0.1:{wire.port}/{url.rpartition('/')[2]}?sslmode=disable&gssencmode=disable"
+    with PostgresStore(far, away_s=20.0) as made:
+        made.write(lambda tx: tx.execute(select(plans)))
+        yield made
+
+
+@pytest.mark.requirement("P2")
+@pytest.mark.parametrize("how", _BROKEN)
+@pytest.mark.parametrize("tells", [False, True], ids=["quiet", "told"])
+def test_what_was_under_way_happens_once(store: Store, wire: Wire, how: str, tells: bool) -> None:
+    runs: list[int] = []
+    news = tell.News("task.state", "p", None, "tasks/x", None, "{}")
+
+    def add(tx: Tx) -> int:
+        runs.append(1)
+        if tells:
+            tell.write(tx, [news], 1.0)
+        return add_task(tx, uuid="one")
+
+    released: list[bytes] = []
+    wire.how = how
+    helper = threading.Timer(0.3, lambda: released.append(wire.let_go()) if how == "held" else None)
+    helper.start()
+    task = store.write(add)
+    helper.join()
+    assert task_row(store, task).uuid == "one"
+    assert len(store.read(lambda tx: tx.execute(select(feed.c.id)).all())) == tells
+    assert len(runs) == 1 if how == "behind" else how == "held" or len(runs) >= 2
+    if how == "held" and not tells:  # told, it holds a lock by then that the asking waits for, and may be taken
+        assert b"22012" in released[0], "the server was told too late, and must not have taken it"
+
+
+@pytest.mark.parametrize("how", _BROKEN)
+def test_an_append_that_broke_is_not_told_its_own_events(store: Store, wire: Wire, how: str) -> None:
+    task = store.write(add_task)
+    wire.how = how
+    helper = threading.Timer(0.3, lambda: wire.let_go() if how == "held" else None)
+    helper.start()
+    rows = [Row("succeeded", "build/a", None, 2.0)]
+    assert store.append([Append(task, "mine", 0, rows, projection={"completed": 1})]) == [Appended(1, True)]
+    helper.join()
+    assert kinds(store, task) == ["succeeded"]
+    assert store.append([Append(task, "mine", 1, rows)]) == [Appended(2, True)]
+
+
+def test_who_waited_behind_it_is_served(store: Store, wire: Wire) -> None:
+    from holdfast.testing.conformance.store_threads import together
+
+    wire.how = "behind"
+
+    def work(number: int) -> None:
+        for _ in range(5):
+            store.write(add_task)
+
+    together(6, work)
+    assert len(store.read(lambda tx: tx.execute(select(tasks.c.id)).all())) == 30
+    assert len(store.read(lambda tx: tx.execute(select(writers.c.id)).all())) == 1
+
+
+def test_a_database_that_stays_away_leaves_it_unknown(url: str, wire: Wire) -> None:
+    far = f"postgresql://postgres@127.0.0.1:{wire.port}/{url.rpartition('/')[2]}?sslmode=disable&gssencmode=disable"
+    with PostgresStore(far, away_s=0.3) as store:
+        store.write(lambda tx: tx.execute(select(plans)))
+        wire.how, wire.shut = "behind", True
+        with pytest.raises(StoreUnknown) as caught:
+            store.write(lambda tx: add_task(tx, uuid="one"))
+        assert isinstance(caught.value, HoldfastError)
+        assert not caught.value.retryable
+        wire.shut = False
+        assert store.write(add_task) == 2, "it was done, and the store goes on"
