@@ -188,7 +188,7 @@ class Drive:
                 self._ask(command, now)
 
     def next_at(self) -> float | None:
-        """When to call `advance` again though nothing has ended. Of a task that rests only the time of its steps counts."""
+        """When to call `advance` again though nothing has ended. Of one that rests only its steps' time counts."""
         if self.state.phase in RESTING:
             return self._patience.next_at()
         moments = [at for at in (self._patience.next_at(), next_due(self.state)) if at is not None]
