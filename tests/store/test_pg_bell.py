@@ -1,0 +1,93 @@
+"""Processes on one PostgreSQL hear of each other's commits; a look now and then is the net below."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from holdfast.clock import SYSTEM
+from holdfast.store.base import Tx
+from holdfast.store.pg_bell import PAUSE_S
+from holdfast.store.postgres import PostgresStore
+from holdfast.testing.conformance.store import add_task
+from tests.postgresql import Databases
+
+PATIENCE_S = 30.0
+NEVER_S = 3600.0
+
+
+@pytest.fixture
+def url(postgresql: Databases) -> str:
+    return postgresql.fresh()
+
+
+@pytest.fixture
+def two(url: str) -> Iterator[tuple[PostgresStore, PostgresStore]]:
+    """They look at no time by themselves: what is heard is told."""
+    with PostgresStore(url, look_s=NEVER_S) as one, PostgresStore(url, look_s=NEVER_S) as other:
+        yield one, other
+
+
+def touch(tx: Tx) -> None:
+    tx.touched(add_task(tx))
+
+
+def test_a_commit_is_heard_by_another_process(two: tuple[PostgresStore, PostgresStore]) -> None:
+    one, other = two
+    heard = threading.Event()
+    end = other.hear_others(heard.set)
+    seen = other.changes()
+    one.write(touch)
+    assert heard.wait(PATIENCE_S)
+    assert other.wait(seen, PATIENCE_S) != seen
+    end()
+    heard.clear()
+    seen = other.changes()
+    one.write(touch)
+    assert other.wait(seen, PATIENCE_S) != seen
+    assert not heard.is_set()
+
+
+def test_nobody_is_told_of_his_own(two: tuple[PostgresStore, PostgresStore]) -> None:
+    one, other = two
+    mine, theirs = threading.Event(), threading.Event()
+    one.hear_others(mine.set)
+    other.hear_others(theirs.set)
+    one.write(touch)
+    assert theirs.wait(PATIENCE_S)
+    assert not mine.is_set()
+
+
+def test_many_commits_are_told_in_few_words(two: tuple[PostgresStore, PostgresStore]) -> None:
+    one, other = two
+    times: list[float] = []
+    other.hear_others(lambda: times.append(SYSTEM.monotonic()))
+    one.changes()
+    began = SYSTEM.monotonic()
+    seen = other.changes()
+    for _ in range(200):
+        one.write(touch)
+    assert other.wait(seen, PATIENCE_S) != seen
+    assert len(times) <= (SYSTEM.monotonic() - began) / PAUSE_S + 2
+
+
+def test_what_was_not_told_is_found_by_looking(url: str) -> None:
+    with PostgresStore(url, look_s=NEVER_S) as one, PostgresStore(url, look_s=1.0) as other:
+        seen = other.changes()
+        one.write(lambda tx: add_task(tx) and None)  # it touches no task, so nobody is told
+        assert other.wait(seen, PATIENCE_S) != seen
+
+
+def test_who_lost_his_ear_gets_another(postgresql: Databases, url: str) -> None:
+    with PostgresStore(url, look_s=0.05) as one, PostgresStore(url, look_s=0.05) as other:
+        seen = other.changes()
+        ended = (
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'holdfast bell'"
+            " AND datname = current_database()"
+        )
+        assert postgresql.server.execute(ended, url.rpartition("/")[2])[0][0] == 1
+        seen = other.wait(seen, PATIENCE_S)  # nobody knows what was missed
+        one.write(touch)
+        assert other.wait(seen, PATIENCE_S) != seen
