@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +46,14 @@ def hold(ctx: hf.Context, at: str, number: int) -> None:
 
 
 held = hf.linear("held", hold)
+
+
+@hf.step(isolation="process")
+def beat(ctx: hf.Context, at: str) -> None:
+    """Goes on and on, and asks nobody, until `go`."""
+    while not knob(at, "go"):
+        tell(at, ctx, "beat")
+        threading.Event().wait(0.01)
+
+
+beating = hf.linear("beating", beat)

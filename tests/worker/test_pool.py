@@ -14,7 +14,7 @@ import pytest
 from holdfast.local import Holdfast, Task
 from holdfast.tasks import pools, submit
 from tests.worker import pool_flows
-from tests.worker.house import House, Line, until
+from tests.worker.house import House, Line, is_there, until
 
 SEED = 17
 
@@ -104,6 +104,25 @@ def test_a_worker_that_is_frozen_past_its_lease_gives_up_its_places_and_its_step
     for task in tasks:
         kinds = [row.kind for row in hold.store.journal(task._id)]
         assert (kinds.count("succeeded"), kinds.count("ended")) == (1, 1)
+
+
+@pytest.mark.requirement("P10", "G2")
+def test_a_process_of_a_frozen_worker_ends_before_another_begins(house: House) -> None:
+    """The worker can't stop it, and the process itself runs on: it ends itself with the lease."""
+    hold = house.open()
+    task = hold.submit(pool_flows.beating, {"at": house.at})
+    frozen = house.worker(lease_s=0.8)
+    first = house.until_said("beat").pid
+    frozen.signal(signal.SIGSTOP)
+    other = house.worker(lease_s=0.8)
+    until(lambda: house.lines()[-1].pid != first, lambda: "another's entry")
+    assert not is_there(first)
+    house.turn("go")
+    assert task.wait(60).state == "SUCCEEDED"
+    pids = [line.pid for line in house.lines()]
+    assert pids == sorted(pids, key=lambda pid: pid != first), "no beat of the first after one of the second"
+    frozen.signal(signal.SIGCONT)
+    assert (frozen.leave(), other.leave()) == (0, 0)
 
 
 @pytest.mark.requirement("NOVA-17")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from holdfast.clock import Clock
+from holdfast.clock import SYSTEM, Clock
 from holdfast.runtime.base import Call, Outcome
 from holdfast.runtime.context import AsyncContext, Context
 from holdfast.runtime.inline import InlineRuntime
@@ -74,6 +75,7 @@ class _Worker:
 
     def __init__(self, conn: socket.socket) -> None:
         self.conn = conn
+        self.lease_until: float | None = None  # by the boot clock; None: the worker has no lease
         self.runtime: Any = InlineRuntime(passes_interrupts=False)
         self.gone = threading.Event()
         self.lock = threading.Lock()
@@ -152,14 +154,23 @@ class _Worker:
                     with self.lock:
                         done = self.waiting.pop(message["number"])
                     done(read_error(message["error"]))
+                elif message["kind"] == "lease":
+                    self.lease_until = message["until"]
         self.leave()
 
     def _received(self) -> bytes:
+        """What the worker says next. Nothing: it is gone; or its lease is over and it has not said so, because it is
+        frozen, and who takes the task over must not meet this step."""
         try:
+            if self.lease_until is not None:
+                poll = select.poll()
+                poll.register(self.conn, select.POLLIN)
+                if not poll.poll(1000 * max(0.0, self.lease_until - SYSTEM.monotonic())):
+                    return b""
             return self.conn.recv(65536)
         except OSError:
             return b""
 
     def leave(self) -> None:
-        """The worker is gone. The fork server sees that too; this is the nearer witness."""
+        """The worker is gone, or its lease. The fork server sees the first, too; this is the nearer witness."""
         os.killpg(0, signal.SIGKILL)

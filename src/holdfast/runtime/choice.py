@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from holdfast.runtime.aio import AsyncRuntime
+    from holdfast.runtime.processes import ProcessRuntime
 
 
 class Runtimes:
@@ -36,7 +37,8 @@ class Runtimes:
         self._inherit = inherit
         self._value_bytes_max = value_bytes_max
         self._aio: AsyncRuntime | None = None
-        self._processes: Runtime | None = None
+        self._processes: ProcessRuntime | None = None
+        self._lease_until: float | None = None
         self.main: Runtime
         if main == "inline":
             self.main, self._main_name = InlineRuntime(), "inline"
@@ -73,6 +75,8 @@ class Runtimes:
                 from holdfast.runtime.processes import ProcessRuntime
 
                 self._processes = ProcessRuntime(inherit=self._inherit, value_bytes_max=self._value_bytes_max)
+                if self._lease_until is not None:
+                    self._processes.extend(self._lease_until)
             return self._processes, "process"
         if isolation == "async":
             if self._aio is None:
@@ -90,6 +94,12 @@ class Runtimes:
     def end_batch(self) -> None:
         if self._aio is not None:
             self._aio.let_go()
+
+    def extend(self, until: float) -> None:
+        """The owner may write until then, by its boot clock. From any thread."""
+        self._lease_until = until
+        if self._processes is not None:
+            self._processes.extend(until)
 
     def close(self, grace_s: float = 5.0) -> None:
         for runtime in (self.main, self._aio, self._processes):

@@ -1,9 +1,10 @@
 """Steps in processes of their own, which can be ended whatever they do.
 
 Theory: each step has one process, forked by a small server (forkserver.py) and led by nobody else: it is in its own
-session, and it dies with the worker. A call is ended when the server has reaped its process, never before, so
-"killed" means gone. What the step said before its end is read first: an outcome that was sent beats a kill that
-came too late. One thread listens to the server and to all its children (children.py).
+session, and it dies with the worker. It ends itself when the worker's lease is over and was not extended, because a
+worker that is frozen can't end it. A call is ended when the server has reaped its process, never before, so "killed"
+means gone. What the step said before its end is read first: an outcome that was sent beats a kill that came too late.
+One thread listens to the server and to all its children (children.py).
 
 What crosses, and how: wire.py. The child's side: child.py. Why not multiprocessing:
 docs/why/adr/0010-own-fork-server.md.
@@ -39,6 +40,7 @@ class ProcessRuntime:
         self._server: Server | None = None
         self._children: dict[int, Child] = {}
         self._count = 0
+        self._lease_until: float | None = None
         self._closed = False
 
     def start(self, call: Call) -> None:
@@ -60,6 +62,8 @@ class ProcessRuntime:
             child.server.kill(child.number)
         elif call.stop_reason is not None:
             child.tell(frame("ask", reason=call.stop_reason))
+        if self._lease_until is not None:
+            child.tell(frame("lease", until=self._lease_until))
 
     def _send(self, call: Call, order: bytes) -> Child:
         ours, theirs = socket.socketpair()
@@ -98,6 +102,14 @@ class ProcessRuntime:
             child.killed = True
             child.server.kill(child.number)
         return True
+
+    def extend(self, until: float) -> None:
+        """The worker may write until then, by its boot clock. A child that hears of no later moment ends itself."""
+        with self._lock:
+            self._lease_until = until
+            children = list(self._children.values())
+        for child in children:
+            child.tell(frame("lease", until=until))
 
     def close(self, grace_s: float = 5.0) -> None:
         with self._lock:

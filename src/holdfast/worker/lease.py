@@ -64,6 +64,7 @@ class Lease:
         self._stop = threading.Event()
         self._mutex = threading.Lock()
         self.held: Callable[[], Sequence[int]] = lambda: ()
+        self.extends: Callable[[float], None] = lambda until: None  # told until when processes of steps may go on
         self.figures = Figures()
         self.draining = False  # as of the last heartbeat: to take no more, and to hand over
         self.unsure = False  # what became of a commit is not known
@@ -88,7 +89,7 @@ class Lease:
             version=__version__,
         )  # fmt: skip
         self._store.write(lambda tx: rows.register(tx, row._replace(heartbeat_at=tx.now(now))))
-        self._beat_at = before
+        self._renewed(before)
         self._registered = True
 
     def start(self, on_lost: Lost) -> None:
@@ -151,7 +152,7 @@ class Lease:
                 )
                 self._resumes = self._resumes or (self.draining and not draining)
                 self.draining = draining
-                self._beat_at = before
+                self._renewed(before)
                 keep_time(self._store, self._clock)
             except LeaseLost:
                 lost = None
@@ -163,6 +164,11 @@ class Lease:
                     lost = None
         if (lost is None or lost) and self._on_lost is not None:
             self._on_lost(lost)
+
+    def _renewed(self, before: float) -> None:
+        # Who is frozen stops nothing: the processes of its steps end themselves, a little sooner than others begin.
+        self._beat_at = before
+        self.extends(before + self._settings.lease_s - self._settings.heartbeat_s / 4)
 
     def _renew(self) -> None:
     def _end(self, now: float) -> None:

@@ -82,6 +82,7 @@ class Worker:
         self._intake = Intake(store, clock, self.lease, pace, pool=pool, only=only)
         self.taken: dict[int, Taken] = {}
         self.lease.held = lambda: list(self.taken)
+        self.lease.extends = runtimes.extend
         self._dirty: dict[int, None] = {}
         self._ended: set[int] = set()
         self._lost: deque[int] = deque()  # tasks that may be another's by now
