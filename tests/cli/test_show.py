@@ -7,8 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
-from holdfast.cli import exits, near, options, show
+from holdfast.cli import exits, far, main, near, options, show
 from holdfast.cli.live import Tree
+from holdfast.clock import Clock
 from holdfast.core import states
 from holdfast.errors import UsageError
 from tests.cli.conftest import Say, Shell
@@ -22,6 +23,23 @@ def test_inputs_are_text_or_json() -> None:
         "url": "http://x/?a:=b",
         "d": "",
     }
+
+
+def test_what_others_have_named_gives_the_terminal_no_orders(capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "web\x1b[2J\r\n\x9b31m\u202e\x07\x08."
+    show.print_table(("NAME",), [(evil,)])
+    show.Lines(Clock()).say(evil)
+    show.Silent().say(evil)
+    main._say(evil)
+    told = capsys.readouterr()
+    lines = [*told.out.split("\n"), *told.err.split("\n")]
+    assert [line for line in lines if not line.isprintable()] == []
+    assert len([line for line in lines if "web" in line]) == 4
+    step = far.Step(0, "a/b", "RUNNING", 1, 0.0, None, 0.5, evil, "")
+    assert show.progress_of(step).isprintable()
+    buffer = io.StringIO()
+    Tree(Console(file=buffer, width=100)).say(evil)
+    assert buffer.getvalue().rstrip("\n").isprintable()
 
 
 def test_answers_may_have_a_result() -> None:

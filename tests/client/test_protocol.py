@@ -196,6 +196,14 @@ def test_a_task_is_found_by_its_tag() -> None:
     assert words(script.requests) == ["GET /v3/tasks?tag=order%2F17&limit=1", "GET /v3/tasks/0198"]
 
 
+def test_nothing_at_all_is_no_task() -> None:
+    """An unset variable in a script must not cancel the newest task of the project."""
+    script = Script(reply(200, {"tasks": [task()]}), reply(200, task()))
+    with pytest.raises(errors.UsageError, match="'' is no name of anything"):
+        script.play(tasks.find(script.ways, ""))
+    assert script.requests == []
+
+
 def test_a_task_is_found_by_its_id() -> None:
     script = Script(reply(200, {"tasks": []}), reply(200, task()))
     assert script.play(tasks.find(script.ways, UUID))["uuid"] == "0198"

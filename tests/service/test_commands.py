@@ -62,6 +62,9 @@ def test_list_and_show_by_id_by_prefix_and_by_tag(typed: Typed) -> None:
     assert [task["tag"] for task in typed("task", "list", "--limit", "1", "-o", "json").json()] == ["two"]
     assert [task["tag"] for task in typed("task", "list", "--flow", "quick", "-o", "json").json()] == ["one"]
     assert typed.task(uuid)["uuid"] == typed.task(uuid[:13])["uuid"] == typed.task("one")["uuid"] == uuid
+    assert [typed("task", verb, "").code for verb in ("show", "watch", "cancel", "abort")] == [2] * 4
+    assert typed("task", "list", "--limit", "-3").code == 2
+    assert typed.task("two")["state"] != "CANCELLED"
     page = typed("task", "show", "one").out
     for told in ("SUCCEEDED", "sum=2", "quick/add SUCCEEDED", "task RUNNING", "trace"):
         assert told in page

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree as Branches
 
-from holdfast.cli.show import Look, Step, progress_of
+from holdfast.cli.show import Look, Step, plain, progress_of
 from holdfast.clock import Clock
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Tree:
         self._started = False
 
     def say(self, text: str) -> None:
-        self._console.print(escape(text), soft_wrap=True)
+        self._console.print(escape(plain(text)), soft_wrap=True)
 
     def update(self, look: Look) -> None:
         self._live.update(self._drawn(look))

@@ -164,8 +164,10 @@ def _where(error: BaseException) -> str:
 
 def _say(text: str) -> None:
     """One line, whatever the text has."""
+    from holdfast.cli.show import plain
+
     try:
-        print("holdfast:", " ".join(text.split()), file=sys.stderr, flush=True)
+        print("holdfast:", plain(" ".join(text.split())), file=sys.stderr, flush=True)
     except OSError:
         pass  # nobody listens; the exit code is left
 

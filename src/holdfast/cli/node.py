@@ -228,7 +228,7 @@ def show_(node: NodeArgument, where: Where, output: OutputOption = "table") -> i
     }
     for name, text in facts.items():
         if text:
-            print(f"{name:<13} {node_table.plain(str(text))}")
+            print(f"{name:<13} {show.plain(str(text))}")
     return exits.OK
 
 
@@ -270,7 +270,7 @@ def history(node: NodeArgument, where: Where, limit: LimitOption = 50, output: O
             task["state"],
             task["user_id"] or task["origin"],
             task["uuid"],
-            "" if task["error"] is None else node_table.plain(task["error"]["detail"]),
+            "" if task["error"] is None else show.plain(task["error"]["detail"]),
         )
         for task in found
     ]

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from holdfast.cli.show import plain
+
 PROPERTY: Final = 22
 VALUE: Final = 38
 INDENT: Final = "  "
@@ -50,11 +52,6 @@ def _cell(name: str, value: Any) -> list[str]:
     if name.endswith("_at") and isinstance(value, str):
         value = datetime.fromisoformat(value).astimezone(UTC).isoformat(timespec="seconds")
     return textwrap.wrap(plain(str(value)), VALUE) or [""]
-
-
-def plain(text: str) -> str:
-    """Without what a terminal would obey: a BMC's own words may be in it."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _wrapped(words: Sequence[Any]) -> list[str]:

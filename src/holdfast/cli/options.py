@@ -62,7 +62,7 @@ WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until i
 TagOption = Annotated[
     str | None, typer.Option("--tag", metavar="TAG", help="Names this request: asked again, it is the same task.")
 ]
-LimitOption = Annotated[int, typer.Option("--limit", metavar="N", help="So many at most.")]
+LimitOption = Annotated[int, typer.Option("--limit", metavar="N", help="So many at most.", min=1)]
 ClaimOption = Annotated[
     list[str] | None,
     typer.Option("--claim", metavar="RESOURCE", help="Nobody else may use it meanwhile; with :shared, others may."),

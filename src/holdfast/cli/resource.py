@@ -312,7 +312,7 @@ def print_one(found: Mapping[str, Any], output: str) -> None:
     }
     for name, text in facts.items():
         if text:
-            print(f"{name:<13} {text}")
+            print(f"{name:<13} {show.plain(text)}")
 
 
 def _why(failed: Mapping[str, Any]) -> str:

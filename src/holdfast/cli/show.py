@@ -87,7 +87,7 @@ class Silent:
     """For programs: they get the end only."""
 
     def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(plain(text), file=sys.stderr, flush=True)
 
     def update(self, look: Look) -> None: ...
     def close(self) -> None: ...
@@ -131,7 +131,7 @@ class Lines:
         if self._deaf:
             return
         try:
-            print(text, flush=True)
+            print(plain(text), flush=True)
         except OSError:  # the pipe or the terminal is gone
             self._deaf = True
 
@@ -151,7 +151,12 @@ def screen(output: str, clock: Clock) -> Screen:
 
 def progress_of(step: Step) -> str:
     percent = "" if step.progress is None else f"{step.progress:.0%}"
-    return ": ".join(part for part in (percent, step.message or "") if part)
+    return ": ".join(part for part in (percent, plain(step.message or "")) if part)
+
+
+def plain(text: str) -> str:
+    """On one line, and without what a terminal would obey: names and messages are others' words."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 # --- how it ended ------------------------------------------------------------------------------------------------
@@ -229,7 +234,7 @@ def page(document: dict[str, Any], trace: Sequence[str]) -> list[str]:
             lines.append(f"  {step['id']} {step['state']}{tries}{why}")
     if trace:
         lines += ["trace", *(f"  {line}" for line in trace)]
-    return lines
+    return [plain(line) for line in lines]
 
 
 def claimed(claim: dict[str, Any]) -> str:
@@ -255,7 +260,7 @@ def print_json(data: Any) -> None:
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Aligned columns, with colour for states on a terminal."""
-    lines = [list(head), *(list(row) for row in rows)]
+    lines = [list(head), *([plain(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -101,6 +101,7 @@ def show(ways: Ways, /, task: str) -> Call[Document]:
 def find(ways: Ways, /, ref: str) -> Call[Document]:
     """The task of that id or that tag; or whose id alone begins so (4 letters at least). Raises: NotFound,
     Gone, UsageError: several begin so."""
+    path_of("tasks", ref)  # nothing at all would ask for every task, of which one is the newest
     tagged = yield from ask_json(ways, path_of("tasks"), {"tag": ref, "limit": 1})
     if member(tagged, "tasks"):
         return (yield from show(ways, tagged["tasks"][0]["uuid"]))
