@@ -14,6 +14,7 @@ import holdfast as hf
 from holdfast.errors import KindError, ResourceImmutable, ResourceNotFound
 from holdfast.resources.handle import Resource
 from holdfast.resources.kind import Kind, Seen, final, resting
+from holdfast.tasks import turn
 from tests.resources.conftest import Shop
 
 
@@ -145,3 +146,20 @@ def test_what_claims_nothing_can_change_nothing(tmp_path: Path, options: dict[st
     kind = make_valve(tmp_path)
     with pytest.raises(KindError, match="claims nothing"):
         kind.operation("drip", mode="none", **options)
+
+
+def test_it_stands_behind_nothing_that_waits_for_a_worker(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, make_valve(tmp_path))
+    with shop.hold as hold:
+        made = hold.operate("valve", "create", desired={})
+        hold.work(until_idle=True)
+        valve = hold.resource("valve", made.view()["resource_id"])
+        for _ in range(50):
+            hold.submit(waits)
+        read = valve.operate("read")
+        assert hold.store.read(lambda tx: turn.is_any_due(tx, "default", hold.clock.time()))
+        (first,) = hold.store.write(lambda tx: turn.choose(tx, "default", hold.clock.time(), 1))
+        assert first == read._id
+
+
+waits = hf.linear("waits", hf.step(lambda: None, name="wait"))

@@ -40,6 +40,8 @@ GIVEN: Final = frozenset(("resource_id", "params", "desired", "revision", "appli
 SYSTEM: Final = frozenset(("verify", "sync"))
 #: Of `mode`: the operation claims nothing, so it runs at once, beside the one that has the resource.
 UNCLAIMED: Final = "none"
+#: The priority of such: it may be there to stop what others wait for, and stands behind nobody.
+AT_ONCE: Final = 1_000_000
 _FAILED: Final = "failed"
 _RESERVED: Final = GIVEN | {"ctx", "result", "failures", "observed"}
 

@@ -22,7 +22,7 @@ from holdfast.core.values import Seal, encode
 from holdfast.errors import DocumentInvalid, KindError, PreconditionFailed, ResourceBusy, ResourceImmutable
 from holdfast.resources import sealing, state
 from holdfast.resources.enter import Entering, enter
-from holdfast.resources.kind import UNCLAIMED, Change, Kind, Operation
+from holdfast.resources.kind import AT_ONCE, UNCLAIMED, Change, Kind, Operation
 from holdfast.resources.misfit import misfit
 from holdfast.resources.registry import Kinds
 from holdfast.resources.rules import Rules, derived
@@ -301,7 +301,7 @@ def _submit(
         steps=flow.steps,
         weight=flow.weight,
         start_after=asked.start_after,
-        priority=asked.priority,
+        priority=AT_ONCE if operation.mode == UNCLAIMED else asked.priority,
         pool=flow.pool or asked.pool,
         project_id=asked.project_id,
         user_id=asked.user_id,
