@@ -22,6 +22,7 @@ from holdfast.resources.kind import Kind, final, resting
 from holdfast.scheduling import Schedule, admitting
 from holdfast.tasks import schedules
 from holdfast.testing.clock import START, FakeClock
+from tests.postgresql import database_at
 
 MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86_400.0
 seen: list[object] = []
@@ -55,7 +56,7 @@ class Day:
 
     def __init__(self, path: Path, kinds: Iterable[Kind] = ()) -> None:
         self.clock = FakeClock(threads=None)
-        self.hold = hf.open(f"sqlite:///{path}", clock=self.clock, kinds=kinds)
+        self.hold = hf.open(database_at(path), clock=self.clock, kinds=kinds)
         seen.clear()
 
     def pass_(self, seconds: float, *, worked: bool = True) -> None:

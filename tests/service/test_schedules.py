@@ -10,6 +10,7 @@ from holdfast.client import connect
 from holdfast.client.patience import Patience
 from holdfast.errors import HoldfastError
 from holdfast.testing.clock import FakeClock
+from tests.postgresql import database_at
 from tests.service.conftest import MakeService, Service
 from tests.service.test_requests import problem
 from tests.worker.house import until
@@ -121,7 +122,7 @@ def test_a_list_comes_in_pages(shared: Service) -> None:
 @pytest.mark.requirement("TF-15")
 def test_its_tasks_are_the_projects_and_count_for_its_quota(make_service: MakeService, tmp_path: Any) -> None:
     """Made by a service whose clock is a day behind; the next one finds the moments that have passed meanwhile."""
-    database = f"sqlite:///{tmp_path}/tasks.db"
+    database = database_at(tmp_path / "tasks.db")
     first = make_service(worker=False, database=database)
     first.hold.clock = FakeClock(first.hold.clock.time() - LONG_AGO_S, threads=None)
     made = add(first, name="hourly", cron="0 * * * *", task="waiting", params={}, overlap="queue", catch_up="all",
