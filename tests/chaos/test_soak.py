@@ -26,7 +26,7 @@ SEED = int(os.environ.get("TEST_SEED", random.SystemRandom().randrange(1 << 32))
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_whatever_fails_no_guarantee_is_broken(database: str, capsys: pytest.CaptureFixture[str]) -> None:
     directory = Path(tempfile.mkdtemp(prefix="hf-soak-"))  # a short name: PostgreSQL's socket is in it
-    held = soak(directory, SEED, SECONDS, Given(database))
+    held = soak(directory, SEED, SECONDS, Given(database, rate=2.0))
     said = capsys.readouterr().out
     assert held, f"seed {SEED}, in {directory}:\n{said}"
     assert "rule: exclusion                      held" in said
