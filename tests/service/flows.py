@@ -23,6 +23,11 @@ def add(number: int = 1) -> int:
     return number + 1
 
 
+@hf.step(provides="text")
+def spell(letters: int) -> str:
+    return "x" * letters
+
+
 @hf.step
 def fail(message: str = "no such luck") -> None:
     raise RuntimeError(message)
@@ -56,5 +61,6 @@ FAILING = hf.linear("failing", mark, fail)
 WAITING = hf.linear("waiting", mark, wait_for_it)
 HANGING = hf.linear("hanging", mark, hold_on)
 UNDOABLE = hf.linear("undoable", mark)
+SPELLING = hf.linear("spelling", spell)
 
-FLOWS = [QUICK, FAILING, WAITING, HANGING, UNDOABLE]
+FLOWS = [QUICK, FAILING, WAITING, HANGING, UNDOABLE, SPELLING]

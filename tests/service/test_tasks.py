@@ -10,6 +10,7 @@ import httpx
 import jsonschema_rs
 import pytest
 
+from holdfast.service.tasks import INLINE_CHARS_MAX
 from tests.service.conftest import MakeService, Service
 from tests.service.test_requests import problem
 
@@ -58,6 +59,17 @@ def test_everything_that_is_shown_is_of_the_schema(shared: Service) -> None:
     for task in listed:
         own.validate(task)
         seed.validate(task)
+
+
+def test_a_large_result_is_shown_as_a_small_one_is(shared: Service) -> None:
+    client = shared.client()
+    for letters in (10, INLINE_CHARS_MAX + 1):
+        uuid = shared.submit("spelling", params={"letters": letters})["uuid"]
+        shared.until(uuid, "SUCCEEDED")
+        answer = client.get(f"/v3/tasks/{uuid}")
+        assert answer.json()["task"]["result"] == {"text": "x" * letters}
+        assert client.get(f"/v3/tasks/{uuid}", headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
+        problem(shared.client(project="another", roles="member").get(f"/v3/tasks/{uuid}"), 404, "not_found")
 
 
 @pytest.mark.requirement("NOVA-3")

@@ -68,6 +68,8 @@ class Bridge:
         self._asked = threading.Event()
         self._announced = False  # the loop will set `_asked`
         self._closed = False
+        self._reads_some = False  # in this round of the loop
+        self._reads: deque[tuple[Callable[[Tx], Any], asyncio.Future[bytes]]] = deque()
         #: Told, on another thread, why nothing can be written any more.
         self.broken: Callable[[BaseException], None] | None = None
         self._readers = ThreadPoolExecutor(READERS, "holdfast-reads")
@@ -100,14 +102,39 @@ class Bridge:
         assert self._loop is not None
         return await self._loop.run_in_executor(self._readers, self._hold.store.read, fn)
 
+    async def read_some(self, fn: Callable[[Tx], Any]) -> bytes:
+        """What reads for a millisecond or two, as JSON: here, but one in a round of the loop. Who wants less, and comes
+        when hundreds want this, waits for one of them."""
+        assert self._loop is not None
+        if not self._reads_some:
+            self._reads_some = True
+            self._loop.call_soon(self._read_next)
+            return self._read_as_json(fn)
+        future: asyncio.Future[bytes] = self._loop.create_future()
+        self._reads.append((fn, future))
+        return await future
+
+    def _read_next(self) -> None:
+        assert self._loop is not None
+        while self._reads:
+            fn, future = self._reads.popleft()
+            if future.cancelled():
+                continue
+            self._loop.call_soon(self._read_next)
+            try:
+                future.set_result(self._read_as_json(fn))
+            except Exception as error:
+                future.set_exception(error)
+            return
+        self._reads_some = False
+
+    def _read_as_json(self, fn: Callable[[Tx], Any]) -> bytes:
+        return msgspec.json.encode(self._hold.store.read(fn))
+
     async def read_json(self, fn: Callable[[Tx], Any]) -> bytes:
         """`read_long`, as JSON."""
-
-        def read() -> bytes:
-            return msgspec.json.encode(self._hold.store.read(fn))
-
         assert self._loop is not None
-        return await self._loop.run_in_executor(self._readers, read)
+        return await self._loop.run_in_executor(self._readers, self._read_as_json, fn)
 
     def close(self) -> None:
         """Once what is queued is written. From any thread but the loop's, or when nothing waits any more."""

@@ -5,7 +5,10 @@ The verbs: verbs.py. What a list takes: tasks/params.py.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any, Final
+
+import msgspec
 
 from holdfast.core import states
 from holdfast.service import graph, view
@@ -19,7 +22,8 @@ from holdfast.store.base import Tx
 from holdfast.tasks import listing, params, query, show
 from holdfast.tasks.row import TaskRow
 
-INLINE_MAX: Final = 100  # a longer page is read on another thread
+INLINE_MAX: Final = 100  # a longer page is always read on another thread
+INLINE_CHARS_MAX: Final = 100_000  # a longer result, too
 LOG_MAX: Final = 1000
 SEQ_MAX: Final = 1 << 53
 _COUNT: Final = {"type": "integer", "minimum": 0}
@@ -117,13 +121,13 @@ class Tasks:
             return {"tasks": shown, "links": next_link(ask, page.marker)}
 
         bridge = self.service.bridge
-        return Answer(body=bridge.read(read) if asked.limit <= INLINE_MAX else await bridge.read_json(read))
+        return Answer(body=await (bridge.read_some if asked.limit <= INLINE_MAX else bridge.read_json)(read))
 
     # --- one ------------------------------------------------------------------------------------------------------
 
     async def show(self, ask: Ask) -> Answer:
         service, uuid, wait_s = self.service, ask.path["task"], ask.wait_s()
-        at, shown = service.bridge.read(lambda tx: _shown(tx, ask, uuid))
+        at, body = await self._shown(ask, uuid)
         seen = view.etag(at)
         if wait_s > 0 and not view.is_final(at) and (ask.has_seen(seen) or "if-none-match" not in ask.headers):
             latest = [at]
@@ -133,13 +137,27 @@ class Tasks:
                 return view.etag(latest[0]) != seen
 
             if await service.waiting.until(at.id, changed, wait_s, ask.gone):
-                at, shown = service.bridge.read(lambda tx: _shown(tx, ask, uuid))
+                at, body = await self._shown(ask, uuid)
         headers = view.headers(at)
         if ask.prefers("wait") and wait_s > 0:
             headers.append(("Preference-Applied", f"wait={wait_s:g}"))
         if ask.has_seen(view.etag(at)):
             return Answer(304, None, headers)
-        return Answer(200, {"task": shown}, headers)
+        return Answer(200, body, headers)
+
+    async def _shown(self, ask: Ask, uuid: str) -> tuple[TaskRow, Any]:
+        """The task, and the body that shows it; what is large is read and written on another thread."""
+
+        def read(tx: Tx, most: float) -> tuple[TaskRow, Any]:
+            at = view.find(tx, ask, uuid)
+            return at, {"task": view.task(tx, ask, at)} if len(at.result or "") <= most else None
+
+        def read_whole(tx: Tx) -> tuple[TaskRow, bytes]:
+            at, body = read(tx, inf)
+            return at, msgspec.json.encode(body)
+
+        at, body = self.service.bridge.read(lambda tx: read(tx, INLINE_CHARS_MAX))
+        return (at, body) if body is not None else await self.service.bridge.read_long(read_whole)
 
     async def steps(self, ask: Ask) -> Answer:
         limit = ask.integer("limit", listing.LIMIT_MAX, most=listing.LIMIT_MAX)
@@ -177,11 +195,6 @@ class Tasks:
             return {"log": entries, "links": next_link(ask, marker, name="after")}
 
         return Answer(body=await self.service.bridge.read_json(read))
-
-
-def _shown(tx: Tx, ask: Ask, uuid: str) -> tuple[TaskRow, dict[str, Any]]:
-    at = view.find(tx, ask, uuid)
-    return at, view.task(tx, ask, at)
 
 
 def routes(service: Service) -> list[Route]:
