@@ -200,6 +200,16 @@ class Operator(threading.Thread):
             self._line.close()
 
 
+def cap(witness: Witness, urls: Sequence[str], running_max: int) -> None:
+    """Limit how many tasks of the pool may run at once, over all its workers."""
+    line = Line(urls)
+    heard = line.insist(0, "PUT", "/v3/pools/default", {"running_max": running_max})
+    line.close()
+    if heard.status != 200:
+        raise AssertionError(f"the limit was answered with {heard}")
+    witness.say("operator", "capped", pool="default", running_max=running_max)
+
+
 def every(line: Line, path: str) -> list[dict[str, Any]]:
     """What is listed there, page by page."""
     found: list[dict[str, Any]] = []

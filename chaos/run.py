@@ -34,6 +34,7 @@ SETTINGS: Final = {
     "sync_interval_s": "0",
 }  # fmt: skip
 PAUSE_S: Final = (0.5, 3.5)  # between two faults
+RUNNING_MAX: Final = 6  # tasks at once, over all workers
 TURN_S: Final = 0.03
 SAY_EVERY_S: Final = 10.0
 SETTLE_S: Final = 60.0
@@ -69,6 +70,7 @@ class Soak:
     def run(self, seconds: float) -> None:
         """Faults and load at once, then neither until everything has ended."""
         self.cluster.excused = self.nemesis.excuses
+        load.cap(self.cluster.witness, self.cluster.urls, RUNNING_MAX)
         for client in self._clients:
             client.start()
         began = said = time.monotonic()
