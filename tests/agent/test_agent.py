@@ -40,7 +40,7 @@ def test_a_step_for_an_agent_runs_there_and_the_others_where_the_worker_is(house
 
 @pytest.mark.requirement("TF-3", "TF-4")
 def test_when_an_agent_is_killed_another_goes_on_from_the_last_checkpoint(house: House, make_agent: MakeAgent) -> None:
-    served = house(lease_s="1.5")
+    served = house(lease_s="3")
     first = make_agent(served)
     task = served.submit("counting")
     until_witnessed(served, "count 3")
@@ -55,7 +55,7 @@ def test_when_an_agent_is_killed_another_goes_on_from_the_last_checkpoint(house:
 
 
 def test_a_service_that_is_killed_interrupts_no_step(house: House, make_agent: MakeAgent) -> None:
-    served = house(lease_s="8")
+    served = house(lease_s="60")
     agent = make_agent(served)
     task = served.submit("waiting_there")
     until_witnessed(served, "wait")
@@ -72,7 +72,7 @@ def test_a_service_that_is_killed_interrupts_no_step(house: House, make_agent: M
 def test_an_agent_that_was_frozen_for_longer_than_its_lease_can_change_nothing(
     house: House, make_agent: MakeAgent
 ) -> None:
-    served = house(lease_s="1.5")
+    served = house(lease_s="3")
     first = make_agent(served)
     task = served.submit("counting")
     until_witnessed(served, "count 2")
@@ -90,14 +90,14 @@ def test_an_agent_that_was_frozen_for_longer_than_its_lease_can_change_nothing(
 def test_an_agent_that_nobody_answers_stops_its_steps_before_the_lease_is_over(
     house: House, make_agent: MakeAgent
 ) -> None:
-    served = house(lease_s="2")
+    served = house(lease_s="4")
     agent = make_agent(served)
     served.submit("waiting_there")
     until_witnessed(served, "wait")
     served.kill()
     began = time.monotonic()
     assert until_witnessed(served, "stopped") == [f"stopped lease_lost {agent.pid}"]
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 4.0
     assert agent.process.poll() is None  # and asks again and again
     served.witness.with_suffix(".open").touch()
     served.start()
@@ -106,7 +106,7 @@ def test_an_agent_that_nobody_answers_stops_its_steps_before_the_lease_is_over(
 
 
 def test_every_answer_may_be_lost(house: House, make_agent: MakeAgent) -> None:
-    served = house(lease_s="5")
+    served = house(lease_s="30")
     proxy = Lossy(served.url, leases=1, heartbeat=2, progress=1, checkpoint=2, complete=2, fail=2)
     try:
         make_agent(served, url=proxy.url)
