@@ -81,9 +81,9 @@ def test_a_worker_that_is_frozen_past_its_lease_gives_up_its_places_and_its_step
     hold = house.open(pool="hv1")
     limit(hold, "hv1", 2)
     tasks = [hold.submit(pool_flows.held, {"at": house.at, "number": number}) for number in range(4)]
-    frozen = house.worker(pool="hv1", lease_s=0.6)
+    frozen = house.worker(pool="hv1", lease_s=1.5, deaths_max=50)
     house.until_said("enter", 2)
-    other = house.worker(pool="hv1", lease_s=0.6)
+    other = house.worker(pool="hv1", lease_s=1.5, deaths_max=50)
     note(house, "frozen", frozen.pid)
     frozen.signal(signal.SIGSTOP)
     house.until_said("enter", 4)
@@ -111,10 +111,10 @@ def test_a_process_of_a_frozen_worker_ends_before_another_begins(house: House) -
     """The worker can't stop it, and the process itself runs on: it ends itself with the lease."""
     hold = house.open()
     task = hold.submit(pool_flows.beating, {"at": house.at})
-    frozen = house.worker(lease_s=0.8)
+    frozen = house.worker(lease_s=1.5, deaths_max=50)
     first = house.until_said("beat").pid
     frozen.signal(signal.SIGSTOP)
-    other = house.worker(lease_s=0.8)
+    other = house.worker(lease_s=1.5, deaths_max=50)
     until(lambda: house.lines()[-1].pid != first, lambda: "another's entry")
     assert not is_there(first)
     house.turn("go")

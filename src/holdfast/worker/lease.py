@@ -66,8 +66,8 @@ class Lease:
         self.held: Callable[[], Sequence[int]] = lambda: ()
         self.extends: Callable[[float], None] = lambda until: None  # told until when processes of steps may go on
         self.figures = Figures()
-        self.draining = False  # as of the last heartbeat: to take no more, and to hand over
         self.unsure = False  # what became of a commit is not known
+        self.draining = False  # as of the last heartbeat: to take no more, and to hand over
         self._resumes = False  # the drain was called off
         self.expects = False  # a worker of this host is dead, and its lock is still held: by a child that is leaving
         self.lock_path: str | None = None
@@ -122,9 +122,9 @@ class Lease:
 
     def turn(self, now: float) -> bool:
         """What is due now: a heartbeat where no thread sends it, and a sweep. Whether there may be more to take."""
-        if not self.threaded and self._registered:
         if self.unsure:
             self._end(now)
+        if not self.threaded and self._registered:
             if self._clock.monotonic() - self._beat_at >= self._settings.heartbeat_s:
                 self.beat()
         resumes, self._resumes = self._resumes, False
@@ -165,12 +165,6 @@ class Lease:
         if (lost is None or lost) and self._on_lost is not None:
             self._on_lost(lost)
 
-    def _renewed(self, before: float) -> None:
-        # Who is frozen stops nothing: the processes of its steps end themselves, a little sooner than others begin.
-        self._beat_at = before
-        self.extends(before + self._settings.lease_s - self._settings.heartbeat_s / 4)
-
-    def _renew(self) -> None:
     def _end(self, now: float) -> None:
         """Nobody knows what is ours: say that this incarnation is dead, and be another."""
         with self._mutex:
@@ -185,6 +179,7 @@ class Lease:
         self._beat_at = before
         self.extends(before + self._settings.lease_s - self._settings.heartbeat_s / 4)
 
+    def _renew(self) -> None:
         """Taken for dead: the next task is taken as a new incarnation."""
         self.id = self._clock.token_hex(16)
         self._registered = self.draining = False
