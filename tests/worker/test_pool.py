@@ -87,8 +87,8 @@ def test_a_worker_that_is_frozen_past_its_lease_gives_up_its_places_and_its_step
     note(house, "frozen", frozen.pid)
     frozen.signal(signal.SIGSTOP)
     house.until_said("enter", 4)
-    entered = [(line.pid == frozen.pid, line.extra) for line in house.lines() if line.what == "enter"]
-    assert sorted(entered) == [(False, 0), (False, 1), (True, 0), (True, 1)], "what was begun is gone on with first"
+    entered = [line.pid == frozen.pid for line in house.lines() if line.what == "enter"]
+    assert entered == [True, True, False, False], "its places are another's"
     frozen.signal(signal.SIGCONT)
     house.until_said("stopped", 2)
     stopped = [line.extra for line in house.lines() if line.what == "stopped"]
@@ -99,8 +99,8 @@ def test_a_worker_that_is_frozen_past_its_lease_gives_up_its_places_and_its_step
     assert most_at_once(house.lines()) == 2
     for number in (0, 1):
         fences = [line.extra[1] for line in house.lines() if line.what == "fence" and line.extra[0] == number]
-        assert len(fences) == 2
-        assert fences[0] < fences[1], "a device can tell who is late"
+        assert len(fences) >= 2
+        assert fences == sorted(set(fences)), "a device can tell who is late"
     for task in tasks:
         kinds = [row.kind for row in hold.store.journal(task._id)]
         assert (kinds.count("succeeded"), kinds.count("ended")) == (1, 1)
