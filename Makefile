@@ -7,6 +7,10 @@ DATABASE ?= postgresql
 BIN := .venv/bin
 CODE := $(wildcard src tests tools demo bench chaos examples peers)
 
+# What of the suite is run on PostgreSQL too: each time, and by `make postgresql`.
+ON_BOTH := tests/tasks tests/worker tests/feed
+ON_POSTGRESQL := $(ON_BOTH) tests/service tests/resources tests/test_verbs.py tests/test_undo.py tests/test_progress.py
+
 export PYTHON
 .NOTPARALLEL:
 
@@ -41,6 +45,13 @@ serve: .venv/.demo ## The service on this machine, until Ctrl-C; prints its toke
 .PHONY: test
 test: packages .venv/.test ## The test suite (one part: make test ONLY=tests/core); it needs BMCs and a machine
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ONLY)
+ifeq ($(ONLY),)
+	TEST_DATABASE=postgresql $(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ON_BOTH)
+endif
+
+.PHONY: postgresql
+postgresql: packages .venv/.test ## Whatever of the suite has a database, on PostgreSQL
+	TEST_DATABASE=postgresql $(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(or $(ONLY),$(ON_POSTGRESQL))
 
 .PHONY: check
 check: .venv/.check ## Lint, format, types, layers, shape, news, and generated pages that are out of date

@@ -100,7 +100,7 @@ def running(version: int | None = None) -> Iterator[Databases]:
 #: `TEST_DATABASE=postgresql` has every test that asks `database_at` for its place run there.
 ON_POSTGRESQL: Final = os.environ.get("TEST_DATABASE", "sqlite") == "postgresql"
 #: For a test of what only a file has: its locks, its log, its disk.
-only_sqlite = pytest.mark.skipif(ON_POSTGRESQL, reason="it is about SQLite's file")
+only_sqlite = pytest.mark.only_sqlite
 _named: dict[str, str] = {}  # path -> URL
 
 

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 from holdfast.errors import HoldfastClosed, LeaseLost, UsageError, WorldError
 from holdfast.store.base import Append, Appended, JournalRow, Tx
+from holdfast.store.entries import AppendMany, AppendOne, Call, CallMany
 from holdfast.store.wakeups import Wakeups
-from holdfast.store.writer import AppendMany, AppendOne, Call, CallMany, Writer
+from holdfast.store.writer import Writer
 
 T = TypeVar("T")
 
