@@ -17,11 +17,11 @@ from holdfast.flow.patterns import Flow, graph, linear, map, unordered
 from holdfast.flow.step import Again, Done, NotDone, Probe, Step, Unknown, WaitFor, step
 from holdfast.run import Outcome, run, run_async
 from holdfast.runtime.context import AsyncContext, Context
+from holdfast.version import __version__
 
 if TYPE_CHECKING:
     from holdfast.local import Holdfast, Task, open
 
-__version__ = "0.1.0"
 
 __all__ = [
     "Again",
@@ -43,6 +43,7 @@ __all__ = [
     "TaskFailed",
     "Unknown",
     "WaitFor",
+    "__version__",
     "child",
     "graph",
     "linear",

@@ -13,7 +13,6 @@ import pytest
 from holdfast.cli import exits
 from holdfast.errors import HoldfastError
 from holdfast.store import migrations
-from holdfast.store import migrations
 from tests.cli.conftest import Say, Shell
 
 WRONG_LINES = {

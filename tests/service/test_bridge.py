@@ -38,12 +38,16 @@ def test_the_loop_stands_still_while_it_is_held_and_no_longer(monkeypatch: pytes
 def test_who_holds_it_too_long_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bridge, "STILL_S", 0.001)
 
+    rounds: list[int] = []
+
     async def go() -> None:
         with bridge.Still(asyncio.get_running_loop()):
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+            for number in range(2):
+                await asyncio.sleep(0)
+                rounds.append(number)
 
     asyncio.run(asyncio.wait_for(go(), 10))
+    assert rounds == [0, 1]
 
 
 def test_of_many_who_read_some_one_does_in_each_round_of_the_loop() -> None:

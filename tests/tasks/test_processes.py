@@ -59,5 +59,5 @@ def test_one_tag_is_one_task_and_tickets_are_in_the_order_of_admission(tmp_path:
         assert sorted(tagged) == sorted(f"order-{number}" for number in range(25))
         for resource in "ab":
             queue = select(tickets.c.task).where(tickets.c.resource == resource).order_by(tickets.c.ticket)
-            admitted = store.read(lambda tx, queue=queue: tx.execute(queue).scalars())  # type: ignore[misc]
+            admitted = store.read(lambda tx, queue=queue: tx.execute(queue).scalars())
             assert (len(admitted), admitted) == (75, sorted(admitted))

@@ -414,7 +414,7 @@ def test_nested_children_need_one_place_among_them(house: House, runtime: str) -
     """P9: eight levels on one thread, and a worker that takes one task at a time."""
     hold = house.open(workers_max=1)
     worker = hold.worker(runtime)
-    worker._tasks_max = 1
+    worker._intake.pace.tasks_max = 1
     asked = [hold.submit(flows.deep, {"at": house.at}) for _ in range(3)]
     worker.run(worker.is_idle)
     worker.close()
@@ -426,7 +426,7 @@ def test_nested_children_are_undone_on_one_place(house: House) -> None:
     house.turn("route_fails")
     hold = house.open(workers_max=1)
     worker = hold.worker("threads")
-    worker._tasks_max = 1
+    worker._intake.pace.tasks_max = 1
     task = hold.submit(flows.deep, {"at": house.at})
     worker.run(worker.is_idle)
     assert task.state == "FAILED"

@@ -36,7 +36,7 @@ def test_tasks_that_only_poll_keep_no_other_from_being_begun(house: House) -> No
     house.turn("quick")
     hold = house.open()
     worker = hold.worker("threads")
-    worker._tasks_max = 2
+    worker._intake.pace.tasks_max = 2
     polls = [hold.submit(flows.polling, {"at": house.at}) for _ in range(4)]
     other = hold.submit(flows.hearing, {"at": house.at})
     worker.run(lambda: other.state == "WAITING")

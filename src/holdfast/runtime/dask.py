@@ -19,6 +19,7 @@ from itertools import count
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
+from holdfast.clock import SYSTEM
 from holdfast.core.failure import Failure
 from holdfast.errors import HoldfastClosed, UsageError
 from holdfast.runtime.base import Call, Outcome, RemoteError, enter
@@ -199,11 +200,9 @@ class _There:
     """The host of a call there: what it says goes to the runtime, and what that says comes to it."""
 
     def __init__(self, order: dict[str, Any]) -> None:
-        from uuid import uuid4
-
         self._worker: Any = _distributed().get_worker()
         self._order = order
-        self._entry = uuid4().hex
+        self._entry = SYSTEM.token_hex(16)
         name = f"{order['topic']}-{self._entry}"
         self._queue: Any = _distributed().Queue(name, client=_distributed().get_client())
         self._kept: list[Callable[[BaseException | None], None]] = []

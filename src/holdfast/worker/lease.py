@@ -16,13 +16,13 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from holdfast import __version__
 from holdfast.errors import HoldfastClosed, LeaseLost, WorldError
 from holdfast.store import keep_time
 from holdfast.store.base import Store, Tx
 from holdfast.tasks import agents
 from holdfast.tasks import lease as rows
 from holdfast.tasks.figures import Figures
+from holdfast.version import __version__
 
 if TYPE_CHECKING:
     from holdfast.clock import Clock

@@ -26,11 +26,11 @@ class Pace:
     """`places`: how many threads there are; None: steps run inline, one after the other. `tasks_max`: how many tasks a
     worker may have at once, those that only wait not counted."""
 
-    __slots__ = ("_before", "_now", "_places", "_since", "_tasks_max")
+    __slots__ = ("_before", "_now", "_places", "_since", "tasks_max")
 
     def __init__(self, places: int | None, tasks_max: int) -> None:
         self._places = places
-        self._tasks_max = tasks_max
+        self.tasks_max = tasks_max
         self._since = 0.0
         self._now = self._before = 0  # tasks that ended since then, and in the tenth of a second before
 
@@ -47,10 +47,10 @@ class Pace:
     def room(self, taken: Collection[Taken], now: float) -> int:
         """How many more tasks the worker may take that has these. One that only waits and soon looks again is kept,
         because to take it anew costs more than to have it; but it must not keep others from being begun."""
-        room = self._tasks_max - len(taken)
+        room = self.tasks_max - len(taken)
         if room <= 0:
             waiting = sum(each.may_leave(now, 0.0) for each in taken)
-            room = min(room + waiting, WAITING_FACTOR * self._tasks_max - len(taken))
+            room = min(room + waiting, WAITING_FACTOR * self.tasks_max - len(taken))
         if self._places is None:
             return room
         self._move(now)

@@ -141,6 +141,10 @@ class Cursor:
     def rowcount(self) -> int:
         return self._real.rowcount
 
+    @property
+    def lastrowid(self) -> Any:
+        return self._real.lastrowid
+
     def execute(self, sql: str, parameters: Any = ()) -> Cursor:
         line = self._line
         if sql == "COMMIT":

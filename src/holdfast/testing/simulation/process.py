@@ -147,7 +147,7 @@ class Process:
         """When it has something to do though nothing is committed; None: it can't say."""
         if not self.is_alive:
             return self.starts_at
-        moments = [self.code.next_at(), self.worker._next_due]
+        moments = [self.code.next_at(), self.worker._intake.next_due]
         moments += [taken.drive.next_at() for taken in self.worker.taken.values()]
         found = [at for at in moments if at is not None]
         return max(min(found), self.frozen_until) if found else None
