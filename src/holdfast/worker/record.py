@@ -23,7 +23,8 @@ from holdfast.store.journal import encode
 from holdfast.worker.showing import Showing
 
 _MOVES: dict[type, str] = {e.Began: "begin", e.Waited: "wait", e.Woke: "wake", e.Rested: "rest", e.Turned: "turn"}
-_POLLS = frozenset((e.Parked, e.Reentered, e.Withdrawn, e.Checkpointed, e.Waited, e.Woke))
+_STARTS = frozenset((e.Started, e.RevertStarted))
+_POLLS = _STARTS | {e.Parked, e.Reentered, e.Withdrawn, e.Checkpointed, e.Waited, e.Woke}
 
 
 class Recorder:
@@ -177,6 +178,9 @@ class Recorder:
             if self._waited is not None:  # the two go together, or a reader would think that the task still waits
                 self._waits += (self._waited, seq)
                 self._waited = None
+        elif type(event) in _STARTS:
+            if self._parked.pop(event.row, None):  # the last poll before says that the step took an event
+                self._waits.clear()
         elif type(event) is e.Parked:
             self._parked[event.row] = [seq] if event.event is None else []
         elif self._parked.get(event.row):
