@@ -162,6 +162,23 @@ class TestOrder:
         assert undone == began[::-1]
         assert told[7:] == [f"un{step[-1]}" for step in undone]
 
+    def test_a_second_try_whose_time_has_come_waits_for_an_undo_that_waits(self, do: Doing, told: Told) -> None:
+        def fails(ctx: hf.Context) -> None:
+            told(f"unlast {ctx.attempt}")
+            if ctx.attempt < 2:
+                raise OSError("busy")
+
+        def looks(ctx: hf.Context) -> object:
+            told("unfirst looked")
+            return hf.Again(0.3, checkpoint="asked") if ctx.last_checkpoint is None else None
+
+        first, last = hf.step(lambda: None, name="first"), hf.step(lambda: None, name="last")
+        first.revert(looks)
+        last.revert(fails, retry=hf.Retry(attempts=2, backoff_s=0.05, jitter=0.0))
+        both = hf.unordered("both", hf.linear("late", hf.step(lambda: None, name="before"), last), first)
+        assert do(hf.linear("flow", both, failing(told), undo="serial")).revert == "done"
+        assert told == ["boom", "unlast 1", "unfirst looked", "unfirst looked", "unlast 2"]
+
     def test_what_depends_on_a_step_is_undone_before_it(self, do: Doing, told: Told) -> None:
         flow = hf.graph("flow", *(pair(told, name) for name in "abcd"), failing(told))
         flow.link("a", "b").link("a", "c").link("b", "d").link("c", "d").link("d", "boom")

@@ -117,8 +117,8 @@ def run(
     drive, story = _drive(flow, inputs, runtimes, clock, slots, woken.set, given_away=not isinstance(runtime, str))
 
     def finish() -> None:
-        for _ in _turns(drive, story, clock, runtimes):
-            due = drive.next_at()
+        for advanced_at in _turns(drive, story, clock, runtimes):
+            due = drive.next_at(advanced_at)
             clock.wait(woken, None if due is None else max(0.0, due - clock.time()))
             woken.clear()
 
@@ -155,8 +155,8 @@ async def run_async(
     drive, story = _drive(flow, inputs, runtimes, clock, at_once, wake)
 
     async def finish() -> None:
-        for _ in _turns(drive, story, clock, runtimes):
-            due = drive.next_at()
+        for advanced_at in _turns(drive, story, clock, runtimes):
+            due = drive.next_at(advanced_at)
             try:
                 await asyncio.wait_for(woken.wait(), None if due is None else max(0.0, due - clock.time()))
             except TimeoutError:
@@ -232,16 +232,17 @@ def _cancel(drive: Drive, story: Story, clock: Clock) -> None:
         drive.saw([asked])
 
 
-def _turns(drive: Drive, story: Story, clock: Clock, runtimes: Runtimes) -> Iterator[None]:
-    """Drive until the task has ended or rests, or waits for an event that nobody can deliver here; yield whenever
-    there is nothing to do but wait."""
+def _turns(drive: Drive, story: Story, clock: Clock, runtimes: Runtimes) -> Iterator[float]:
+    """Drive until the task has ended or rests, or waits for an event that nobody can deliver here; yield the time
+    whenever there is nothing to do but wait."""
     state = drive.state
     inline = runtimes.is_inline
     places = runtimes.places
     while True:
         if places.is_used:
             places.new_round()
-        facts, decisions = drive.advance(clock.time())
+        now = clock.time()
+        facts, decisions = drive.advance(now)
         if facts or decisions:
             story.tell(facts)
             story.tell(decisions)
@@ -254,7 +255,7 @@ def _turns(drive: Drive, story: Story, clock: Clock, runtimes: Runtimes) -> Iter
         elif not drive.inbox:
             if not drive.calls and (state.phase in _STILL or drive.next_at() is None):
                 return
-            yield
+            yield now
 
 
 _CANCELLABLE = frozenset((PENDING, RUNNING, WAITING))

@@ -41,11 +41,14 @@ def decide(state: State, now: float, slots: int) -> list[c.Command]:
     return []
 
 
-def next_due(state: State) -> float | None:
-    """When time alone will give `decide` something new; None: never."""
+def next_due(state: State, asked_at: float | None = None) -> float | None:
+    """When time alone will give `decide` something new; None: never. `asked_at`: when it was asked last, so that what
+    was due by then waits for something else to end."""
     timers = state.timers
     while timers and state.wake_at.get(timers[0][1]) != timers[0][0]:
         heappop(timers)
+    if timers and asked_at is not None and timers[0][0] <= asked_at:
+        return min((at for at in state.wake_at.values() if at > asked_at), default=None)
     return timers[0][0] if timers else None
 
 

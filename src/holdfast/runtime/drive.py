@@ -187,11 +187,12 @@ class Drive:
             if type(command) is c.Ask:
                 self._ask(command, now)
 
-    def next_at(self) -> float | None:
-        """When to call `advance` again though nothing has ended. Of one that rests only its steps' time counts."""
+    def next_at(self, advanced_at: float | None = None) -> float | None:
+        """When to call `advance` again though nothing has ended, if it was called last at `advanced_at`. Of one that
+        rests only its steps' time counts."""
         if self.state.phase in RESTING:
             return self._patience.next_at()
-        moments = [at for at in (self._patience.next_at(), next_due(self.state)) if at is not None]
+        moments = [at for at in (self._patience.next_at(), next_due(self.state, advanced_at)) if at is not None]
         if self.deadline_at is not None and not self.state.deadline_reached:
             moments.append(self.deadline_at)
         return min(moments) if moments else None

@@ -306,7 +306,7 @@ class Worker:
             if append is not None:
                 batch.append((taken, append))
             else:
-                self._watch(taken)
+                self._watch(taken, now)
             if taken.drive.starved:
                 self._starved[taken.task.id] = None
         self._dirty.clear()
@@ -342,7 +342,7 @@ class Worker:
                 elif taken.has_more:
                     self._dirty[taken.task.id] = None
                 else:
-                    self._watch(taken)
+                    self._watch(taken, now)
                 return
             except WorldError:
                 raise
@@ -351,9 +351,9 @@ class Worker:
         self._forget(taken)
         taken.set_aside(answer, now)
 
-    def _watch(self, taken: Taken) -> None:
+    def _watch(self, taken: Taken, now: float) -> None:
         """Remember when the task is to be looked at though nothing of it has ended."""
-        at = taken.drive.next_at()
+        at = taken.drive.next_at(now)
         if at is not None and at != taken.timer_at:
             taken.timer_at = at
             heappush(self._timers, (at, taken.task.id))
