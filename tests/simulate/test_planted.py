@@ -196,7 +196,7 @@ def untold_verb(patch: Patch) -> None:
         (edges_unturned, r"is undone before .*, which depends on it"),
         (no_conflicts, r"is granted to tasks|was granted before"),
         (out_of_turn, r"was granted before"),
-        (dropped_ticket, r"has begun something without its claims"),
+        (dropped_ticket, r"has begun something without its claims|which nobody holds up"),
         (no_wake, r"which nobody holds up"),
         (unheard_verb, r"by its journal|was told as \w+, and now as|set aside|does not answer|nothing is in the way"),
         (unwritten_verb, r"by its journal|was accepted, and|says that its journal"),

@@ -312,6 +312,26 @@ def test_a_retry_has_as_long_as_the_first(tmp_path: Path) -> None:
     assert again.state == "FAILED"
 
 
+def test_an_event_that_was_taken_is_not_handed_out_again_after_a_take_over(tmp_path: Path) -> None:
+    """The poll that took it is told by the next one, but not by that of another attempt."""
+    bench = Bench(tmp_path, hf.linear("hears", step("hear", timeout_s=60.0, retry=hf.Retry(attempts=2, backoff_s=1.0))))
+    task = bench.submit()
+    bench.settle()
+    bench.end("hear", what=hf.WaitFor("word"))
+    task.deliver("word", "once")
+    bench.settle()
+    bench.end("hear", what=hf.Again(3600.0))
+    bench.later(61.0)
+    bench.later(2.0)
+    bench.end("hear", what=hf.WaitFor("word"))
+    bench.crash()
+    task.suspend()
+    bench.settle()
+    task.resume()
+    bench.settle()
+    assert (task.state, bench.running()) == ("WAITING", [])
+
+
 def test_a_step_that_waits_holds_up_no_sibling_and_no_thread(house: House) -> None:
     hold = house.open(workers_max=1)
     tasks = [hold.submit(flows.beside, {"at": house.at}) for _ in range(4)]
