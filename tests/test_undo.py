@@ -174,7 +174,7 @@ class TestOrder:
 
         first, last = hf.step(lambda: None, name="first"), hf.step(lambda: None, name="last")
         first.revert(looks)
-        last.revert(fails, retry=hf.Retry(attempts=2, backoff_s=0.05, jitter=0.0))
+        last.revert(retry=hf.Retry(attempts=2, backoff_s=0.05, jitter=0.0))(fails)
         both = hf.unordered("both", hf.linear("late", hf.step(lambda: None, name="before"), last), first)
         assert do(hf.linear("flow", both, failing(told), undo="serial")).revert == "done"
         assert told == ["boom", "unlast 1", "unfirst looked", "unfirst looked", "unlast 2"]
