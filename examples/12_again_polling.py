@@ -6,7 +6,7 @@ from __future__ import annotations
 import holdfast as hf
 from holdfast.testing.clock import FakeClock
 
-clock = FakeClock(threads=2)  # who waits for it: the worker, and the thread of its heartbeat
+clock = FakeClock(threads=3)  # who waits for it: the worker, and the threads of its heartbeat and of its lease
 FIRMWARE_READY_AT = clock.time() + 1200
 
 

@@ -17,7 +17,7 @@ from holdfast.flow.patterns import Flow, graph, linear, map, unordered
 from holdfast.flow.step import Again, Done, NotDone, Probe, Step, Unknown, WaitFor, step
 from holdfast.run import Outcome, run, run_async
 from holdfast.runtime.context import AsyncContext, Context
-from holdfast.version import __version__
+from holdfast.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from holdfast.local import Holdfast, Task, open
@@ -43,7 +43,6 @@ __all__ = [
     "TaskFailed",
     "Unknown",
     "WaitFor",
-    "__version__",
     "child",
     "graph",
     "linear",

@@ -227,7 +227,7 @@ def test_a_fault_of_ours_tells_nothing_but_its_id(service: Service, caplog: pyte
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise ZeroDivisionError("the secret of the house")
 
-    service.core.bridge.read = broken  # type: ignore[method-assign]
+    service.core.bridge.read_some = broken  # type: ignore[method-assign]
     answer = service.client().get("/v3/tasks")
     told = problem(answer, 500, "internal")
     assert "secret" not in answer.text

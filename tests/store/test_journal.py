@@ -33,6 +33,7 @@ FAILURES = CAUSES | st.builds(Failure, st.tuples(TEXTS), TEXTS, st.none(), st.tu
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "row": ROWS,
     "rows": st.lists(ROWS, max_size=3).map(tuple),
+    "away": st.none() | st.lists(ROWS, min_size=1, max_size=3).map(tuple),
     "failure": FAILURES,
     "answers": st.dictionaries(TEXTS, st.tuples(TEXTS, PLAIN), max_size=3),
     **dict.fromkeys(("result", "checkpoint", "value", "payload"), PLAIN),

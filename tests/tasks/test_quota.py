@@ -90,6 +90,7 @@ class Counting:
     def __init__(self, tx: Tx) -> None:
         self.tx = tx
         self.asked: list[Any] = []
+        self.beside = tx.beside
 
     def execute(self, statement: Any, parameters: Any = None) -> Result:
         self.asked.append(statement)
