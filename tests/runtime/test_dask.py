@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -142,3 +143,21 @@ def test_suspended_it_goes_on_from_its_checkpoint_in_another_place(
         task.resume()
         assert task.wait(timeout_s=60).state == "SUCCEEDED"
     assert len({line.key for line in house.lines()}) == 1
+
+
+def test_what_is_said_before_this_side_hears_is_said_again(
+    hold: tuple[House, Holdfast], executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A subscription takes its time, and a step may begin before it is there."""
+    import distributed
+
+    subscribe = distributed.Client.subscribe_topic
+
+    def late(client: Any, topic: str, handler: Any) -> None:
+        threading.Timer(1.5, subscribe, (client, topic, handler)).start()
+
+    monkeypatch.setattr(distributed.Client, "subscribe_topic", late)
+    house, opened = hold
+    task = opened.submit(dask_steps.add_up, {"at": house.at, "numbers": [1]})
+    with working(opened, executor):
+        assert task.wait(timeout_s=20).state == "SUCCEEDED"

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ANSWER_S: Final = 30.0  # for which code on the cluster waits for this side
+ASK_S: Final = 1.0  # after which it asks once more whether it may begin
 SILENCE_S: Final = 10.0  # after which it asks whether anybody is there
 
 
@@ -132,6 +133,8 @@ class DaskRuntime(ExecutorRuntime):
     def _let_in(self, line: _Line | None, entry: str, worker: str) -> tuple[Any, ...]:
         if line is None:
             return "no", ("stopped", "abort")
+        if line.entry == entry:  # it asks again
+            return "go", line.call.deadline_at
         if line.entry is not None:  # the cluster does again what was under way when its worker died
             return "no", ("died", f"the worker {line.worker} of the cluster died")
         if line.call.stop_reason is not None:
@@ -213,10 +216,15 @@ class _There:
         self._worker.log_event(self._order["topic"], message | more)
 
     def begin(self) -> list[Any]:
-        """What the runtime says of it."""
-        self.say("begin")
-        found: list[Any] = self._queue.get(timeout=ANSWER_S)
-        return found
+        """What the runtime says of it. It is asked again, because what was said before it had subscribed is lost."""
+        for _ in range(int(ANSWER_S / ASK_S)):
+            self.say("begin")
+            try:
+                found: list[Any] = self._queue.get(timeout=ASK_S)
+                return found
+            except TimeoutError:
+                pass
+        raise TimeoutError("the runtime that gave the step to the cluster does not answer")
 
     def listen(self, call: Call) -> None:
         self._thread = threading.Thread(target=self._listen, args=(call,), name="holdfast-line", daemon=True)
