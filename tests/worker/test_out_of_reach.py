@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
+import holdfast as hf
 from tests.postgresql import only_sqlite
 from tests.worker import flows
 from tests.worker.house import House, until
+from tests.worker.scripted import Bench, step
 
 
 @pytest.mark.requirement("G2", "G1", "P10")
@@ -57,3 +60,19 @@ def test_a_database_that_is_locked_for_a_while_costs_nothing_but_time(house: Hou
     until(lambda: all(task.state == "SUCCEEDED" for task in tasks))
     assert house.said().count("first") == house.said().count("last") == 20
     assert worker.leave() == 0
+
+
+def test_whose_lease_is_over_takes_nothing_before_it_is_renewed(tmp_path: Path) -> None:
+    """The database was away for longer than the lease: a process of a step that is begun now would end at once."""
+    bench = Bench(tmp_path, hf.linear("one", step("only")))
+    bench.worker.lease.threaded = True  # its heart's thread has not been told yet that the database is back
+    until: list[float] = []
+    bench.worker.lease.extends = until.append
+    bench.submit()
+    bench.settle()
+    bench.end("only")
+    bench.worker.lease._beat_at -= bench.hold.settings.lease_s * 2
+    bench.submit()
+    bench.settle()
+    assert bench.running() == ["only"]
+    assert until[-1] > bench.clock.monotonic()

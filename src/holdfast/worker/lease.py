@@ -80,7 +80,10 @@ class Lease:
     # --- living ---------------------------------------------------------------------------------------------------
 
     def register(self, now: float) -> None:
-        """Make this worker known, once for each incarnation."""
+        """Make this worker known, once for each incarnation, before it takes anything. Where the database was away for
+        so long that the lease is over, it is renewed first: steps would be begun that end with it at once."""
+        if self._registered and self._left_s() <= 0:
+            self.beat()
         if self._registered:
             return
         before = self._clock.monotonic()
