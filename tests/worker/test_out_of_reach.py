@@ -75,4 +75,4 @@ def test_whose_lease_is_over_takes_nothing_before_it_is_renewed(tmp_path: Path) 
     bench.submit()
     bench.settle()
     assert bench.running() == ["only"]
-    assert until[-1] > bench.clock.monotonic()
+    assert len(until) == 2
