@@ -39,6 +39,11 @@ class Entry:
         self.stale_from = NEVER
 
     @property
+    def last(self) -> int:
+        """The place of its last sign of life. A process that was killed gives none, and nobody says when that was."""
+        return max(line.place for line in (self.begin, *self.writes, self.ended) if line is not None)
+
+    @property
     def returned(self) -> bool:
         return self.ended is not None and self.ended.more["how"] == "returned"
 

@@ -68,7 +68,8 @@ def _held_before(task: Task) -> bool:
 
 
 def exclusion(history: History) -> Iterator[Broken]:
-    """No two that can't be at once are, and no task is done twice at once (NEUTRON-8, G5)."""
+    """No two that can't be at once are, and no task is done twice at once (NEUTRON-8, G5): the first is seen to go on
+    after the second has begun."""
     still: dict[str, Entry] = {}
     for line in history.lines:
         for gone in [entry for entry in still.values() if entry.over <= line.place]:
@@ -77,7 +78,7 @@ def exclusion(history: History) -> Iterator[Broken]:
             continue
         new = history.entries[line.more["entry"]]
         for entry in still.values():
-            if line.place >= min(entry.stale_from, new.stale_from):
+            if line.place >= min(entry.stale_from, new.stale_from) or entry.last < line.place:
                 continue
             if entry.task == new.task:
                 yield Broken("exclusion", f"{new} while {entry} goes on", entry.begin, line, entry.ended)

@@ -116,7 +116,7 @@ BAD: dict[str, list[Story]] = {
     ],
     "exclusion": [
         Story().ask("a").asked("b").accept("a").begin("a", 1).begin("b", 1).end("a1").end("b1").final("a", steps=1),
-        Story().asked("a").begin("a", 1).begin("a", 1, entry="x", who="w2").end("x", who="w2").final("a", steps=1),
+        Story().asked("a").begin("a", 1).begin("a", 1, entry="x", who="w2").end("a1").end("x", who="w2").final("a"),
         Story().asked("a").begin("a", 1).begin("b", 1, claims=TOGETHER).end("a1").end("b1").final("a", steps=1),
     ],
     "recorded": [
