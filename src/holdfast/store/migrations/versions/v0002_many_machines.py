@@ -1,6 +1,7 @@
 """Many machines: pools that hold over all their workers, and what a worker says of itself.
 
-Additive: the code of the revision before goes on with it, so hosts are upgraded one by one.
+Columns and tables are only added. A process of the revision before that has it open goes on, and takes without the
+index that is dropped; one that starts is refused (migrations.judge).
 """
 
 from __future__ import annotations
