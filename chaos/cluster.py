@@ -22,7 +22,7 @@ from chaos.witness import MEMBER, PLACE, RUNNER, Witness
 ROOT: Final = Path(__file__).absolute().parents[1]
 PATIENCE_S: Final = 60.0
 LOOK_S: Final = 0.02
-LATELY: Final = 200  # lines
+LATELY: Final = 50_000  # bytes that the witness heard
 FLOWS: Final = ("--flows", "chaos.flows:FLOWS")
 
 
@@ -38,13 +38,15 @@ class Member:
         self.extra: dict[str, str] = {}
         self.expected = False  # to end: it was told to
         self.is_frozen = False
+        self.is_cut_off = False  # its host, from the database and from all others
+        self._began_cut_off = False
         self._directory = directory
         self._witness = witness
         self._number = 0
         self._process: subprocess.Popen[bytes] | None = None
 
-    def move(self, prefix: Sequence[str], database: str) -> None:
-        """To another host, from where the database has another address; before it starts."""
+    def move(self, prefix: Sequence[str], address: str, database: str) -> None:
+        """To a host of that address, from where the database has another; before it starts."""
         at = self.words.index("--database") + 1
         self.prefix, self.words = tuple(prefix), [*self.words[:at], database, *self.words[at + 1 :]]
 
@@ -60,6 +62,7 @@ class Member:
         """From the main thread: the process ends with the thread that started it."""
         self._number += 1
         self.expected = self.is_frozen = False
+        self._began_cut_off = self.is_cut_off
         # What somebody has set for their own Holdfast is not for this one.
         env = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
         env |= {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]), "PYTHONUNBUFFERED": "1"}
@@ -84,6 +87,12 @@ class Member:
     @property
     def is_up(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def is_excused(self) -> bool:
+        """It may have ended by itself: who finds no database as it starts does, and a step of the flow `explode` kills
+        its worker."""
+        return self.code == -signal.SIGKILL or self._began_cut_off
 
     # --- what is done to it ---------------------------------------------------------------------------------------
 
@@ -133,14 +142,21 @@ class Api(Member):
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
         super().__init__(name, [*words, "--port", str(self.port)], directory, witness)
+        self._address = "127.0.0.1"
+
+    def move(self, prefix: Sequence[str], address: str, database: str) -> None:
+        super().move(prefix, address, database)
+        self._address = address
+        self.words += ["--host", address, "--identity", "keystone-proxy"]
+        self.extra["HOLDFAST_TRUSTED_PROXIES"] = "0.0.0.0/0"
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self._address}:{self.port}"
 
     def answers(self) -> bool:
         try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            socket.create_connection((self._address, self.port), timeout=1).close()
         except OSError:
             return False
         return True
@@ -191,18 +207,17 @@ class Cluster:
         """Start again who has ended. `excused`: whether it may end by itself now, because its database fails."""
         for member in self.members:
             if member.code is not None:
+                self.witness.say("fault", "killed", member=member.incarnation)
                 if not member.expected:
-                    # A step of the flow `explode` does that.
-                    excused = member.code == -signal.SIGKILL or self.excused()
+                    excused = member.is_excused or self.excused()
                     self.left += 1
-                    self.witness.say("fault", "killed", member=member.incarnation)
                     self.witness.say("fault", "left", member=member.incarnation, code=member.code, excused=excused)
                 member.start()
 
     def busy(self) -> set[str]:
         """Whose steps run now, as far as the last lines tell: faults are to hit those."""
         doing: dict[str, str] = {}
-        for line in self.witness.lines(LATELY):
+        for line in self.witness.lately(LATELY):
             if line.what == "begin":
                 doing[line.more["entry"]] = line.who
             elif line.what == "end":

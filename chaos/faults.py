@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from chaos import load
 from chaos.cluster import Cluster, Member
 
 MOST_AT_ONCE: Final = 2
@@ -128,6 +129,9 @@ def of_processes(cluster: Cluster, lease_s: float) -> list[Fault]:
 
         return begin
 
+    def flooding(chance: random.Random) -> Heal:
+        return load.flood(chance.choice(cluster.apis).url)
+
     def stuttering(chance: random.Random) -> None:
         """As on a disk that takes its time: who writes stands still, for a moment, again and again."""
         member = some(cluster.members, chance)
@@ -149,5 +153,6 @@ def of_processes(cluster: Cluster, lease_s: float) -> list[Fault]:
         Fault("service frozen", freezing(cluster.apis), (0.5, lease_s), 1),
         Fault("worker told to leave", leaving(cluster.workers), (0, 0), 2),
         Fault("service told to leave", leaving(cluster.apis), (0, 0), 1),
+        Fault("service's connections exhausted", flooding, (0.3, lease_s / 2), 1),
         Fault("slow disk", stuttering, (0, 0), 2),
     ]

@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -28,10 +28,11 @@ UNDOABLE: Final = {**STEPS, "retreat": 3, "explode": 0}
 RESOURCES: Final = tuple(f"r{number}" for number in range(1, 17))
 PAUSES_S: Final = (0.0, 0.05, 0.1, 0.3, 1.5)  # up to which a step takes
 LIVE: Final = "PENDING,RUNNING,WAITING,SUSPENDING,SUSPENDED,CANCELLING,REVERTING,ABORTING"
-WHO: Final = {"X-Project-Id": "default", "X-Roles": "admin", "X-User-Id": "u1"}
+WHO: Final = {"X-Project-Id": "default", "X-Roles": "admin", "X-User-Id": "u1", "X-Identity-Status": "Confirmed"}
 PATIENCE_S: Final = 120.0
 TEND_S: Final = 2.0
 RETRY_S: Final = 0.1
+CROWD: Final = 40  # more than a service has connections of its database for reading
 TIMEOUT_S: Final = 15.0
 
 
@@ -208,6 +209,24 @@ def cap(witness: Witness, urls: Sequence[str], running_max: int) -> None:
     if heard.status != 200:
         raise AssertionError(f"the limit was answered with {heard}")
     witness.say("operator", "capped", pool="default", running_max=running_max)
+
+
+def flood(url: str) -> Callable[[], None]:
+    """Have many ask for long lists, again and again, until what is returned is called."""
+    enough = threading.Event()
+
+    def ask_on() -> None:
+        line = Line([url])
+        while not enough.is_set():
+            try:
+                line.ask(0, "GET", "/v3/tasks?limit=1000&depth=all")
+            except NoAnswer:
+                enough.wait(RETRY_S)
+        line.close()
+
+    for _ in range(CROWD):
+        threading.Thread(target=ask_on, daemon=True).start()
+    return enough.set
 
 
 def every(line: Line, path: str) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
-"""Hosts made of network name spaces: each worker has one, joined by a bridge to the database and the services.
+"""Hosts made of network name spaces: each process has one, joined by a bridge to the database and to those who ask.
 
-Only root may, and only where the kernel has what it takes; where it can't be had, workers are processes and no more.
+Only root may, and only where the kernel has what it takes; where it can't be had, they are processes and no more.
 """
 
 from __future__ import annotations
@@ -8,14 +8,15 @@ from __future__ import annotations
 import os
 import random
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from chaos.cluster import Member
+from chaos.cluster import Cluster
 from chaos.faults import Fault, Heal
 
 NETWORK: Final = "10.213.0.0/16"
+_FIRST: Final = 2  # the address of the first host, behind that of the bridge
 
 
 class Network:
@@ -30,8 +31,8 @@ class Network:
             _ip("link", "add", self._name, "type", "bridge")
             _ip("addr", "add", f"{self.address}/24", "dev", self._name)
             _ip("link", "set", self._name, "up")
-            for number, host in enumerate(self._hosts, 2):
-                self._join(host, f"{self._subnet}.{number}")
+            for number, host in enumerate(self._hosts):
+                self._join(host, self.address_of(number))
         except (OSError, subprocess.CalledProcessError) as error:
             self.close()
             raise OSError(f"no network name spaces: {error}") from error
@@ -53,6 +54,9 @@ class Network:
         """What a command on that host begins with."""
         return ["ip", "netns", "exec", self._hosts[number]]
 
+    def address_of(self, number: int) -> str:
+        return f"{self._subnet}.{number + _FIRST}"
+
     def cut(self, number: int) -> None:
         _ip("link", "set", self.link(self._hosts[number]), "down")
 
@@ -72,13 +76,38 @@ def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
-def faults(network: Network, workers: Sequence[Member], lease_s: float) -> list[Fault]:
-    def cutting(chance: random.Random) -> Heal:
-        number = chance.randrange(len(workers))
-        network.cut(number)
-        return lambda: network.join_again(number)
+def spread(network: Network, cluster: Cluster, database: str) -> None:
+    """Give each process of the cluster a host of its own, from where the database has that URL; before it starts."""
+    for number, member in enumerate(cluster.members):
+        member.move(network.prefix(number), network.address_of(number), database)
 
+
+def faults(network: Network, cluster: Cluster, lease_s: float) -> list[Fault]:
+    """Cables of single processes, and all of them at once: who is cut off has neither its database nor those who ask
+    it."""
+    hosts = range(len(cluster.members))
+    services, workers = hosts[: len(cluster.apis)], hosts[len(cluster.apis) :]
+
+    def cutting(some: Sequence[int], number: int = 1) -> Callable[[random.Random], Heal]:
+        def begin(chance: random.Random) -> Heal:
+            chosen = chance.sample(some, number)
+            for host in chosen:
+                network.cut(host)
+                cluster.members[host].is_cut_off = True
+
+            def heal() -> None:
+                for host in chosen:
+                    network.join_again(host)
+                    cluster.members[host].is_cut_off = False
+
+            return heal
+
+        return begin
+
+    past_the_lease = (lease_s * 1.3, lease_s * 2.5)
     return [
-        Fault("link down for a moment", cutting, (0.2, lease_s * 0.8), 1),
-        Fault("link down past the lease", cutting, (lease_s * 1.3, lease_s * 2.5), 4),
+        Fault("worker's link down for a moment", cutting(workers), (0.2, lease_s * 0.8), 1),
+        Fault("worker's link down past the lease", cutting(workers), past_the_lease, 4),
+        Fault("service's link down", cutting(services), past_the_lease, 2),
+        Fault("all links down", cutting(hosts, len(hosts)), (0.2, lease_s * 2), 1),
     ]

@@ -1,28 +1,36 @@
 """PostgreSQL as the database of a cluster, and what befalls it: it is killed, hangs, has no connection left, its disk
-is full; workers on hosts of their own are cut off from it, and their clocks are wrong."""
+is full or slow; and the clocks of those that it serves are wrong."""
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import threading
+from contextlib import suppress
 from glob import glob
 from pathlib import Path
 from typing import Any, Final
 
 from chaos.cluster import Cluster
+from chaos.disk import Disk
 from chaos.faults import Fault, Heal
 from peers.postgres import Postgres
 
 SKEW_S: Final = 120
 CONNECTIONS: Final = 60
 DATABASE: Final = "chaos"
+DISK_MIB: Final = 4096
 #: So that a worker that is cut off notices, and the server drops what nobody is at the other end of (PostgreSQL
 #: documentation, §20.3.2).
+#: Each flush takes a tenth of a second longer (PostgreSQL documentation, §19.5.1).
+_SLOW: Final = "commit_delay = 100000\ncommit_siblings = 0\n"
 _SETTINGS: Final = f"""
 listen_addresses = '*'
 max_connections = {CONNECTIONS}
 fsync = on
 full_page_writes = on
+autovacuum = on
 tcp_keepalives_idle = 2
 tcp_keepalives_interval = 1
 tcp_keepalives_count = 3
@@ -34,7 +42,9 @@ class Server:
     """One that was started for this cluster, in a directory that is made for it."""
 
     def __init__(self, directory: Path, network: str = "") -> None:
-        self.peer = Postgres(directory, settings=_SETTINGS)
+        self.disk = Disk(directory, DISK_MIB)
+        self._slow = directory.with_name(f"{directory.name}-slow.conf")
+        self.peer = Postgres(directory, settings=f"{_SETTINGS}include_if_exists = '{self._slow}'\n")
         self.peer.start()
         self.peer.make(DATABASE)
         if network:
@@ -49,8 +59,28 @@ class Server:
         """Again, on the same port."""
         self.peer.start()
 
+    def start_if_ended(self) -> None:
+        if not self.peer.is_up:
+            self.start()
+
+    def slow(self) -> Heal:
+        """Its disk is, as far as those can tell who wait for a commit."""
+        self._slow.write_text(_SLOW, encoding="ascii")
+        self._read_settings()
+
+        def heal() -> None:
+            self._slow.unlink()
+            self._read_settings()
+
+        return heal
+
+    def _read_settings(self) -> None:
+        if self.peer.is_up:
+            os.kill(self.peer.pid, signal.SIGHUP)
+
     def close(self) -> None:
         self.peer.__exit__(None, None, None)
+        self.disk.close()
 
 
 def faults(cluster: Cluster, server: Server, lease_s: float) -> list[Fault]:
@@ -67,11 +97,13 @@ def faults(cluster: Cluster, server: Server, lease_s: float) -> list[Fault]:
         return server.peer.resume
 
     def crowded(chance: random.Random) -> Heal:
-        """Somebody else has every connection that is left, and each that becomes free."""
+        """Somebody else has every connection that is left, and each that becomes free; at times nobody else has any."""
         import psycopg
 
         taken: list[Any] = []
         enough = threading.Event()
+        if chance.random() < 0.5:
+            dropped(chance)
 
         def take() -> None:
             while not enough.wait(0.01):
@@ -93,9 +125,25 @@ def faults(cluster: Cluster, server: Server, lease_s: float) -> list[Fault]:
 
     def dropped(chance: random.Random) -> None:
         """Every connection, as a proxy or a fail-over does it."""
-        server.peer.execute(
-            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{DATABASE}'", "postgres"
-        )
+        import psycopg
+
+        others = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{DATABASE}'"
+        with suppress(psycopg.OperationalError):  # they are: it recovers
+            server.peer.execute(others)
+
+    def lamed(chance: random.Random) -> None:
+        """One of its processes is killed: so it ends all connections, and recovers."""
+        for pid in chance.sample(server.peer.pids()[1:], 1):
+            os.kill(pid, signal.SIGKILL)
+
+    def full(chance: random.Random) -> Heal:
+        empty = server.disk.fill(server.peer.pids)
+
+        def heal() -> None:
+            empty()
+            server.start_if_ended()
+
+        return heal
 
     past_the_lease = (lease_s * 1.2, lease_s * 2)
     return [
@@ -106,6 +154,9 @@ def faults(cluster: Cluster, server: Server, lease_s: float) -> list[Fault]:
         Fault("database hangs past the lease", hanging, past_the_lease, 1, database=True),
         Fault("no connection left", crowded, (0.5, lease_s * 1.5), 1, database=True),
         Fault("all connections dropped", dropped, (0, 0), 2, database=True),
+        Fault("a process of the database killed", lamed, (0, 0), 1, database=True),
+        Fault("database's disk full", full, (0.5, lease_s * 1.5), 2, database=True),
+        Fault("database's disk slow", lambda chance: server.slow(), (lease_s, lease_s * 3), 2, database=True),
         *_skewed(cluster, lease_s),
     ]
 
@@ -119,7 +170,7 @@ def clock_off(by_s: int) -> dict[str, str]:
 
 
 def _skewed(cluster: Cluster, lease_s: float) -> list[Fault]:
-    """One worker is started again with a clock that is two minutes off, either way; and again, with the right one."""
+    """A process is started again with a clock that is two minutes off, either way; and again, with the right one."""
     try:
         clock_off(0)
     except OSError as error:
@@ -127,18 +178,18 @@ def _skewed(cluster: Cluster, lease_s: float) -> list[Fault]:
         return []
 
     def skew(chance: random.Random) -> Heal | None:
-        up = [worker for worker in cluster.workers if worker.is_up and not worker.is_frozen and not worker.expected]
+        up = [member for member in cluster.members if member.is_up and not member.is_frozen and not member.expected]
         if not up:
             return None
-        worker = chance.choice(up)
+        member = chance.choice(up)
         off = clock_off(chance.choice((-SKEW_S, SKEW_S)))
-        worker.extra |= off
-        worker.kill()
+        member.extra |= off
+        member.kill()
 
         def heal() -> None:
             for name in off:
-                worker.extra.pop(name, None)
-            worker.kill()
+                member.extra.pop(name, None)
+            member.kill()
 
         return heal
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from itertools import zip_longest
 from typing import Final
 
 from chaos.history import FINAL, NEVER, Broken, Entry, History, Task
+from chaos.witness import Line
 
 
 def durable(history: History) -> Iterator[Broken]:
@@ -48,18 +50,20 @@ def order(history: History) -> Iterator[Broken]:
     (NEUTRON-7). One that was held before it had begun is passed over."""
     begun = [task for task in history.tasks.values() if task.began and task.asked]
     begun.sort(key=lambda task: task.began.place if task.began else 0)
-    for at, late in enumerate(begun):
-        assert late.began is not None
-        for early in begun[:at]:
-            if late.accepted is None or early.asked is None or early.began is None:
-                continue
-            if late.accepted.place < early.asked.place and _at_odds(late, early) and not _held_before(late):
+    newest: dict[tuple[str, str], Task] = {}  # of those that have begun, by resource and mode: who was asked for last
+    for late in begun:
+        odds = [newest.get((name, mode)) for name, held in late.claims.items() for mode in _against(held)]
+        for early in filter(None, odds):
+            assert early.asked is not None
+            if late.accepted is not None and late.accepted.place < early.asked.place and not _held_before(late):
                 said = f"{late.uuid} was there first and began after {early.uuid}"
                 yield Broken("order", said, late.accepted, early.asked, early.began, late.began)
+        for each in late.claims.items():
+            newest[each] = max(newest.get(each, late), late, key=lambda task: task.asked.place if task.asked else 0)
 
 
-def _at_odds(one: Task, other: Task) -> bool:
-    return any("exclusive" in (mode, other.claims[name]) for name, mode in one.claims.items() if name in other.claims)
+def _against(mode: str) -> tuple[str, ...]:
+    return ("exclusive", "shared") if mode == "exclusive" else ("exclusive",)
 
 
 def _held_before(task: Task) -> bool:
@@ -202,15 +206,16 @@ def capped(history: History) -> Iterator[Broken]:
     for pool, most in caps.items():
         events: list[tuple[int, int, Entry]] = []
         for entry in history.entries.values():
-            if history.task(entry.task).pool == pool:
-                events.append((entry.begin.place, 1, entry))
-                events.append((min(entry.over, entry.stale_from), -1, entry))
+            until = min(entry.last, entry.stale_from)
+            if history.task(entry.task).pool == pool and until > entry.begin.place:
+                events += [(entry.begin.place, 1, entry), (until, -1, entry)]
         running = Counter[str]()
         for _, change, entry in sorted(events, key=lambda each: each[:2]):
             running[entry.task] += change
-            tasks = [task for task, number in running.items() if number > 0]
-            if change > 0 and len(tasks) > most:
-                yield Broken("capped", f"{len(tasks)} tasks of {pool} run at once, {most} may", entry.begin)
+            if running[entry.task] == 0:
+                del running[entry.task]
+            if change > 0 and len(running) > most:
+                yield Broken("capped", f"{len(running)} tasks of {pool} run at once, {most} may", entry.begin)
 
 
 def usable(history: History) -> Iterator[Broken]:
@@ -225,9 +230,37 @@ def usable(history: History) -> Iterator[Broken]:
             yield Broken("usable", f"{line.more['member']} ended by itself", line)
 
 
+def told(history: History) -> Iterator[Broken]:
+    """Who follows what happens hears all of it, once and in order, whichever service tells it; of each task that is one
+    story from its beginning to its end (TF-7)."""
+    kept = list(history.of("kept"))
+    for line, (heard, known) in _compared(list(history.of("told")), kept):
+        yield Broken("told", f"what was told was {heard} where {known} is kept", line)
+    last: dict[str, Line] = {}
+    for line in kept:
+        before = last.get(line.more["task"])
+        if line.more["before"] != (None if before is None else before.more["state"]):
+            yield Broken("told", f"{line.more['task']} goes on from what it was not", before, line)
+        last[line.more["task"]] = line
+    for uuid, line in last.items():
+        task = history.task(uuid)
+        if task.final is not None and task.state != line.more["state"]:
+            yield Broken("told", f"{uuid} is {task.state}, and that was never told", line, task.final)
+
+
+def _compared(heard: list[Line], kept: list[Line]) -> Iterator[tuple[Line, tuple[object, object]]]:
+    """The first place where the two differ, if there is one."""
+    for one, other in zip_longest(heard, kept):
+        ids = (one and one.more["id"], other and other.more["id"])
+        if ids[0] != ids[1]:
+            yield one or other, ids
+            return
+
+
 Rule = Callable[[History], Iterator[Broken]]
 RULES: Final[tuple[Rule, ...]] = (
-    durable, once, order, exclusion, recorded, sequence, complete, ended, fencing, capped, usable,
+    durable, once, order, exclusion, recorded, sequence, complete, ended, fencing, capped, told,
+    usable,
 )  # fmt: skip
 
 

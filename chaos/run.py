@@ -21,8 +21,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from chaos import load, network, postgresql, sqlite
+from chaos import follower, load, network, postgresql, sqlite
 from chaos.cluster import FLOWS, ROOT, Cluster
+from chaos.disk import Disk
 from chaos.faults import Fault, Nemesis, of_processes
 from chaos.history import NEVER, Broken, History, longest_lost_s
 from chaos.network import NETWORK, Network
@@ -61,17 +62,18 @@ class Soak:
             load.Client(number, seed, cluster.witness, cluster.urls, known, rate) for number in range(1, clients + 1)
         ]
         self._clients.append(load.Operator(cluster.witness, cluster.urls))
+        self._follower = follower.Follower(seed, cluster.witness, cluster.urls)
         self._error: BaseException | None = None
 
     @property
     def asked(self) -> Counter[str]:
-        return sum((client.asked for client in self._clients), Counter[str]())
+        return sum((client.asked for client in (*self._clients, self._follower)), Counter[str]())
 
     def run(self, seconds: float) -> None:
         """Faults and load at once, then neither until everything has ended."""
         self.cluster.excused = self.nemesis.excuses
         load.cap(self.cluster.witness, self.cluster.urls, RUNNING_MAX)
-        for client in self._clients:
+        for client in (*self._clients, self._follower):
             client.start()
         began = said = time.monotonic()
         while time.monotonic() < began + seconds and all(client.error is None for client in self._clients):
@@ -103,10 +105,20 @@ class Soak:
             load.settle(line, self.cluster.witness, SETTLE_S)
             load.still_usable(line, self.cluster.witness, SETTLE_S)
             load.testify(line, self.cluster.witness)
+            self._hear_out(follower.testify(line, self.cluster.witness))
         except BaseException as error:
             self._error = error
         finally:
             line.close()
+
+    def _hear_out(self, last: int) -> None:
+        """Until the follower has heard of the last event; if it never does, that is in its testimony."""
+        end = time.monotonic() + SETTLE_S
+        while self._follower.heard < last and self._follower.is_alive() and time.monotonic() < end:
+            self._follower.join(TURN_S)
+        self._follower.stopping.set()
+        if self._follower.error is not None:
+            raise self._follower.error
 
 
 def examine(cluster: Cluster) -> None:
@@ -153,7 +165,7 @@ def _hosts(number: int) -> Network | None:
     try:
         return Network(number)
     except OSError as error:
-        print(f"workers are processes and no hosts: {error}")
+        print(f"there are processes and no hosts: {error}")
         return None
 
 
@@ -161,23 +173,22 @@ def soak(directory: Path, seed: int, seconds: float, given: Given) -> bool:
     """One soak; whether every rule held. Says all of it on the standard output."""
     with ExitStack() as closing:
         if given.database == "sqlite":
-            disk = sqlite.Disk(directory / "disk")
+            disk = Disk(directory / "disk", sqlite.DISK_MIB)
             closing.callback(disk.close)
             if not disk.is_own:
                 print("no file system of its own: a full disk is the limit of processes for the size of files")
-            cluster = closing.enter_context(Cluster(directory, disk.url, workers=given.workers, settings=SETTINGS))
+            url = sqlite.url_on(disk)
+            cluster = closing.enter_context(Cluster(directory, url, workers=given.workers, settings=SETTINGS))
             own = sqlite.faults(cluster, disk, LEASE_S)
         else:
-            hosts = _hosts(given.workers)
             server = postgresql.Server(directory / "pg", NETWORK)
             closing.callback(server.close)
             cluster = Cluster(directory, server.url(), workers=given.workers, settings=SETTINGS)
             own = postgresql.faults(cluster, server, LEASE_S)
-            if hosts is not None:
+            if (hosts := _hosts(len(cluster.members))) is not None:
                 closing.callback(hosts.close)
-                own += network.faults(hosts, cluster.workers, LEASE_S)
-                for number, worker in enumerate(cluster.workers):
-                    worker.move(hosts.prefix(number), server.url(hosts.address))
+                network.spread(hosts, cluster, server.url(hosts.address))
+                own += network.faults(hosts, cluster, LEASE_S)
             closing.enter_context(cluster)
         kinds = [*of_processes(cluster, LEASE_S), *own]
         made = Soak(cluster, seed, kinds, clients=given.clients, rate=given.rate)

@@ -61,13 +61,25 @@ class Witness:
         finally:
             os.close(fd)
 
-    def lines(self, last: int | None = None) -> list[Line]:
-        """All of them, or so many at most."""
+    def lines(self) -> list[Line]:
+        """All of them."""
+        return self._since(0)
+
+    def lately(self, size: int) -> list[Line]:
+        """The last of them, that many bytes; their places are not those of `lines`."""
+        return self._since(-size)
+
+    def _since(self, place: int) -> list[Line]:
         if not self._file.exists():
             return []
-        said = self._file.read_text(encoding="utf-8").splitlines()
-        first = 0 if last is None else max(0, len(said) - last)
-        return [Line(place, *json.loads(each)) for place, each in enumerate(said[first:], first + 1)]
+        with open(self._file, "rb") as file:
+            if place < 0 and file.seek(0, os.SEEK_END) > -place:
+                file.seek(place, os.SEEK_END)
+                file.readline()  # a part of one
+            else:
+                file.seek(0)
+            said = file.read().splitlines()
+        return [Line(number, *json.loads(each)) for number, each in enumerate(said, 1)]
 
 
 class Guard:

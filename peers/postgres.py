@@ -119,6 +119,14 @@ class Postgres:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def is_up(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def pids(self) -> list[int]:
+        """Of its first process, and of those that it has made."""
+        return [self.pid, *_children(self.pid)]
+
     def log(self) -> str:
         return (self.directory / "log").read_text(encoding="utf-8", errors="replace")
 
@@ -188,8 +196,7 @@ class Postgres:
             self._process = None
 
     def _signal_all(self, what: signal.Signals) -> None:
-        assert self._process is not None
-        for pid in (self._process.pid, *_children(self._process.pid)):
+        for pid in self.pids():
             try:
                 os.kill(pid, what)
             except ProcessLookupError:

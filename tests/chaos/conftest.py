@@ -15,6 +15,7 @@ import pytest
 
 from chaos import load, postgresql, sqlite
 from chaos.cluster import Cluster
+from chaos.disk import Disk
 from chaos.history import FINAL, History
 from chaos.rules import judge
 from chaos.witness import Line
@@ -88,9 +89,9 @@ def make_site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callab
 
         def make(*, apis: int = 1, workers: int = 2, **settings: str) -> Site:
             if request.param == "sqlite":
-                disk = sqlite.Disk(tmp_path / "disk")
+                disk = Disk(tmp_path / "disk", sqlite.DISK_MIB)
                 closing.callback(disk.close)
-                url, take_away = disk.url, lambda: sqlite.lock(disk)
+                url, take_away = sqlite.url_on(disk), lambda: sqlite.lock(disk)
             else:  # a socket's path may not be long
                 directory = Path(tempfile.mkdtemp(prefix="hf-chaos-"))
                 closing.callback(shutil.rmtree, directory, ignore_errors=True)

@@ -3,6 +3,7 @@ that was never seen to find anything?"""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,16 @@ class Story:
     def record(self, task: str, step: int, value: str = "") -> Story:
         return self.say("o", "recorded", task=task, step=step, seq=step, value=value or f"{task}{step}")
 
+    def tell(self, task: str, *states: str, first: int = 1, what: str = "told") -> Story:
+        """A follower of what happened to a task, from its beginning."""
+        for place, (before, state) in enumerate(pairwise([None, *states]), first):
+            self.say("o", what, id=place, task=task, before=before, state=state)
+        return self
+
+    def keep(self, task: str, *states: str, first: int = 1) -> Story:
+        """What is kept of that."""
+        return self.tell(task, *states, first=first, what="kept")
+
     def whole(self, task: str, claims: dict[str, str] | None = None, who: str = "w1") -> Story:
         return self.step(task, 1, claims=claims, who=who).step(task, 2, claims=claims, who=who)
 
@@ -88,6 +99,9 @@ def test_a_good_history_breaks_nothing() -> None:
     for task in "abcd":
         story.record(task, 1).record(task, 2).final(task)
     story.record("e", 1).final("e", "FAILED", revert="done")
+    for say in (story.tell, story.keep):
+        say("a", "PENDING", "RUNNING", "SUCCEEDED")
+        say("e", "PENDING", "FAILED", first=7)
     assert story.broken() == {}
 
 
@@ -147,6 +161,14 @@ BAD: dict[str, list[Story]] = {
     "capped": [
         Story().say("f", "capped", pool="p", running_max=1).asked("a", {}, "p").asked("b", {}, "p")
         .begin("a", 1, claims={}).begin("b", 1, claims={}).end("a1").end("b1").final("a", steps=1).final("b", steps=1),
+    ],
+    "told": [
+        Story().tell("a", "PENDING").tell("a", "PENDING").keep("a", "PENDING"),
+        Story().tell("a", "RUNNING", first=2).keep("a", "PENDING", "RUNNING"),
+        Story().tell("a", "PENDING").keep("a", "PENDING", "RUNNING"),
+        Story().tell("a", "PENDING", first=2).tell("b", "PENDING").keep("b", "PENDING").keep("a", "PENDING", first=2),
+        Story().keep("a", "PENDING").keep("a", "SUCCEEDED", first=2),
+        Story().tell("a", "PENDING", "RUNNING").keep("a", "PENDING", "RUNNING").final("a"),
     ],
     "usable": [
         Story().say("o", "unusable", resource="r1", task="a", state="PENDING"),
@@ -210,3 +232,12 @@ def test_a_guard_refuses_an_older_token_and_the_witness_hears_of_it(tmp_path: Pa
     ]
     with pytest.raises(ValueError, match="torn"):
         witness.say("w", "long", text="x" * 5000)
+
+
+def test_the_last_lines_of_a_long_story_are_whole(tmp_path: Path) -> None:
+    witness = Witness(tmp_path)
+    for number in range(100):
+        witness.say("w", "x", number=number)
+    size = (tmp_path / "lines").stat().st_size
+    assert [line.more["number"] for line in witness.lately(size // 10)] == list(range(91, 100))
+    assert [line.more["number"] for line in witness.lately(size * 2)] == list(range(100))
