@@ -19,6 +19,8 @@ from tests.postgresql import Databases
 from tests.service.proxy import PIECE, Proxy
 
 _BROKEN = ("before", "behind", "held")
+#: An append is a statement that commits by itself, and writes the session's number.
+_COMMITS = (b"COMMIT", b"INTO writers")
 
 
 class Wire(Proxy):
@@ -63,7 +65,7 @@ class Wire(Proxy):
             return
         try:
             while data := source.recv(PIECE):
-                if b"COMMIT" in data and self.how is not None:
+                if self.how is not None and any(word in data for word in _COMMITS):
                     how, self.how = self.how, None
                     if how == "held":
                         self._held = (target, data)

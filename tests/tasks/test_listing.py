@@ -319,7 +319,7 @@ def test_all_tasks_are_read_in_their_own_order(desk: Desk, tmp_path: Path) -> No
 @pytest.mark.parametrize("sort", [Sort(), Sort("last_updated")])
 def test_what_changed_lately_is_sought(desk: Desk, tmp_path: Path, sort: Sort) -> None:
     told = " / ".join(plan_of(desk, tmp_path / "tasks.db", {"project_id": "p", "updated_from": 1.0}, sort, None))
-    assert "ix_tasks_finished (project_id=? AND updated_at>?)" in told
+    assert "ix_tasks_finished (project_id=? AND finished_at>?)" in told
     assert "ix_tasks_project_state (project_id=? AND state=?)" in told
     assert "SCAN" not in told
 

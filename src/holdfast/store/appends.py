@@ -231,6 +231,11 @@ def _in_bulk(tx: Transaction, batch: Sequence[Append]) -> list[Appended | LeaseL
     return [Appended(last[one.task], True) for one in batch]
 
 
+def accepted(one: Append) -> Appended:
+    """The answer to one of which all was taken."""
+    return Appended(one.seen + len(one.facts) + len(one.decisions), True)
+
+
 def _task(one: Append) -> int:
     return one.task
 

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 from holdfast.errors import LeaseLost, WorldError
-from holdfast.store.appends import Savepoints, append_all
+from holdfast.store.appends import Savepoints, accepted, append_all
 from holdfast.store.base import Append, Appended, Tx
 from holdfast.store.transaction import Transaction
 
@@ -29,6 +29,13 @@ class Entry:
     def run(self, tx: Transaction, points: Savepoints, *, alone: bool) -> Any:
         """`alone`: the transaction is this entry's. Else it is in a savepoint."""
         raise AssertionError("an entry is one of those below")
+
+    def appends(self) -> Sequence[Append]:
+        """What it comes to, if that is appends and nothing else; else nothing."""
+        return ()
+
+    def appended(self) -> None:
+        """They were all taken."""
 
     def parts(self) -> Sequence[Entry]:
         """Smaller entries that come to the same, for a disk with room for some of them only."""
@@ -156,6 +163,12 @@ class AppendOne(Entry):
     def run(self, tx: Transaction, points: Savepoints, *, alone: bool) -> Appended:
         return tx.append(self._one)
 
+    def appends(self) -> Sequence[Append]:
+        return () if self._one.then is not None else (self._one,)
+
+    def appended(self) -> None:
+        self.result = accepted(self._one)
+
 
 class AppendMany(Entry):
     __slots__ = ("_batch",)
@@ -166,6 +179,12 @@ class AppendMany(Entry):
 
     def run(self, tx: Transaction, points: Savepoints, *, alone: bool) -> list[Appended | LeaseLost | Exception]:
         return append_all(tx, self._batch, points, alone=alone)
+
+    def appends(self) -> Sequence[Append]:
+        return () if any(one.then is not None for one in self._batch) else self._batch
+
+    def appended(self) -> None:
+        self.result = list(map(accepted, self._batch))
 
     def parts(self) -> Sequence[Entry]:
         return [AppendOne(one) for one in self._batch]

@@ -4,7 +4,7 @@ Theory: a NOTIFY tells that something was committed, and not what: who hears it 
 after one was sent, or heard, the next waits a moment. So a quiet database tells at once, and a busy one PAUSE_S later
 what all of that time came to. They are sent outside the transactions they tell of, because a commit with a NOTIFY in it
 waits for all others of its kind. A connection may break, and then nobody hears anything; so each process looks every
-`look_s` at how many commits there were, which is a net below and no more.
+`look_s` at how many commits of others there were, which is a net below and no more.
 
 Who is told then: store/wakeups.py.
 """
@@ -24,7 +24,7 @@ from holdfast.store.pg_driver import connect
 
 CHANNEL: Final = "holdfast"
 PAUSE_S: Final = 0.02
-_COMMITS: Final = "SELECT coalesce(sum(number), 0) FROM writers"
+_COMMITS: Final = "SELECT coalesce(sum(number), 0) FROM writers WHERE id <> $1"
 
 
 class Bell:
@@ -36,6 +36,7 @@ class Bell:
         self._url = url
         self._heard = heard
         self._look_s = look_s
+        self.own = ""  # the session of this process, of whose commits nobody has to be told
         self._mutex = threading.Lock()
         self._thread: threading.Thread | None = None
         self._wake_r = self._wake_w = -1
@@ -134,7 +135,7 @@ class Bell:
 
     def _look(self) -> bool:
         assert self._connection is not None
-        ((commits,),) = self._connection.execute(_COMMITS).fetchall()
+        ((commits,),) = psycopg.RawCursor(self._connection).execute(_COMMITS, (self.own,)).fetchall()
         before, self._commits = self._commits, int(commits)
         return before >= 0 and commits != before
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -132,6 +132,23 @@ def writing() -> Hot:
 @functools.cache
 def reading() -> Hot:
     return Hot(PgStatements(_dialect(_ReadingDialect), insert))
+
+
+def array(values: Iterable[Any], kind: str) -> str:
+    """The text of an array of PostgreSQL's. Its driver makes one several times as slowly."""
+    if kind == "text":
+        return f"{{{','.join(map(_quoted, values))}}}"
+    return f"{{{','.join(['NULL' if value is None else str(value) for value in values])}}}"
+
+
+def _quoted(value: str | None) -> str:
+    if value is None:
+        return "NULL"
+    if "\0" in value:
+        raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+    if "\\" in value or '"' in value:
+        value = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{value}"'
 
 
 # --- connections -------------------------------------------------------------------------------------------------

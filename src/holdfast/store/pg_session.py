@@ -7,6 +7,8 @@ whatever still holds the row, and reads what number is there. If it is the one i
 never will be, because a transaction whose number is fenced fails as it commits (a server that was frozen may still have
 it in a socket). All this holds across a fail-over, as far as what was acknowledged does.
 
+Appends that nothing else belongs to need no transaction around them: store/pg_append.py.
+
 Functions of one transaction lock rows in one order each, but not all of them together. So a transaction of several
 waits only a moment for a lock; then each gets a transaction of its own, and all the time there is.
 
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -29,6 +31,7 @@ from psycopg.pq import TransactionStatus
 from holdfast.clock import SYSTEM
 from holdfast.errors import StoreAway, StoreFull, StoreUnknown, WorldError
 from holdfast.store import pg_faults
+from holdfast.store.pg_append import Writing
 from holdfast.store.pg_driver import Cursor, connect, writing
 from holdfast.store.pg_faults import Contended
 from holdfast.store.place import redacted
@@ -37,7 +40,7 @@ from holdfast.store.transaction import Transaction
 
 if TYPE_CHECKING:
     from holdfast.store.appends import Hot
-    from holdfast.store.base import Into
+    from holdfast.store.base import Append, Into
     from holdfast.store.pg_bell import Bell
 
 LOCK_S: Final = 0.25  # for which a transaction waits that can be done in parts
@@ -148,6 +151,7 @@ class PostgresSession:
         self._busy_s = max(busy_timeout_s, 0.001)
         self._patience = patience
         self._bell = bell
+        bell.own = self._id
         self._alone = False  # the next transaction can't be done in parts: it may wait for locks
         self._connection = connection
         self._cursor = Cursor(connection)
@@ -159,8 +163,10 @@ class PostgresSession:
         """What each transaction begins with. COMMIT must mean on disk, whatever the server's settings say."""
         self._cursor.execute("SELECT current_setting('synchronous_commit')")
         ((durable,),) = self._cursor.fetchall()
+        is_lax = durable in ("off", "local")
+        self._writing = Writing(self._id, ", set_config('synchronous_commit', 'on', true)" if is_lax else "")
         begin = f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = '{IDLE_S}s'"
-        if durable in ("off", "local"):
+        if is_lax:
             begin += "; SET LOCAL synchronous_commit = on"
         self._begin = f"{begin}; SET LOCAL lock_timeout = '{int(LOCK_S * 1000)}ms'"
         self._begin_alone = f"{begin}; SET LOCAL lock_timeout = '{int(self._busy_s * 1000)}ms'"
@@ -187,10 +193,36 @@ class PostgresSession:
                 raise self._fatal(error) from error
             self._find_out(error)
         self._telling.told.clear()
+        self._is_committed(self.tx.tasks)
+
+    def _is_committed(self, tasks: Collection[int]) -> None:
         self._alone = False
         self._patience.is_over()
-        if self.tx.tasks and not self._bell.ring():
+        if tasks and not self._bell.ring():
             self._ring()
+
+    def at_once(self, batch: Sequence[Append]) -> bool:
+        if len(batch) != len({one.task for one in batch}):
+            return False
+        self._number += 1
+        wait_s = self._busy_s if self._alone else LOCK_S
+        try:
+            if self._connection.closed:
+                self._connect()
+            self._cursor.execute(*self._writing.of(batch, self._number, int(wait_s * 1000)))
+            if not self._cursor.fetchall():
+                return False
+        except psycopg.Error as error:
+            if not pg_faults.is_lost(error):
+                told = self.translate(error)
+                if isinstance(told, WorldError):
+                    raise told from error
+                return False
+            self._find_out(error)
+        except UnicodeError:
+            return False
+        self._is_committed({one.task for one in batch})
+        return True
 
     def _tell_and_commit(self) -> None:
         """In one journey: whoever freezes meanwhile, the server goes on to the end and frees the lock."""

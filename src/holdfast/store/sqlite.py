@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, TypeVar
 
 from sqlalchemy.dialects.sqlite import dialect, insert
@@ -20,7 +20,7 @@ from sqlalchemy.dialects.sqlite import dialect, insert
 from holdfast.errors import DatabaseUrlInvalid, HoldfastClosed, StoreBusy, StoreFull, UsageError, WorldError
 from holdfast.store import faults
 from holdfast.store.appends import Hot
-from holdfast.store.base import Tx
+from holdfast.store.base import Append, Tx
 from holdfast.store.creation import prepare
 from holdfast.store.front import Front
 from holdfast.store.gate import FileGate
@@ -123,6 +123,9 @@ class SqliteSession:
 
     def is_spoilt(self) -> bool:
         return False  # a statement that fails undoes itself only
+
+    def at_once(self, batch: Sequence[Append]) -> bool:
+        return False  # no statement of it travels
 
     def again(self, error: WorldError, tries: int, *, divisible: bool) -> bool:
         return False  # busy_timeout has had its time

@@ -27,6 +27,7 @@ from typing import Any, Protocol
 from holdfast.clock import SYSTEM
 from holdfast.errors import HoldfastClosed, UsageError, WorldError
 from holdfast.store.appends import Savepoints
+from holdfast.store.base import Append
 from holdfast.store.entries import Entry, own
 from holdfast.store.transaction import Transaction
 
@@ -46,6 +47,10 @@ class Session(Savepoints, Protocol):
     def close(self) -> None: ...
     @property
     def in_transaction(self) -> bool: ...
+
+    def at_once(self, batch: Sequence[Append]) -> bool:
+        """Store these and commit, where the database does that in one journey. False: nothing is stored; in a
+        transaction of the usual kind it may be, or is told why not. Raises: as `begin` and `commit` do."""
 
     def again(self, error: WorldError, tries: int, *, divisible: bool) -> bool:
         """Whether the transaction that died of this is to be tried again, now: it was tried so often. `divisible`: it
@@ -214,15 +219,16 @@ class Writer:
         committing = False
         began = SYSTEM.monotonic()
         try:
-            session.begin()
-            if len(entries) == 1:
-                if not self._alone(entries[0]):
-                    return None
-            else:
-                for entry in entries:
-                    self._in_savepoint(entry)
-            committing = True
-            session.commit()
+            if len(entries) > 1 or not self._at_once(entries[0]):
+                session.begin()
+                if len(entries) == 1:
+                    if not self._alone(entries[0]):
+                        return None
+                else:
+                    for entry in entries:
+                        self._in_savepoint(entry)
+                committing = True
+                session.commit()
         except WorldError as error:
             session.rollback()
             if committing and session.poisons(error):
@@ -237,6 +243,16 @@ class Writer:
         for told in self._timed:
             told(SYSTEM.monotonic() - began)
         return None
+
+    def _at_once(self, entry: Entry) -> bool:
+        """Whether it was stored without a transaction of its own."""
+        batch = entry.appends()
+        if not batch or not self._session.at_once(batch):
+            return False
+        entry.error = None
+        entry.appended()
+        self._session.tx.tasks = {one.task for one in batch}
+        return True
 
     def _alone(self, entry: Entry) -> bool:
         """An entry that has the transaction to itself needs no savepoint. False: it was rolled back."""

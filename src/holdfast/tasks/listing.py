@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import and_, bindparam, case, exists, func, literal_column, null, or_, select, union_all
+from sqlalchemy.sql.visitors import replacement_traverse
 
 from holdfast.core import states
 from holdfast.errors import UsageError
@@ -180,10 +181,14 @@ def _is_unended(state: Any) -> Any:
 _same = tasks.alias("same")
 _in_project = _same.c.project_id == bindparam("project_id")
 _ended_lately = select(_same.c.id).where(
-    _in_project, _same.c.updated_at >= bindparam("_since"), _same.c.finished_at.is_not(null())
+    _in_project, _same.c.finished_at >= bindparam("_since"), _same.c.finished_at.is_not(null())
 )
 _CHANGED: Final = select(func.count()).select_from(_ended_lately.limit(CHANGED_MAX).subquery())
 _CHANGED_IDS: Final = union_all(_ended_lately, select(_same.c.id).where(_in_project, _is_unended(_same.c.state)))
+#: What has ended changes no more, and is in an index by its end.
+_ENDED_COLUMNS: Final = tuple(
+    tasks.c.finished_at.label("updated_at") if column is tasks.c.updated_at else column for column in _COLUMNS
+)
 _SHAPES_MAX: Final = 500
 _shapes: dict[Any, Any] = {}  # shape of a list -> its statement, because making one takes longer than running it
 
@@ -272,14 +277,18 @@ def _statement(names: set[str], at: int, sort: Sort, goes_on: bool, lately: bool
     ways: list[Any] = [()]
     if driver == "changed":
         conditions.append(tasks.c.id.in_(_CHANGED_IDS))
-    elif lately:
-        ways = [(tasks.c.finished_at.is_not(null()),), (_is_unended(tasks.c.state),)]
     column = tasks.c.state if driver == "state" else func.coalesce(tasks.c.state, tasks.c.state)
     if driver == "state" and by is tasks.c.id:
         ways = [(column == bindparam(f"state{place}"),) for place in range(at)]  # each is in order: they are merged
     elif at:
         conditions.append(or_(*(column == bindparam(f"state{place}") for place in range(at))))
     found = [select(*_COLUMNS).where(*conditions, *way) for way in ways]
+    if lately and driver != "changed":
+        ended = (replacement_traverse(each, {}, _as_ended) for each in conditions)
+        found = [
+            select(*_ENDED_COLUMNS).where(*ended, tasks.c.finished_at.is_not(null())),
+            select(*_COLUMNS).where(*conditions, _is_unended(tasks.c.state)),
+        ]
     order = [(by.name, sort.descending)] + ([] if by is tasks.c.id else [("id", sort.descending_ties)])
     if len(found) > 1:
         whole: Any = union_all(*found)
@@ -288,6 +297,10 @@ def _statement(names: set[str], at: int, sort: Sort, goes_on: bool, lately: bool
         whole, columns = found[0], tasks.c
     whole = whole.order_by(*(columns[name].desc() if down else columns[name].asc() for name, down in order))
     return whole.limit(bindparam("_limit"))
+
+
+def _as_ended(element: Any, **_: Any) -> Any:
+    return tasks.c.finished_at if element is tasks.c.updated_at else None
 
 
 def _behind(by: Any, sort: Sort) -> Any:

@@ -33,6 +33,7 @@ def upgrade() -> None:
     _schedules()
     _writers()
     _untold()
+    _finished()
 
 
 def _pools() -> None:
@@ -185,4 +186,16 @@ def _untold() -> None:
         sa.Column("resource", sa.Text(), nullable=True),
         sa.Column("data", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
+    )
+
+
+def _finished() -> None:
+    """No index has a column that changes with every step. Of a task that has ended the two moments are the same."""
+    op.drop_index("ix_tasks_finished", table_name="tasks")
+    op.create_index(
+        "ix_tasks_finished",
+        "tasks",
+        ["project_id", "finished_at", "id"],
+        unique=False,
+        **some("finished_at IS NOT NULL"),
     )

@@ -1,0 +1,216 @@
+"""An append as one statement: guards, rows and the commit in one journey to the server and back.
+
+Theory: a statement by itself is a transaction. So all that an append writes hangs on its guard, in one WITH: the UPDATE
+that takes the task's lock and checks its token and seq gives a row or none, and what follows is inserted FROM that row.
+Of many appends the rows of all tasks are locked first, in the order of their ids, and counted; where one is missing
+nothing is written, and the writer finds out which in a transaction of the usual kind. The session's number is written
+by the same statement, for who has to ask what became of it (store/pg_session.py).
+
+A text is made for each shape of batch and kept. Among many tasks the server looks for rows by a join, whose plan is
+good for the size that the table has when it is made; so the text says how long the ids are by now, and is planned anew
+whenever they have grown by a bit.
+
+What is written at all, and by every database: store/appends.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Boolean, Float, Integer
+
+from holdfast.store.appends import JOURNAL_COLUMNS, STEP_COLUMNS
+from holdfast.store.base import Append
+from holdfast.store.pg_driver import array
+from holdfast.store.schema import journal, steps, tasks
+
+SHAPES_MAX: Final = 256  # whose texts are kept
+ROWS_MAX: Final = 4  # of one append that are spelled out: cheaper than arrays
+
+_HELD: Final = (
+    "held AS MATERIALIZED (SELECT here.id FROM patient, {given} AS given (id, token, seen) CROSS JOIN LATERAL"
+    " (SELECT tasks.id FROM tasks WHERE tasks.id = given.id AND tasks.token = given.token AND tasks.seq = given.seen"
+    " FOR NO KEY UPDATE) AS here), guard AS MATERIALIZED (SELECT 1 FROM held HAVING count(*) = {count})"
+)
+_NUMBER: Final = (
+    "number AS (INSERT INTO writers (id, number, fence, at)"
+    " SELECT {id}, {number}, 0, extract(epoch FROM now()) FROM guard"
+    " ON CONFLICT (id) DO UPDATE SET at = excluded.at, number ="
+    # The division fails, on purpose: somebody has found out that this was never committed.
+    " CASE WHEN writers.fence < excluded.number THEN excluded.number ELSE 1 / (writers.fence - writers.fence) END)"
+)
+_SET: Final = ", ".join(f"{name} = excluded.{name}" for name in STEP_COLUMNS if name not in ("task", "ord"))
+
+
+def _kind(column: Any) -> str:
+    if isinstance(column.type, Boolean):
+        return "bool"
+    if isinstance(column.type, Float):
+        return "float8"
+    return "int8" if isinstance(column.type, BigInteger | Integer) else "text"
+
+
+_KINDS: Final = {column.name: _kind(column) for column in tasks.c}
+_JOURNAL_KINDS: Final = tuple(_kind(journal.c[name]) for name in JOURNAL_COLUMNS)
+_STEP_KINDS: Final = tuple("int4" if name in ("ord", "attempt") else _kind(steps.c[name]) for name in STEP_COLUMNS)
+
+#: What appends write alike: the columns of `tasks`, and whether their steps are told.
+_Columns = tuple[tuple[str, ...], bool]
+
+
+class Writing:
+    """Of one session: its texts. `id`: of the session. `always`: settings for each statement, as SQL."""
+
+    __slots__ = ("_always", "_id", "_texts")
+
+    def __init__(self, id: str, always: str = "") -> None:
+        self._id = id
+        self._always = always
+        self._texts: dict[Any, str] = {}
+
+    def of(self, batch: Sequence[Append], number: int, lock_ms: int) -> tuple[str, list[Any]]:
+        """The text and its values. It gives a row if all was written, and none if nothing was."""
+        first = [f"{lock_ms}ms", self._id, number]
+        if len(batch) == 1:
+            return self._one(batch[0], first)
+        return self._many(sorted(batch, key=lambda one: one.task), first)
+
+    def _one(self, one: Append, values: list[Any]) -> tuple[str, list[Any]]:
+        columns = tuple(one.projection) if one.projection else ()
+        rows = _rows((one,))
+        count, told, folded = len(rows), bool(one.steps_all), bool(one.folded)
+        values += (one.task, one.token, one.seen, count)
+        if one.projection:
+            values += one.projection.values()
+        if count <= ROWS_MAX:
+            for row in rows:
+                values += row
+        else:
+            values += _arrays(rows, _JOURNAL_KINDS)
+            count = -1
+        key = (columns, count, told, folded)
+        text = self._texts.get(key) or self._keep(key, self._text_of_one(columns, count, told, folded))
+        return text, values + _more((one,))
+
+    def _text_of_one(self, columns: tuple[str, ...], count: int, told: bool, folded: bool) -> str:
+        at = _Places(7)
+        changes = [*(f"{name} = {at.next(_KINDS[name])}" for name in columns), *_moves("$7::int8", told)]
+        guard = (
+            f"guard AS (UPDATE tasks SET {', '.join(changes)} FROM patient"
+            " WHERE tasks.id = $4::int8 AND tasks.token = $5::text AND tasks.seq = $6::int8 RETURNING 1)"
+        )
+        if count < 0:
+            given = at.unnest(_JOURNAL_KINDS)
+        else:
+            spelled = (f"({', '.join(at.next(kind) for kind in _JOURNAL_KINDS)})" for _ in range(count))
+            given = f"(VALUES {', '.join(spelled)})"
+        return self._whole(guard, given, at, told=told, folded=folded)
+
+    def _many(self, ordered: Sequence[Append], values: list[Any]) -> tuple[str, list[Any]]:
+        groups: dict[_Columns, list[Append]] = {}
+        for one in ordered:
+            groups.setdefault((tuple(one.projection or ()), bool(one.steps_all)), []).append(one)
+        values.append(len(ordered))
+        values += _arrays([(one.task, one.token, one.seen) for one in ordered], ("int8", "text", "int8"))
+        for (columns, _), members in groups.items():
+            kinds = ("int8", "int8", *(_KINDS[name] for name in columns))
+            values += _arrays(
+                [(one.task, len(one.facts) + len(one.decisions), *(one.projection or {}).values()) for one in members],
+                kinds,
+            )
+        values += _arrays(_rows(ordered), _JOURNAL_KINDS)
+        told, folded = any(one.steps_all for one in ordered), any(one.folded for one in ordered)
+        key = (tuple(groups), told, folded, ordered[-1].task.bit_length())
+        text = self._texts.get(key) or self._keep(key, self._text_of_many(*key))
+        return text, values + _more(ordered)
+
+    def _text_of_many(self, groups: tuple[_Columns, ...], told: bool, folded: bool, bits: int) -> str:
+        at = _Places(4)
+        guards = [_HELD.format(given=at.unnest(("int8", "text", "int8")), count="$4::int8")]
+        for place, (columns, tells) in enumerate(groups):
+            given = at.unnest(("int8", "int8", *(_KINDS[name] for name in columns)))
+            changes = [*(f"{name} = given.c{name}" for name in columns), *_moves("given.n", tells)]
+            names = ", ".join(("id", "n", *(f"c{name}" for name in columns)))
+            guards.append(
+                f"moved{place} AS (UPDATE tasks SET {', '.join(changes)} FROM guard, {given} AS given ({names})"
+                " WHERE tasks.id = given.id)"
+            )
+        text = self._whole(", ".join(guards), at.unnest(_JOURNAL_KINDS), at, told=told, folded=folded)
+        return f"{text} /* {bits} */"
+
+    def _whole(self, guard: str, rows: str, at: _Places, *, told: bool, folded: bool) -> str:
+        parts = [
+            f"patient AS MATERIALIZED (SELECT set_config('lock_timeout', $1::text, true){self._always})",
+            guard,
+            f"new AS (INSERT INTO journal ({', '.join(JOURNAL_COLUMNS)}) SELECT given.* FROM guard, {rows} AS given)",
+        ]
+        if told:
+            parts.append(
+                f"told AS (INSERT INTO steps ({', '.join(STEP_COLUMNS)}) SELECT given.* FROM guard,"
+                f" {at.unnest(_STEP_KINDS)} AS given ON CONFLICT (task, ord) DO UPDATE SET {_SET})"
+            )
+        if folded:
+            given = at.unnest(("int8", "int8"))
+            parts.append(
+                f"old AS (DELETE FROM journal USING guard, {given} AS given (task, seq)"
+                " WHERE journal.task = given.task AND journal.seq = given.seq)"
+            )
+        parts.append(_NUMBER.format(id="$2::text", number="$3::int8"))
+        return f"WITH {', '.join(parts)} SELECT 1 FROM guard"
+
+    def _keep(self, key: Any, text: str) -> str:
+        if len(self._texts) >= SHAPES_MAX:
+            self._texts.clear()
+        self._texts[key] = text
+        return text
+
+
+class _Places:
+    """The parameters of a text, numbered as they come."""
+
+    __slots__ = ("_last",)
+
+    def __init__(self, last: int) -> None:
+        self._last = last
+
+    def next(self, kind: str) -> str:
+        self._last += 1
+        return f"${self._last}::{kind}"
+
+    def unnest(self, kinds: Sequence[str]) -> str:
+        return f"unnest({', '.join(self.next(f'{kind}[]') for kind in kinds)})"
+
+
+def _moves(count: str, told: bool) -> list[str]:
+    return [f"seq = tasks.seq + {count}", *([f"steps_seq = tasks.seq + {count}"] if told else [])]
+
+
+def _rows(batch: Sequence[Append]) -> list[tuple[Any, ...]]:
+    """Those of the journal."""
+    rows: list[tuple[Any, ...]] = []
+    for one in batch:
+        task, seq = one.task, one.seen
+        for row in one.facts:
+            seq += 1
+            rows.append((task, seq, *row))
+        for row in one.decisions:
+            seq += 1
+            rows.append((task, seq, *row))
+    return rows
+
+
+def _more(batch: Sequence[Append]) -> list[Any]:
+    """What few appends have: rows of `steps`, and rows of the journal that go."""
+    values: list[Any] = []
+    shown = {(one.task, row.ord): (one.task, *row) for one in batch for row in one.steps_all}
+    if shown:
+        values += _arrays(list(shown.values()), _STEP_KINDS)
+    folded = [(one.task, seq) for one in batch for seq in one.folded]
+    if folded:
+        values += _arrays(folded, ("int8", "int8"))
+    return values
+
+
+def _arrays(rows: Sequence[tuple[Any, ...]], kinds: Sequence[str]) -> list[str]:
+    return [array(column, kind) for column, kind in zip(zip(*rows, strict=True), kinds, strict=True)]

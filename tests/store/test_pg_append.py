@@ -1,0 +1,114 @@
+"""Appends on PostgreSQL: one journey each, whatever their texts hold, all of a batch or nothing."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from holdfast.errors import LeaseLost
+from holdfast.store.base import Append, Appended, Row, StepRow, Store
+from holdfast.store.pg_driver import array
+from holdfast.store.postgres import PostgresStore
+from holdfast.testing.conformance.store import add_task, kinds, task_row
+from tests.postgresql import Databases
+from tests.service.proxy import PIECE, Proxy
+
+_AWKWARD = ['"', "\\", "{a,b}", "NULL", "", " ", "a,b", "\n\t", "\\\"'", "ü€𝄞", "$1"]
+
+
+class Counter(Proxy):
+    """`answers`: how often the server has answered on the first connection."""
+
+    answers = 0
+    _first: socket.socket | None = None
+
+    def _pump(self, source: socket.socket, target: socket.socket, answers: bool) -> None:
+        if self._first is None and not answers:
+            self._first = source
+        try:
+            while data := source.recv(PIECE):
+                self.answers += answers and target is self._first
+                target.sendall(data)
+        except OSError:
+            pass
+        self._end(source)
+        self._end(target)
+
+
+@pytest.fixture
+def counter(postgresql: Databases) -> Iterator[Counter]:
+    made = Counter(f"http://127.0.0.1:{postgresql.server.port}")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def store(postgresql: Databases, counter: Counter) -> Iterator[Store]:
+    database, port = postgresql.fresh().rpartition("/")[2], counter.url.rpartition(":")[2]
+    options = "sslmode=disable&gssencmode=disable"
+    with PostgresStore(f"postgresql://postgres@127.0.0.1:{port}/{database}?{options}", look_s=600.0) as made:
+        yield made
+
+
+def _append(task: int, seen: int, *, steps: int = 0) -> Append:
+    rows = [Row("succeeded", "build/a", None, 2.0), Row("started", "build/b", '{"a": "\\""}', 2)]
+    shown = [StepRow(number, f"build/{number}", "RUNNING", 1, 2.0) for number in range(steps)]
+    return Append(task, "mine", seen, rows[:1], rows[1:], (), shown, {"completed": 1, "updated_at": 2.0})
+
+
+def test_an_append_is_one_journey(store: Store, counter: Counter) -> None:
+    tasks = [store.write(add_task) for _ in range(3)]
+    store.changes()  # from here on others are told on a connection of its own
+    for seen in (0, 2, 4):
+        before = counter.answers
+        assert store.append([_append(tasks[0], seen)]) == [Appended(seen + 2, True)]
+        assert counter.answers - before == 1
+    for seen in (0, 2, 4):
+        before = counter.answers
+        batch = [_append(tasks[0], seen + 6, steps=2), _append(tasks[1], seen), _append(tasks[2], seen, steps=1)]
+        assert store.append(batch) == [Appended(one.seen + 2, True) for one in batch]
+        assert counter.answers - before == 1
+
+
+def test_of_a_batch_with_a_stale_one_the_others_are_taken(store: Store) -> None:
+    tasks = [store.write(add_task) for _ in range(3)]
+    batch = [_append(task, 0) for task in tasks]
+    batch[1] = batch[1]._replace(token="theirs")
+    first, second, third = store.append(batch)
+    assert (first, third) == (Appended(2, True), Appended(2, True))
+    assert isinstance(second, LeaseLost)
+    assert kinds(store, tasks[1]) == []
+    assert task_row(store, tasks[1]).completed == 0
+
+
+def test_two_of_one_task_are_told_apart(store: Store) -> None:
+    task = store.write(add_task)
+    first, second = store.append([_append(task, 0), _append(task, 0)])
+    assert first == Appended(2, True)
+    assert isinstance(second, Appended)
+    assert not second.accepted
+    assert kinds(store, task) == ["succeeded", "started", "succeeded"]
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
+def test_texts_are_stored_as_they_are(store: Store, many: bool) -> None:
+    tasks = [store.write(add_task) for _ in range(1 + many)]
+    rows = [Row("succeeded", text, text, 2.0) for text in _AWKWARD] + [Row("succeeded", None, None, 2.5)]
+    assert store.append([Append(task, "mine", 0, rows) for task in tasks]) == [Appended(len(rows), True)] * len(tasks)
+    for task in tasks:
+        assert [Row(*row[1:]) for row in store.journal(task)] == rows
+
+
+def test_rows_that_are_superseded_go(store: Store) -> None:
+    tasks = [store.write(add_task) for _ in range(2)]
+    store.append([_append(task, 0) for task in tasks])
+    store.append([_append(task, 2)._replace(folded=(1, 2)) for task in tasks])
+    assert [[row.seq for row in store.journal(task)] for task in tasks] == [[3, 4]] * 2
+
+
+def test_an_array_says_what_is_absent() -> None:
+    assert array([1, None, 3], "int8") == "{1,NULL,3}"
+    assert array(["NULL", None], "text") == '{"NULL",NULL}'
+    assert array([], "text") == "{}"
