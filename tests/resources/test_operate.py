@@ -20,6 +20,7 @@ from holdfast.errors import (
 )
 from holdfast.resources import state
 from holdfast.resources.operate import Asked, operate
+from holdfast.tasks import claims
 from tests.resources.conftest import Shop
 
 
@@ -36,6 +37,15 @@ def test_a_resource_is_made_changed_and_deleted(shop: Shop) -> None:
     assert shop.hold.resources("port") == []
     with pytest.raises(ResourceNotFound):
         shop.ask("update", port.id, desired={})
+
+
+def test_the_queue_of_what_is_made_goes_on_where_it_began(shop: Shop) -> None:
+    port = shop.port()
+    named = shop.ask("create", "own", desired={})
+    shop.work()
+    for resource in (f"port/{port.id}", "port/own"):
+        assert shop.hold.store.write(lambda tx, resource=resource: claims.take_number(tx, resource)) == 2  # type: ignore[misc]
+    assert named.state == "SUCCEEDED"
 
 
 @pytest.mark.requirement("NEUTRON-1", "NEUTRON-2")

@@ -7,11 +7,13 @@ import threading
 import pytest
 
 from holdfast.errors import NotFound, QuotaExceeded, UsageError
+from holdfast.store.base import Tx
 from holdfast.store.sqlite import SqliteStore
 from holdfast.tasks import figures, lease, pools, take
 from holdfast.tasks.lease import WorkerRow
 from holdfast.tasks.quota import Limits
 from holdfast.tasks.row import TaskRow
+from holdfast.tasks.submit import Request, submit
 from tests.tasks.desk import Desk, take_as
 
 
@@ -124,6 +126,24 @@ def test_as_many_wait_as_may(desk: Desk) -> None:
     desk.begin(mine[0])
     desk.submit(pool="hv", tag="t", limits=limits)
     assert use(desk).queued == 3
+
+
+def test_a_limit_that_is_set_beside_admissions_holds_for_those_behind_it(desk: Desk) -> None:
+    def admit(tx: Tx) -> int:
+        desk.number += 1
+        asked = Request("build", "flows:build", pool="hv")
+        return submit(tx, asked, desk.tick(), f"00000000-0000-7000-8000-{desk.number:012}").task.id
+
+    def limit(tx: Tx) -> int | None:
+        return pools.change(tx, "hv", {"queued_max": 2}).queued_max
+
+    *made, refused = desk.store.write_all([admit, limit, admit, admit])
+    assert made == [1, 2, 2]
+    assert isinstance(refused, QuotaExceeded)
+    with pytest.raises(QuotaExceeded):
+        desk.store.write(admit)
+    put(desk, queued_max=3)
+    assert desk.store.write(admit) == 3
 
 
 def test_limits_and_names(desk: Desk) -> None:

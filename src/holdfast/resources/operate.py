@@ -283,6 +283,7 @@ def _submit(
     seal: Seal | None,
 ) -> Submitted:  # fmt: skip
     flow = kinds.prepared(kind.name, operation.name)
+    unheard = change.current is None and asked.resource_id is None
     request = Request(
         flow=flow.name,
         version=flow.version,
@@ -310,6 +311,7 @@ def _submit(
         origin=asked.origin,
         parent=asked.parent,
         limits=asked.limits,
+        unheard=f"{kind.name}/{change.resource_id}" if unheard else None,
     )
     made = submit(tx, request, now, uuid)
     if made.replayed:  # `_replayed` has looked under the same lock

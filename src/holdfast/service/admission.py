@@ -132,7 +132,7 @@ class Admission:
 
         def accept(tx: Tx, now: float, uuid: str) -> Submitted:
             found = operate(tx, hold.kinds, asked, now, uuid)
-            if not found.replayed:
+            if asked.claims and not found.replayed:
                 check_claims(tx, hold.kinds, claims_of(asked.claims), view.project_seen(ask))
             return Submitted(found.task, found.replayed, found.request)
 

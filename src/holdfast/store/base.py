@@ -133,9 +133,13 @@ class Tx(Protocol):
 
     `known`: whatever a function has found to be in the database, or brought there, and that is never deleted. The
     transactions that write share it; when anything is undone it is empty again.
+
+    `seen`: what a function has found that counts for this transaction as it was found, so that those that share it ask
+    once. Whoever changes it there takes it out. Empty when a transaction begins, and when anything is undone.
     """
 
     known: set[Hashable]
+    seen: dict[Hashable, Any]
     #: How many tasks others may be admitting beside this transaction, unseen by it: 0 where only one writes at a time.
     beside: int
 

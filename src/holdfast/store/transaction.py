@@ -63,7 +63,7 @@ class Transaction:
     """See store/base.py for what each method promises."""
 
     beside = 0
-    __slots__ = ("_pending", "careful", "cursor", "hot", "known", "statements", "tasks", "written")
+    __slots__ = ("_pending", "careful", "cursor", "hot", "known", "seen", "statements", "tasks", "written")
 
     def __init__(self, cursor: Any, hot: appends.Hot) -> None:
         self.cursor = cursor
@@ -71,6 +71,7 @@ class Transaction:
         self.statements = hot.statements
         self.tasks: set[int] = set()  # touched since the transaction began
         self.known: set[Hashable] = set()
+        self.seen: dict[Hashable, Any] = {}
         self.written = 0  # grows with each statement that may have changed something
         self.careful = 0  # how many groups of functions are still to be run each in a savepoint: writer.CallMany
         self._pending: dict[Into, list[Sequence[Any]]] = {}
@@ -113,6 +114,7 @@ class Transaction:
         """Something was undone: what waits to be written is undone too, and nobody can say what else."""
         self._pending.clear()
         self.known.clear()
+        self.seen.clear()
 
     def insert(self, table: Table, values: Mapping[str, Any]) -> int:
         prepared = self.statements.prepare(self.hot.insert(table), values)

@@ -216,6 +216,7 @@ class Writer:
         session = self._session
         tx = session.tx
         tx.tasks = set()
+        tx.seen.clear()
         committing = False
         began = SYSTEM.monotonic()
         try:

@@ -115,6 +115,7 @@ def is_yielding(text: str) -> bool:
 _t = tickets.c
 _LOCK: Final = select(queues.c.next_ticket).where(queues.c.resource == bindparam("_r")).with_for_update()
 _INTO: Final = Into(tickets, "resource", "ticket", "task", "mode", "granted", "yielding")
+_QUEUES_INTO: Final = Into(queues, "resource", "next_ticket")
 _OF_TASK: Final = select(tickets).where(_t.task == bindparam("_task")).order_by(_t.resource)
 _GRANT: Final = update(tickets).where(_t.task == bindparam("_task")).values(granted=true())
 _UNGRANT: Final = update(tickets).where(_t.task == bindparam("_task")).values(granted=false())
@@ -203,10 +204,18 @@ _WANTED: Final = (
 # --- drawing and granting ----------------------------------------------------------------------------------------
 
 
-def reserve(tx: Tx, claims: Sequence[Claim], *, yielding: bool = False) -> list[Place]:
+def reserve(tx: Tx, claims: Sequence[Claim], *, yielding: bool = False, unheard: str | None = None) -> list[Place]:
     """Places at the end of the queue of each resource, for a task that is made in this transaction. `claims` as
-    `claims_of` gives them."""
-    return [Place(resource, take_number(tx, resource), mode, yielding) for resource, mode in claims]
+    `claims_of` gives them. `unheard`: a resource whose name nobody can have heard of before: its queue begins here."""
+    places = []
+    for resource, mode in claims:
+        if resource == unheard:
+            tx.add(_QUEUES_INTO, (resource, 2))
+            number = 1
+        else:
+            number = take_number(tx, resource)
+        places.append(Place(resource, number, mode, yielding))
+    return places
 
 
 def are_free(tx: Tx, places: Sequence[Place]) -> bool:

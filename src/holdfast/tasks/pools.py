@@ -144,6 +144,7 @@ def change(tx: Tx, name: str, values: Mapping[str, Any]) -> Pool:
         make_known(tx, name)
     if values:
         tx.execute(_SET, {"_pool": name, **values})
+        tx.seen.pop((QUEUED, name), None)
     return find(tx, name)
 
 
@@ -186,9 +187,12 @@ def names_of(tx: Tx, ids: Collection[int]) -> list[str]:
 
 def lock_queue(tx: Tx, name: str) -> int | None:
     """How many of the pool's tasks may wait to be begun; its row is then locked, so no other comes in meanwhile. None:
-    any number, and nothing is locked."""
-    make_known(tx, name)
-    limit: int | None = tx.execute(_QUEUED_MAX, {"_pool": name}).scalar()
+    any number, and nothing is locked. All that one transaction admits are admitted at once: it is asked once."""
+    key = (QUEUED, name)
+    if key not in tx.seen:
+        make_known(tx, name)
+        tx.seen[key] = tx.execute(_QUEUED_MAX, {"_pool": name}).scalar()
+    limit: int | None = tx.seen[key]
     return limit
 
 

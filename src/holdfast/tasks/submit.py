@@ -30,7 +30,8 @@ class Request(NamedTuple):
     what it is for. `fingerprint` is the request as a text that is equal where the request is; where it is None, it is
     made of the flow, the inputs and the claims. `canonical` then stands for inputs that hold secrets, whose sealed text
     is new each time. `request` names the request to people, as `POST /v3/servers`. `outline` describes the plan of
-    `digest`; `steps` and `weight` are its totals, for progress. `limits`: the quotas that hold; None: none."""
+    `digest`; `steps` and `weight` are its totals, for progress. `limits`: the quotas that hold; None: none. `unheard`:
+    the claimed resource that the task makes, where its id was made for it."""
 
     flow: str
     reference: str
@@ -64,6 +65,7 @@ class Request(NamedTuple):
     rollback_of: int | None = None
     limits: Limits | None = None
     actor: str = ""  # who the event feed says it was; '': the user, or else the origin
+    unheard: str | None = None
 
 
 class Submitted(NamedTuple):
@@ -121,7 +123,7 @@ def submit(tx: Tx, request: Request, now: float, uuid: str) -> Submitted:
         remember_plan(tx, request.digest, request.outline)
     places: list[Place] = []
     if root is None and not _is_later(request, now):
-        places = claims.reserve(tx, request.claims, yielding=request.yielding)
+        places = claims.reserve(tx, request.claims, yielding=request.yielding, unheard=request.unheard)
     if request.limits is not None and root is None:
         quota.check_queues(tx, request.limits, request.claims, places)
     free = bool(places) and claims.are_free(tx, places)
