@@ -18,7 +18,7 @@ from holdfast.core.states import S_ABORTED
 from holdfast.errors import LeaseLost, StoreBusy, TaskGone, VerbRefused
 from holdfast.flow.compile import compile
 from holdfast.settings import Settings
-from holdfast.store.base import Appended
+from holdfast.store.base import Appended, StepRow
 from holdfast.store.schema import tasks
 from holdfast.tasks import control, finish, lease, retention, row, submit, take
 from holdfast.testing.clock import FakeClock
@@ -258,6 +258,23 @@ def test_what_has_ended_rests_for_nothing(desk: Desk) -> None:
     assert desk.row(task).reason == "asked"
     desk.store.write(lambda tx: control.force_fail(tx, task, now, actor="", reason=""))
     assert (desk.row(task).state, desk.row(task).reason) == ("FAILED", None)
+
+
+def test_what_a_rollback_leaves_is_told_by_all_steps_of_what_it_undoes(desk: Desk) -> None:
+    """Seed 128 (cluster): a step of the other had been cut off, so nobody knows what it has left; when the rollback was
+    ended by force before it came to that step, its effect was shown as partial."""
+    first = desk.submit()
+    shown = [StepRow(0, "line/a", "SUCCEEDED", 1, 1.0, 2.0), StepRow(1, "line/b", "ABORTED", 1, 2.0, 3.0)]
+    desk.store.write(lambda tx: tx.write_steps(first, shown))
+    desk.end(first, "FAILED")
+    undoing, now = desk.rollback(first), desk.clock.time()
+    columns = {"state": "RUNNING", "executed_at": now}
+    desk.store.write(lambda tx: tx.execute(tasks.update().where(tasks.c.id == undoing).values(**columns)))
+    tried = StepRow(0, "line/a", "REVERT_FAILED", 1, 4.0, 5.0)
+    desk.store.write(lambda tx: tx.write_steps(undoing, [tried]))
+    desk.store.write(lambda tx: control.force_fail(tx, undoing, now, actor="", reason=""))
+    row = desk.row(undoing)
+    assert (row.state, row.effect, row.revert) == ("FAILED", "unknown", "failed")
 
 
 # --- workers -----------------------------------------------------------------------------------------------------

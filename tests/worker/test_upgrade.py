@@ -24,12 +24,13 @@ class Site:
         self.url = database_at(directory / "tasks.db")
         self.told = told
         self.broken = True
+        self.fails = "boot"
         self.opened: list[Holdfast] = []
 
     def step(self, name: str, says: str | None = None) -> hf.Step:
         def execute() -> None:
             self.told(says or name)
-            if name == "boot" and self.broken:
+            if name == self.fails and self.broken:
                 raise ConnectionError("no power")
 
         made = hf.step(execute, name=name)
@@ -147,6 +148,33 @@ def test_one_that_has_not_begun_takes_the_new_plan(site: Site) -> None:
     again = site.after(task, site.flow("disk", "start"))
     assert again.state == "SUCCEEDED"
     assert site.told == ["disk", "start"]
+
+
+def test_what_began_by_the_new_plan_goes_on_by_that_alone(site: Site) -> None:
+    """It was asked for when the old one was deployed, and old code may still be running beside the new."""
+    old, new = site.flow("port", "boot"), site.flow("disk", "boot", "port")
+    with site.deployed(old) as hold:
+        task = hold.submit(old).id
+    again = site.after(task, new)
+    assert (again.state, again.reason, site.told) == ("SUSPENDED", "on_failure", ["disk", "boot"])
+    again = site.after(task, old)
+    assert (again.state, again.reason, site.told) == ("SUSPENDED", "definition_changed", ["disk", "boot"])
+    site.broken = False
+    assert site.after(task, new).state == "SUCCEEDED"
+    assert site.told == ["disk", "boot", "boot", "port"]
+
+
+def test_what_went_on_by_the_new_plan_does_not_go_back(site: Site) -> None:
+    old, new = site.flow("port", "boot"), site.flow("port", "boot", "check")
+    task = site.half_done(old)
+    site.broken, site.fails = True, "check"
+    again = site.after(task, new)
+    assert (again.state, again.reason, site.told) == ("SUSPENDED", "on_failure", ["boot", "check"])
+    again = site.after(task, old)
+    assert (again.state, again.reason) == ("SUSPENDED", "definition_changed")
+    site.broken = False
+    assert site.after(task, new).state == "SUCCEEDED"
+    assert site.told == ["boot", "check", "check"]
 
 
 @pytest.mark.parametrize(("verb", "state"), [(Task.cancel, "CANCELLED"), (Task.rollback, "REVERTED")])

@@ -6,6 +6,7 @@ Who asks for it: the worker's last append (`Append.then`), and verbs that end a 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
@@ -14,7 +15,7 @@ from sqlalchemy import bindparam, false, func, null, select, update
 from holdfast.core import progress, states
 from holdfast.store.base import Tx
 from holdfast.store.schema import steps, tasks
-from holdfast.tasks import children, claims, row, tell
+from holdfast.tasks import anew, children, claims, row, tell
 from holdfast.tasks.row import TaskRow
 from holdfast.tasks.steps import settle
 
@@ -24,13 +25,13 @@ from holdfast.tasks.steps import settle
 Projection: TypeAlias = Callable[[Tx, TaskRow, str, "tuple[str, str]", "str | None", float], "str | None"]
 
 STEP_ABORTED: Final = states.STEP_STATES[states.S_ABORTED]
-_SUCCEEDED: Final = states.STEP_STATES[states.S_SUCCEEDED]
 
 _COUNT: Final = (
     select(steps.c.state, func.count().label("number"))
     .where(steps.c.task == bindparam("_task"))
     .group_by(steps.c.state)
 )
+_SHOWN: Final = select(steps.c.node, steps.c.state).where(steps.c.task == bindparam("_task")).order_by(steps.c.ord)
 _END: Final = (
     update(tasks)
     .where(tasks.c.id == bindparam("_task"))
@@ -109,8 +110,17 @@ def left_behind(tx: Tx, at: TaskRow, state: str) -> tuple[str, str]:
     """The effect and the revert of a task that ends in `state` over its worker's head, by what its steps show. A worker
     knows the plan besides, so it may know better (core/progress.py)."""
     settle(tx, at.id)
-    counts: dict[str, int] = {found.state: found.number for found in tx.execute(_COUNT, {"_task": at.id}).all()}
     if at.rollback_of is not None and at.executed_at is not None:
-        counts[_SUCCEEDED] = 1  # it shows those alone whose undo has begun, and there are more: it ends before its time
+        counts = _counts_of_rollback(tx, at)
+    else:
+        counts = {found.state: found.number for found in tx.execute(_COUNT, {"_task": at.id}).all()}
     left = progress.left_behind(state, counts)
     return left.effect, left.revert
+
+
+def _counts_of_rollback(tx: Tx, at: TaskRow) -> dict[str, int]:
+    """It shows those steps alone whose undo has begun: the others stand as what it undoes has left them."""
+    shown: dict[str, str] = {}
+    for each in (at.rollback_of, *anew.rollbacks_before(tx, at), at.id):
+        shown.update({found.node: found.state for found in tx.execute(_SHOWN, {"_task": each}).all()})
+    return Counter(shown.values())

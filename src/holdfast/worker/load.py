@@ -2,8 +2,9 @@
 
 Theory: G9. A task that has not begun takes the plan as it is now. One that has goes on only if everything it
 recorded exists unchanged; else the registered old version is looked for, else it rests as SUSPENDED
-`definition_changed`, for an operator to `adopt`. A rollback's state is the folded state of the task that it rolls
-back, and of the rollbacks of it that were stopped, turned round.
+`definition_changed`, for an operator to `adopt`. Which plan a task goes on with is written in its row before it records
+anything by it: the next worker, of whatever code, compares with that. A rollback's state is the folded state of the
+task that it rolls back, and of the rollbacks of it that were stopped, turned round.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, select, update
 
 from holdfast.core import events as e
 from holdfast.core.machine import apply, invert
@@ -20,20 +21,22 @@ from holdfast.core.state import State
 from holdfast.core.states import phase as phase_of
 from holdfast.core.values import decode as decode_value
 from holdfast.errors import HoldfastError, LeaseLost, TaskGone, UsageError
-from holdfast.flow.compile import changed, compile, digest
+from holdfast.flow.compile import changed, compile, digest, outline
 from holdfast.flow.registry import find
 from holdfast.store.base import JournalRow, Store, Tx
 from holdfast.store.journal import decode
-from holdfast.store.schema import plans
+from holdfast.store.schema import plans, tasks
 from holdfast.tasks import anew
 from holdfast.tasks import row as rows
 from holdfast.tasks.row import TaskRow
+from holdfast.tasks.submit import remember_plan
 from holdfast.worker.record import Recorder
 
 if TYPE_CHECKING:
     from holdfast.flow.patterns import Flow
 
 _OUTLINE = select(plans.c.outline).where(plans.c.digest == bindparam("_digest"))
+_GOES_BY = update(tasks).where(tasks.c.id == bindparam("_task"), tasks.c.token == bindparam("_token"))
 STARTS = frozenset((e.Started, e.Reentered, e.RevertStarted))
 Unseal = Callable[[str], str]
 
@@ -66,6 +69,8 @@ def load(store: Store, task: TaskRow, flows: Sequence[Flow], *, deaths_max: int,
         origin = task
     inputs_text, journal = store.read(lambda tx: (rows.asked_for(tx, origin.id)[0], tx.journal(origin.id)))
     plan = plan_of(store, origin, flows, journal)
+    if origin is task and task.digest is not None and digest(plan) != task.digest:
+        store.write(lambda tx: _go_by(tx, task, plan))
     state = State(plan, decode_value(inputs_text, unseal), deaths_max=deaths_max)
     if origin is not task:
         _fold(state, journal, unseal, None)
@@ -78,6 +83,12 @@ def load(store: Store, task: TaskRow, flows: Sequence[Flow], *, deaths_max: int,
     entries = _fold(state, journal, unseal, recorder)
     recorder.caught_up()
     return Loaded(state, recorder, journal[-1].seq if journal else 0, origin.uuid, entries)
+
+
+def _go_by(tx: Tx, task: TaskRow, plan: Plan) -> None:
+    """The task goes on with another plan than before; if it is still this worker's."""
+    remember_plan(tx, digest(plan), outline(plan))
+    tx.execute(_GOES_BY, {"_task": task.id, "_token": task.token, "digest": digest(plan)})
 
 
 def _fold(
@@ -124,8 +135,7 @@ def plan_of(store: Store, task: TaskRow, flows: Sequence[Flow], journal: Sequenc
     except UsageError as error:  # it is no longer there, or no longer sound
         raise DefinitionChanged(f"the flow {task.reference} can't be used: {error}") from None
     recorded = {row.node for row in journal if row.node is not None}
-    adopted = _adopted(journal)
-    begun_with = adopted or task.digest
+    begun_with = task.digest
     if not recorded or begun_with is None or digest(plan) == begun_with:
         return plan
     outline = store.read(lambda tx: tx.execute(_OUTLINE, {"_digest": begun_with}).scalar())
@@ -136,15 +146,6 @@ def plan_of(store: Store, task: TaskRow, flows: Sequence[Flow], journal: Sequenc
         if flow.name == task.flow and digest(compile(flow)) == begun_with:
             return compile(flow)
     raise DefinitionChanged("; ".join(found))
-
-
-def _adopted(journal: Sequence[JournalRow]) -> str | None:
-    import json
-
-    for row in reversed(journal):
-        if row.kind == "adopted":
-            return str(json.loads(row.data or "{}")["digest"])
-    return None
 
 
 def rest_aside(store: Store, task: TaskRow, reason: str, error: BaseException, now: float) -> None:
