@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
 from holdfast.cli import exits, options
+from holdfast.cli.leaving import Leaving
 from holdfast.cli.options import DatabaseOption, FlowsOption, RuntimeOption
-
-LISTEN_S = 0.1  # between two looks at whether somebody has asked this process to stop
 
 
 def serve(
@@ -47,14 +44,6 @@ def serve(
     from holdfast.service import logs
     from holdfast.service.serve import Serving, raise_file_limit, settle
 
-    asked: list[int] = []
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
-        if len(asked) > 1:
-            os.write(2, b"holdfast: left at once; other workers go on with the tasks\n")
-            os._exit(exits.INTERRUPTED)
-
     given = {"host": host, "port": port, "pool": pool, "identity": identity, "tokens_file": tokens_file}
     known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     with options.opened(database, create=True, flows=flows, kinds=True, **known) as hold:
@@ -63,15 +52,14 @@ def serve(
             print(f"holdfast: {said}", file=sys.stderr)
         serving = Serving(hold, worker=worker, runtime=runtime)
         logs.set_up(hold.settings, worker=lambda: serving.worker_id)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, leave)
+        leaving = Leaving()
+        serving.ended = leaving.wake
         serving.start()
         settle()
         if not _is_one_terminal():
             print(f"holdfast: {serving.url}", flush=True)  # for programs that let it choose the port
         print(f"serving {hold.shown} on {serving.url}", file=sys.stderr, flush=True)
-        while serving.is_alive and not asked:
-            serving.join(LISTEN_S)  # not an event: what a signal interrupts may hold its lock
+        leaving.wait()
         serving.stop()
         serving.raise_error()
     return exits.OK

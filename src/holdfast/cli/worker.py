@@ -3,20 +3,17 @@ worker/loop.py."""
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import threading
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
 from holdfast.cli import exits, options, place, show
+from holdfast.cli.leaving import Leaving
 from holdfast.cli.options import DatabaseOption, FlowsOption, OutputOption, RuntimeOption, Where, flat
 
 app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
-LISTEN_S = 0.2  # between two looks at whether somebody has asked this process to leave
 
 
 @app.callback()
@@ -42,14 +39,6 @@ def worker(
         return exits.OK
     from holdfast.service import logs
 
-    asked: list[int] = []
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
-        if len(asked) > 1:
-            os.write(2, b"holdfast: left at once; other workers go on with the tasks\n")
-            os._exit(exits.INTERRUPTED)
-
     settings: dict[str, Any] = {} if pool is None else {"pool": pool}
     with options.opened(database, create=True, flows=flows, kinds=True, **settings) as hold:
         made = hold.worker(runtime)
@@ -61,17 +50,17 @@ def worker(
                 made.run(made.is_idle if until_idle else None)
             except BaseException as raised:
                 error.append(raised)
+            finally:
+                leaving.wake()
 
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, leave)
+        leaving = Leaving()
         thread = threading.Thread(target=work, name="holdfast-worker", daemon=True)
         thread.start()
         print(
             f"worker {made.lease.id[:8]} takes the tasks of pool {hold.settings.pool} in {hold.shown}", file=sys.stderr
         )
-        while thread.is_alive() and not asked:
-            thread.join(LISTEN_S)  # not an event: what a signal interrupts may hold its lock
-        if asked:
+        leaving.wait()
+        if leaving.asked:
             print("draining: the running steps are asked to stop; once more leaves at once", file=sys.stderr)
         made.stop()
         thread.join()

@@ -28,6 +28,7 @@ from holdfast.tasks.show import moment
 BATCH: Final = 50  # events between two notes of how far it has got
 BACK_OFF_S: Final = (1.0, 300.0)  # the first pause, and the longest
 LOOK_S: Final = 0.5
+TIME_S: Final = 5.0  # between two looks at the database's clock: the worker's heartbeat looks too, if there is one
 PAUSE_S: Final = 0.02  # between two looks: a storm of commits is one
 GONE: Final = 410  # the receiver's own word that it wants no more
 _journal: Final = logging.getLogger("holdfast.webhooks")
@@ -71,18 +72,24 @@ class Sinks:
     # --- finding work ---------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        seen = -1
+        seen, served, timed_at = -1, 0, float("-inf")
         while not self._stopping.is_set():
             try:
-                keep_time(self._store, self._clock)
-                served = self._hand_out()
-                if not served:
+                before, seen = seen, self._store.changes()
+                if SYSTEM.monotonic() - timed_at >= TIME_S:
+                    timed_at = SYSTEM.monotonic()
+                    keep_time(self._store, self._clock)
+                if served or seen != before:
+                    served = self._hand_out()
+                if served:
+                    self._store.wait(seen, LOOK_S)
+                    self._stopping.wait(PAUSE_S)
+                else:  # who makes the first one is in no hurry
                     self._stopping.wait(LOOK_S)
-                seen = self._store.wait(seen, LOOK_S)
-                self._stopping.wait(PAUSE_S)
             except HoldfastClosed:
                 return
             except WorldError:
+                seen = -1
                 self._stopping.wait(LOOK_S)  # the next time
 
     def _hand_out(self) -> int:

@@ -11,7 +11,8 @@ import os
 import resource
 import socket
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Final
 
 import uvicorn
@@ -23,6 +24,7 @@ from holdfast.service.connections import Connection, protocol
 from holdfast.settings import Settings
 
 BACKLOG: Final = 2048
+DATE_S: Final = 1.0  # how old the date of an answer may be
 GARBAGE: Final = (5_000, 20, 20)
 FILES_BESIDE: Final = 256  # that a process needs beside its connections: databases, children, streams
 
@@ -34,6 +36,8 @@ class Server(uvicorn.Server):
     def __init__(self, front: Front, settings: Settings) -> None:
         self.front = front
         self.ready = threading.Event()
+        self._ends = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._cut_after_s = settings.stop_s / 4
         super().__init__(
             uvicorn.Config(
@@ -54,6 +58,16 @@ class Server(uvicorn.Server):
     def install_signal_handlers(self) -> None:
         """None: whoever runs it has his own."""
 
+    async def main_loop(self) -> None:
+        """uvicorn's own looks ten times a second whether it is to end; this one is told, and wakes for the date."""
+        self._loop = asyncio.get_running_loop()
+        while not await self.on_tick(0):
+            try:
+                async with asyncio.timeout(DATE_S):
+                    await self._ends.wait()
+            except TimeoutError:
+                pass
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.ready.set()
@@ -72,6 +86,9 @@ class Server(uvicorn.Server):
     def stop(self) -> None:
         """From any thread."""
         self.should_exit = True
+        if self._loop is not None:
+            with suppress(RuntimeError):  # it has ended
+                self._loop.call_soon_threadsafe(self._ends.set)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -141,6 +158,7 @@ class Serving:
             hold.working(runtime, failed=self._fail) if worker else nullcontext()
         )
         self.service.bridge.broken = self._fail
+        self.ended: Callable[[], None] = lambda: None  # called when the service has ended, on its thread
 
     def start(self) -> None:
         """Returns when requests are answered."""
@@ -158,17 +176,10 @@ class Serving:
         working, self._working = self._working, nullcontext()
         working.__exit__(None, None, None)
 
-    def join(self, timeout_s: float | None = None) -> None:
-        self._thread.join(timeout_s)
-
     @property
     def worker_id(self) -> str | None:
         """Of the worker beside it, for logs; None: there is none."""
         return next((worker.lease.id for worker in self._hold._workers), None)
-
-    @property
-    def is_alive(self) -> bool:
-        return self._thread.is_alive()
 
     def raise_error(self) -> None:
         """What ended the service, if it did not end as asked."""
@@ -184,3 +195,5 @@ class Serving:
             asyncio.run(self._server.serve([self.listener]))
         except BaseException as error:
             self._error.append(error)
+        finally:
+            self.ended()

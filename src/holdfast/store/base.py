@@ -188,6 +188,7 @@ class Tx(Protocol):
 
 class Store(Protocol):
     generation: str  # changes when the database is restored or promoted; part of every token
+    runs_here: bool  # the database is part of this process: nobody else's answer is waited for
 
     @property
     def broken(self) -> bool:

@@ -22,7 +22,7 @@ T = TypeVar("T")
 class Front:
     """See store/base.py for what each method promises."""
 
-    _runs_here = False  # the database is part of this process
+    runs_here = False
     _writer: Writer
     _wakeups: Wakeups
 
@@ -49,7 +49,7 @@ class Front:
         self, fns: Sequence[Callable[[Tx], T]], around: AbstractContextManager[None] | None = None
     ) -> list[T | Exception]:
         if len(fns) != 1:
-            return self._writer.run(CallMany(fns, around if self._runs_here else None)) if fns else []
+            return self._writer.run(CallMany(fns, around if self.runs_here else None)) if fns else []
         try:
             return [self._writer.run(Call(fns[0]))]
         except (WorldError, HoldfastClosed):

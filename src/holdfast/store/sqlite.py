@@ -200,7 +200,7 @@ class Reader:
 class SqliteStore(Front):
     """See store/base.py for what each method promises."""
 
-    _runs_here = True
+    runs_here = True
 
     def __init__(
         self,

@@ -142,6 +142,7 @@ _END: Final = (
         revision=leases.c.revision + 1,
     )
 )  # fmt: skip
+_FIRST_EXPIRY: Final = select(func.min(leases.c.expires_at)).where(leases.c.expires_at.is_not(null()))
 _EXPIRED: Final = (
     select(leases.c.id, leases.c.task, leases.c.agent)
     .where(leases.c.expires_at <= bindparam("_now"), leases.c.expires_at.is_not(null()))
@@ -272,9 +273,10 @@ def expire(tx: Tx, now: float) -> int:
     return count
 
 
-def any_expired(tx: Tx, now: float) -> bool:
-    """Whether `expire` would find one, without a write."""
-    return tx.execute(_EXPIRED, {"_now": now}).first() is not None
+def first_expiry(tx: Tx) -> float | None:
+    """When `expire` will find one, if nothing more is heard of its agent; None: there is none."""
+    found: float | None = tx.execute(_FIRST_EXPIRY).scalar()
+    return found
 
 
 def purge(tx: Tx, now: float, *, limit: int) -> int:

@@ -50,6 +50,13 @@ _BEAT: Final = (
 )
 _HELD: Final = select(tasks.c.id).where(tasks.c.worker_id == bindparam("_id"))
 _ALIVE: Final = select(workers).where(workers.c.dead == false()).order_by(workers.c.started_at, workers.c.id)
+#: Those that a worker of the host can judge: it sees their locks, or their time is over.
+_AROUND: Final = _ALIVE.where(
+    (workers.c.host == bindparam("_host")) | (workers.c.heartbeat_at + workers.c.lease_s <= bindparam("_now"))
+)
+_OTHERS: Final = select(func.count(), func.min(workers.c.heartbeat_at + workers.c.lease_s)).where(
+    workers.c.dead == false(), workers.c.id != bindparam("_id")
+)
 _DRAINING: Final = (
     select(func.coalesce(workers.c.draining_at, pools_table.c.draining_at))
     .select_from(workers.outerjoin(pools_table, pools_table.c.name == workers.c.pool))
@@ -115,6 +122,17 @@ def drain(tx: Tx, worker: str, at: float | None) -> bool:
 def alive(tx: Tx) -> list[WorkerRow]:
     """The workers that nobody has marked dead, the oldest first."""
     return [WorkerRow._make(found) for found in tx.execute(_ALIVE).all()]
+
+
+def around(tx: Tx, host: str, now: float) -> list[WorkerRow]:
+    """Of those alive the ones on that host, and those whose leases have run out."""
+    return [WorkerRow._make(found) for found in tx.execute(_AROUND, {"_host": host, "_now": now}).all()]
+
+
+def others(tx: Tx, worker: str) -> tuple[int, float | None]:
+    """How many are alive beside that worker, and when the lease of the first of them runs out if it says no more."""
+    count, first = tx.execute(_OTHERS, {"_id": worker}).first()
+    return int(count), first
 
 
 def find(tx: Tx, worker: str) -> WorkerRow | None:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.errors import HoldfastClosed, LeaseLost, WorldError
 from holdfast.store import keep_time
@@ -30,7 +30,18 @@ if TYPE_CHECKING:
 
 Lost = Callable[[Sequence[int] | None], None]
 SWEEP_S = 0.5  # between looks at the locks of this host's workers
+FLEET = 50  # workers: where there are more, each looks at the rows of the others less often, up to once a heartbeat
 FORGET_S = 86_400.0  # how long the rows of dead workers are kept
+
+
+class _Found(NamedTuple):
+    """What a sweep reads. `others`: how many are alive. `others_at`, `agents_at`: when the first lease runs out."""
+
+    now: float
+    around: list[rows.WorkerRow]
+    others: int
+    others_at: float | None
+    agents_at: float | None
 
 
 class Lease:
@@ -58,7 +69,12 @@ class Lease:
         self.id = clock.token_hex(16)
         self._registered = False
         self._beat_at = 0.0  # boot clock, before the last heartbeat that succeeded was sent
-        self._swept_at = float("-inf")
+        self._swept_at = float("-inf")  # boot clock
+        self._read_at = float("-inf")  # boot clock: when the others' rows were read
+        self._changes = -1  # the store's, then
+        self._near: list[rows.WorkerRow] = []  # the others of this host that were alive
+        self._others = 0  # how many were alive, wherever
+        self._expiry: float | None = None  # when the first lease runs out, of a worker or an agent
         self._on_lost: Lost | None = None
         self._threads: list[threading.Thread] = []
         self._stop = threading.Event()
@@ -134,7 +150,18 @@ class Lease:
         if self._clock.monotonic() - self._swept_at < SWEEP_S:
             return resumes
         self._swept_at = self._clock.monotonic()
-        return self.sweep(now) or resumes
+        return (self._may_find(now) and self.sweep(now)) or resumes
+
+    def _may_find(self, now: float) -> bool:
+        """Whether a sweep may find something: a lock is free, a time is over, or rows were committed and are not read
+        yet. These wait a little where there are many workers, or all of them would read all the time: a lease that is
+        made meanwhile does not run out that soon."""
+        if any(self._is_gone(worker) or self._is_leaving(worker) for worker in self._near):
+            return True
+        if self._expiry is not None and self._expiry <= now:
+            return True
+        pause_s = min(SWEEP_S * self._others / FLEET, self._settings.heartbeat_s)
+        return self._clock.monotonic() - self._read_at >= pause_s and self._store.changes() != self._changes
 
     def beat(self) -> None:
         """Send a heartbeat. If that fails for so long that the lease is over, everything is lost."""
@@ -194,12 +221,19 @@ class Lease:
     def sweep(self, now: float) -> bool:
         """Set free the tasks of workers that are dead: on this host whose lock nobody holds, elsewhere whose lease
         has run out."""
-        now, alive, agents_died = self._store.read(lambda tx: _found(tx, tx.now(now)))
+        self._read_at, self._changes = self._clock.monotonic(), self._store.changes()
+        found = self._store.read(lambda tx: self._look_around(tx, tx.now(now)))
+        now = found.now
+        agents_died = found.agents_at is not None and found.agents_at <= now
         if agents_died:
             agents_died = self._store.write(lambda tx: agents.expire(tx, now)) > 0
-        others = [worker for worker in alive if worker.id != self.id]
+        self._near = [worker for worker in found.around if worker.host == self._host and worker.id != self.id]
+        self._others = found.others
+        self._expiry = min((at for at in (found.others_at, found.agents_at) if at is not None), default=None)
         freed = self.expects = False
-        for worker in others:
+        for worker in found.around:
+            if worker.id == self.id:
+                continue
             if worker.heartbeat_at + worker.lease_s <= now:
                 seen: float | None = worker.heartbeat_at
             elif self._is_gone(worker):
@@ -213,6 +247,9 @@ class Lease:
                 with suppress(OSError):
                     os.unlink(worker.lock_path)
         return freed or agents_died
+
+    def _look_around(self, tx: Tx, now: float) -> _Found:
+        return _Found(now, rows.around(tx, self._host, now), *rows.others(tx, self.id), agents.first_expiry(tx))
 
     def _is_gone(self, worker: rows.WorkerRow) -> bool:
         """Whether nobody holds the lock of a worker of this host."""
@@ -274,10 +311,6 @@ class Lease:
                 os.unlink(self.lock_path)
             os.close(self.lock_fd)
             self.lock_fd = None
-
-
-def _found(tx: Tx, now: float) -> tuple[float, list[rows.WorkerRow], bool]:
-    return now, rows.alive(tx), agents.any_expired(tx, now)
 
 
 def _bury(worker: str, now: float, seen: float | None, tx: Tx) -> list[int]:

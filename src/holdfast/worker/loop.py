@@ -25,11 +25,12 @@ from holdfast.worker.agents import Agents
 from holdfast.worker.desk import Desk
 from holdfast.worker.house import House
 from holdfast.worker.intake import Intake
-from holdfast.worker.lease import Lease
+from holdfast.worker.lease import SWEEP_S, Lease
 from holdfast.worker.leave import close_beside, give_back, save_all
 from holdfast.worker.load import DefinitionChanged, load, rest_aside
 from holdfast.worker.pace import Pace, whose_turn
 from holdfast.worker.report import write_reports
+from holdfast.worker.rest import rest
 from holdfast.worker.rota import Rota
 from holdfast.worker.taken import Taken, note_heard
 
@@ -44,9 +45,8 @@ LINGER_S = 2.0  # a task that waits longer than this for its timer is given back
 
 
 class Worker:
-    """See the module. `flows` are asked first for the flows of tasks; `seal` makes text of secrets. `only`: the ids of
-    the tasks that it takes, with their children; it leaves all others alone. `house`: whose worker it is. `admit`: how
-    the tasks of schedules are asked for."""
+    """See the module. `flows` are asked first for those of tasks; `seal` makes text of secrets. `only`: the ids of the
+    tasks that it takes, with their children. `house`: whose worker it is. `admit`: asks for the tasks of schedules."""
 
     def __init__(
         self,
@@ -88,8 +88,7 @@ class Worker:
         self._lost: deque[int] = deque()  # tasks that may be another's by now
         self._woken = threading.Event()
         self._poked = True
-        self._changes = -1
-        self._looked_at = 0.0
+        self._changes, self._looked_at = -1, 0.0
         self.draining = False
         self._stopped = False
         self._timers: list[tuple[float, int]] = []
@@ -134,7 +133,10 @@ class Worker:
                 continue
             if until is not None and until():
                 return
-            self._clock.wait(self._woken, self._pause_s(self._clock.time()))
+            if until is None and not self.taken and not self._poked:
+                rest(self._clock, self._woken, self._store, self._changes, SWEEP_S, self._settings.poll_s, self._left_s)
+            else:
+                self._clock.wait(self._woken, min(self._left_s(), self._settings.poll_s))
             self._woken.clear()
 
     def is_idle(self) -> bool:
@@ -148,11 +150,11 @@ class Worker:
             return False
         return self._intake.ends(self._looked_at)
 
-    def _pause_s(self, now: float) -> float | None:
+    def _left_s(self) -> float:
+        """Until something is due by time alone."""
         timer = self._timers[0][0] if self._timers else None  # later than the last turn
         moments = (timer, self._intake.next_due, self._house.due_at, self._rota.due_at)
-        pause = min(each for each in moments if each is not None) - now
-        return max(0.0, min(pause, self._settings.poll_s))
+        return max(0.0, min(each for each in moments if each is not None) - self._clock.time())
 
     def turn(self, now: float) -> bool:
         """One round; whether anything was done."""

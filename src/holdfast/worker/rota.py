@@ -1,4 +1,5 @@
-"""The schedules, as a worker sees to them: it looks when the next moment comes, and asks for what is due.
+"""The schedules, as a worker sees to them: it looks when the next moment comes, or when something was committed, and
+asks for what is due.
 
 Every worker looks; who comes second finds nothing left to do. Why a moment makes one task: tasks/schedules.py.
 """
@@ -18,7 +19,7 @@ from holdfast.tasks.schedules import Admit, Coming
 if TYPE_CHECKING:
     from holdfast.clock import Clock
 
-LOOK_S: Final = 1.0  # between two looks: others make schedules too
+LOOK_S: Final = 1.0  # between two looks at what others have made
 AWAY_S: Final = 60.0  # until one is tried again that only others can ask for
 log: Final = logging.getLogger("holdfast.schedules")
 
@@ -31,22 +32,33 @@ class Rota:
         self._clock = clock
         self._admit = admit
         self._away: dict[str, float] = {}
-        #: When there is something to do.
+        self._looked_at = 0.0
+        self._changes = -1
+        #: When there is something to do, as far as is known: others make schedules too.
         self.due_at = 0.0 if admit is not None else float("inf")
 
     def turn(self, now: float) -> bool:
         """Ask for what is due, if it is time; whether anything was asked for."""
-        if now < self.due_at < now + 2 * LOOK_S:  # or somebody has set the clock back
+        if self._admit is None or not (self.due_at <= now or self._may_differ(now)):
             return False
-        if self._admit is None:
-            return False
+        self._looked_at, self._changes = now, self._store.changes()
         self._away = {id: until for id, until in self._away.items() if now < until <= now + AWAY_S}
         coming = [each for each in self._store.read(schedules.coming) if each.id not in self._away]
         due = [each for each in coming if each.at <= now]
         if not due:
-            self.due_at = min([now + LOOK_S, *(each.at for each in coming[:1])])
+            self.due_at = min([float("inf"), *self._away.values(), *(each.at for each in coming[:1])])
             return False
+        self.due_at = now
         return self._fire(due, now, self._admit)
+
+    def _may_differ(self, now: float) -> bool:
+        """Whether something was committed since the last look, and that is a while ago."""
+        if self._looked_at <= now < self._looked_at + LOOK_S:  # else somebody has set the clock back
+            return False
+        if self._store.changes() != self._changes:
+            return True
+        self._looked_at = now
+        return False
 
     def _fire(self, due: Sequence[Coming], now: float, admit: Admit) -> bool:
         fns = [
