@@ -22,7 +22,7 @@ from holdfast.runtime.base import refuse_while_loading
 from holdfast.scheduling import Scheduling, admitting
 from holdfast.seal import Sealer
 from holdfast.settings import Settings
-from holdfast.store import keep_time, lock_prefix, open_store, redacted
+from holdfast.store import is_postgresql, keep_time, lock_prefix, open_store, redacted
 from holdfast.store.base import Tx
 from holdfast.tasks import finish, joined, query, retention
 
@@ -88,10 +88,11 @@ class Holdfast(Asking, Scheduling):
         self._workers: list[Worker] = []
         self._threads: list[threading.Thread] = []
         self._closed = False
+        # PostgreSQL tells of others' commits, and its own look is a net that all processes cast: seldom.
+        own = {"silence_s": settings.database_timeout_s / 2} if is_postgresql(url) else {"look_s": settings.poll_s}
         self.store = open_store(
-            url, busy_timeout_s=settings.busy_timeout_s, batch_max=settings.batch_max, look_s=settings.poll_s,
-            create=create,
-        )  # fmt: skip
+            url, busy_timeout_s=settings.busy_timeout_s, batch_max=settings.batch_max, create=create, **own
+        )
         keep_time(self.store, clock)
         self.store.hear_others(self.poke)
         self.kinds.world.open(self)

@@ -72,6 +72,11 @@ TABLE: Final = (
     ),
     Setting("poll_s", float, 0.05, "seconds", "how often a worker looks for what other processes did", 0.001, 60),
     Setting("busy_timeout_s", float, 5.0, "seconds", "how long a write waits for a locked database", 0, 3_600),
+    Setting(
+        "database_timeout_s", float, 10.0, "seconds",
+        "how long a request to the service waits for the database before it is answered 503; after half of it without a"
+        " word from PostgreSQL it is found out whether the server lives", 0.1, 3_600,
+    ),
     Setting("batch_max", int, 512, "count", "how many writes one commit may carry", 1, 100_000),
     Setting(
         "secret_key", str, None, "keys", "seals secrets: one or more keys, newest first (`holdfast key new`)",
@@ -192,6 +197,7 @@ class Settings:
     progress_interval_s: float
     poll_s: float
     busy_timeout_s: float
+    database_timeout_s: float
     batch_max: int
     secret_key: str | None
     secret_key_file: str | None

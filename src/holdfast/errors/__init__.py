@@ -104,6 +104,7 @@ from holdfast.errors.world import (
     StoreBusy,
     StoreCorrupt,
     StoreFull,
+    StoreSilent,
     StoreUnknown,
     StoreUnwritable,
 )
@@ -178,6 +179,7 @@ __all__ = [
     "StoreBusy",
     "StoreCorrupt",
     "StoreFull",
+    "StoreSilent",
     "StoreUnknown",
     "StoreUnwritable",
     "TagInvalid",

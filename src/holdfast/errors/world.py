@@ -38,6 +38,12 @@ class StoreUnknown(WorldError):
     retryable = False
 
 
+class StoreSilent(WorldError):
+    """The database gave no answer in time, and may have done what it was asked: ask again, with the same tag."""
+
+    code = "store.silent"
+
+
 class StoreUnwritable(WorldError):
     """The database can't be written."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from holdfast import __version__
 from holdfast.errors import HoldfastError, WorldError
@@ -13,6 +13,8 @@ from holdfast.service.requests import VERSION_MAX, VERSION_MIN, Ask
 from holdfast.service.routes import Answer, Route
 from holdfast.tasks import listing
 from holdfast.tasks.tags import TAG_CHARS_MAX
+
+READY_S: Final = 2.0  # for which the database may think: who balances loads asks often, and has little patience
 
 
 def routes(service: Service) -> list[Route]:
@@ -75,7 +77,9 @@ async def readiness(ask: Ask) -> Answer:
         raise NotReady("the service is stopping: ask another")
     try:
         ask.service.hold.store.changes()
-        ask.service.bridge.read(lambda tx: listing.counts(tx, listing.Filter(project_id="", state="pending")))
+        await ask.service.bridge.read(
+            lambda tx: listing.counts(tx, listing.Filter(project_id="", state="pending")), timeout_s=READY_S
+        )
     except Exception as error:  # whatever it is: who asks is told to go elsewhere, and a log has the rest
         problems.log.error("not ready: the database can't be read", exc_info=error)
         why = error.code if isinstance(error, HoldfastError) else type(error).__name__

@@ -74,7 +74,7 @@ class Service:
             live_max=self.settings.quota_live_tasks, queue_max=self.settings.quota_queue_length
         )  # fmt: skip
         self.bridge = Bridge(hold)
-        self.waiting = Waiting(hold)
+        self.waiting = Waiting(self.bridge)
         self.hub = Hub(hold.store)
         self.stopping = False
         self.seen: list[Callable[[Route | None, Any, int, float], None]] = []
@@ -101,6 +101,7 @@ class Service:
     async def start(self) -> None:
         self.bridge.start()
         self.waiting.start()
+        await asyncio.to_thread(lambda: self.hold.store.changes())  # the first time it may have to connect
         if len(self.hold.kinds):
             await asyncio.to_thread(self.hold.watch_drift)
         self.hub.start()

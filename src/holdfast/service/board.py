@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from holdfast.errors import HoldfastClosed, WorldError
-from holdfast.local import Holdfast
+from holdfast.service.bridge import Bridge
 from holdfast.tasks import agents
 
 
 class Board:
     """For the loop that it was started on."""
 
-    def __init__(self, hold: Holdfast) -> None:
-        self._hold = hold
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+        self._hold = bridge.hold
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._ends: Callable[[], None] | None = None
         self._looker: asyncio.Task[None] | None = None
         self._announced = False
+        self._told = asyncio.Event()
         self._changes = -1
         self.stopped = False
 
@@ -66,25 +69,16 @@ class Board:
         if self._waiting and not self._announced and self._loop is not None:
             self._announced = True
             try:
-                self._loop.call_soon_threadsafe(self._wake)
+                self._loop.call_soon_threadsafe(self._announce)
             except RuntimeError:
                 pass  # the loop has ended
 
-    def _wake(self) -> None:
+    def _announce(self) -> None:
         self._announced = False
-        if not self._waiting or self.stopped:
-            return
-        try:
-            offered = self._hold.store.read(agents.waiting)
-        except (HoldfastClosed, WorldError):
-            self._changes = -1  # look again
-            return
-        for pool in offered & self._waiting.keys():
-            for event in self._waiting[pool]:
-                event.set()
+        self._told.set()
 
     async def _look(self) -> None:
-        """While anybody waits: has another process changed anything?"""
+        """While anybody waits: has this process committed something, or another?"""
         self._changes = -1  # who is new here may have come after the commit that he waits for
         while self._waiting and not self.stopped:
             try:
@@ -93,7 +87,19 @@ class Board:
                 return
             except WorldError:
                 now = self._changes
-            if now != self._changes:
+            if now != self._changes or self._told.is_set():
+                self._told.clear()
                 self._changes = now
-                self._wake()
-            await asyncio.sleep(self._hold.settings.poll_s)
+                await self._wake()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._told.wait(), self._hold.settings.poll_s)
+
+    async def _wake(self) -> None:
+        try:
+            offered = await self._bridge.read(agents.waiting)
+        except (HoldfastClosed, WorldError):
+            self._changes = -1  # look again
+            return
+        for pool in offered & self._waiting.keys():
+            for event in self._waiting[pool]:
+                event.set()

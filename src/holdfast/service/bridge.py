@@ -9,6 +9,9 @@ A read of a local file is shorter than the way to another thread and back, so it
 reads long (a graph, a log, a long list) says so. What reads long is made JSON where it is read, and only two of these
 are at work at once: a hundred who ask for a thousand tasks each wait for each other, and nobody else for them.
 
+A server may not answer. So what is read from one is read on threads, a few; and nobody waits for longer than
+`database_timeout_s`: he is told that what he asked may have been written, and what was not begun by then never is.
+
 What writes share a commit with other threads': store/writer.py.
 """
 
@@ -23,7 +26,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from holdfast.errors import HoldfastClosed
+from holdfast.errors import HoldfastClosed, StoreSilent
 from holdfast.local import Holdfast
 from holdfast.store.base import Tx
 
@@ -31,6 +34,8 @@ T = TypeVar("T")
 STILL_S: Final = 0.01
 STILL_MIN: Final = 4  # fewer functions are over before the loop hears of them
 READERS: Final = 2  # more would only hold the loop up: they share one interpreter with it
+ASKERS: Final = 8  # of a server: they wait, most of the time
+LOOKS: Final = 20  # at who waits for too long, in the time that he may wait
 
 
 class _Write(NamedTuple):
@@ -62,7 +67,10 @@ class Bridge:
     """One for each service; its methods are for the loop that it was started on."""
 
     def __init__(self, hold: Holdfast) -> None:
-        self._hold = hold
+        self.hold = hold
+        self._runs_here = hold.store.runs_here
+        self._timeout_s = hold.settings.database_timeout_s
+        self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()  # who came first is first
         self._loop: asyncio.AbstractEventLoop | None = None
         self._queue: deque[_Write] = deque()
         self._asked = threading.Event()
@@ -73,6 +81,7 @@ class Bridge:
         #: Told, on another thread, why nothing can be written any more.
         self.broken: Callable[[BaseException], None] | None = None
         self._readers = ThreadPoolExecutor(READERS, "holdfast-reads")
+        self._askers = ThreadPoolExecutor(ASKERS, "holdfast-asks")
         self._thread = threading.Thread(target=self._write_all, name="holdfast-writes", daemon=True)
 
     def start(self) -> None:
@@ -85,26 +94,29 @@ class Bridge:
         with others, and must not wait. If the caller is cancelled, it is written all the same."""
         if self._closed or self._loop is None:
             raise HoldfastClosed
-        clock = self._hold.clock
+        clock = self.hold.clock
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.append(_Write(lambda tx: fn(tx, clock.time()), future))
         if not self._announced:
             self._announced = True
             self._loop.call_soon(self._announce)
-        return await future
+        return await self._in_time(future)
 
-    def read(self, fn: Callable[[Tx], T]) -> T:
+    async def read(self, fn: Callable[[Tx], T], *, timeout_s: float | None = None) -> T:
         """What `fn` made of a snapshot. For what takes a few indexed look-ups."""
-        return self._hold.store.read(fn)
+        if self._runs_here:
+            return self.hold.store.read(fn)
+        return await self._elsewhere(self._askers, self.hold.store.read, fn, timeout_s)
 
     async def read_long(self, fn: Callable[[Tx], T]) -> T:
         """`read`, on another thread, after those who asked before."""
-        assert self._loop is not None
-        return await self._loop.run_in_executor(self._readers, self._hold.store.read, fn)
+        return await self._elsewhere(self._readers, self.hold.store.read, fn)
 
     async def read_some(self, fn: Callable[[Tx], Any]) -> bytes:
         """What reads for a millisecond or two, as JSON: here, but one in a round of the loop. Who wants less, and comes
         when hundreds want this, waits for one of them."""
+        if not self._runs_here:
+            return await self.read_json(fn)
         assert self._loop is not None
         if not self._reads_some:
             self._reads_some = True
@@ -129,12 +141,11 @@ class Bridge:
         self._reads_some = False
 
     def _read_as_json(self, fn: Callable[[Tx], Any]) -> bytes:
-        return msgspec.json.encode(self._hold.store.read(fn))
+        return msgspec.json.encode(self.hold.store.read(fn))
 
     async def read_json(self, fn: Callable[[Tx], Any]) -> bytes:
         """`read_long`, as JSON."""
-        assert self._loop is not None
-        return await self._loop.run_in_executor(self._readers, self._read_as_json, fn)
+        return await self._elsewhere(self._readers, self._read_as_json, fn)
 
     def close(self) -> None:
         """Once what is queued is written. From any thread but the loop's, or when nothing waits any more."""
@@ -143,6 +154,40 @@ class Bridge:
         if self._thread.is_alive():
             self._thread.join()
         self._readers.shutdown(cancel_futures=True)
+        self._askers.shutdown(cancel_futures=True)
+
+    # --- who waits ------------------------------------------------------------------------------------------------
+
+    async def _elsewhere(
+        self, threads: ThreadPoolExecutor, read: Callable[[Any], T], fn: Any, timeout_s: float | None = None
+    ) -> T:
+        assert self._loop is not None
+        asked = self._loop.run_in_executor(threads, read, fn)
+        if self._runs_here:
+            return await asked
+        try:
+            return await asyncio.wait_for(asked, timeout_s or self._timeout_s)
+        except TimeoutError:
+            raise StoreSilent from None
+
+    def _in_time(self, future: asyncio.Future[T]) -> asyncio.Future[T]:
+        """The future, which ends with StoreSilent when its time is up."""
+        assert self._loop is not None
+        if not self._waiting:
+            self._loop.call_later(self._timeout_s / LOOKS, self._look)
+        self._waiting.append((self._loop.time() + self._timeout_s, future))
+        return future
+
+    def _look(self) -> None:
+        """One look for all: a timer for each would cost more than what most of them ask for."""
+        assert self._loop is not None
+        now, waiting = self._loop.time(), self._waiting
+        while waiting and (waiting[0][1].done() or waiting[0][0] <= now):
+            _, future = waiting.popleft()
+            if not future.done():
+                future.set_exception(StoreSilent())
+        if waiting:
+            self._loop.call_later(self._timeout_s / LOOKS, self._look)
 
     def _announce(self) -> None:
         """After all requests that came in one round of the loop, so that they share a commit."""
@@ -152,7 +197,7 @@ class Bridge:
     # --- the thread -----------------------------------------------------------------------------------------------
 
     def _write_all(self) -> None:
-        batch_max = self._hold.settings.batch_max
+        batch_max = self.hold.settings.batch_max
         while True:
             self._asked.wait()
             self._asked.clear()
@@ -167,13 +212,16 @@ class Bridge:
 
     def _write(self, batch: list[_Write]) -> None:
         assert self._loop is not None
+        batch = [each for each in batch if each.future.cancelled() or not each.future.done()]  # else it is given up
+        if not batch:
+            return
         still = Still(self._loop) if len(batch) >= STILL_MIN else None
         answers: list[Any]
         try:
-            answers = self._hold.write_all([each.fn for each in batch], still)
+            answers = self.hold.write_all([each.fn for each in batch], still)
         except Exception as error:
             answers = [error] * len(batch)
-            if self.broken is not None and self._hold.store.broken:
+            if self.broken is not None and self.hold.store.broken:
                 self.broken(error)
         try:
             self._loop.call_soon_threadsafe(_answer, batch, answers)
@@ -183,7 +231,7 @@ class Bridge:
 
 def _answer(batch: list[_Write], answers: list[Any]) -> None:
     for (_, future), answer in zip(batch, answers, strict=True):
-        if future.cancelled():
+        if future.done():
             continue
         if isinstance(answer, Exception):
             future.set_exception(answer)

@@ -73,18 +73,18 @@ class Bulk:
         try:
             status, at, task = await self._service.bridge.write(write)
         except Exception as error:
-            return self._refused(ask, uuid, error)
+            return await self._refused(ask, uuid, error)
         new_task = None if task.id == at.id else task.uuid
         state = task.state if new_task is None else at.state
         return {"uuid": uuid, "status": status, "state": state, "new_task": new_task, "error": None}
 
-    def _refused(self, ask: Ask, uuid: str, error: Exception) -> dict[str, Any]:
+    async def _refused(self, ask: Ask, uuid: str, error: Exception) -> dict[str, Any]:
         known = problems.known(error)
         if isinstance(known, problems.Internal):
             problems.log.error("%s %s of task %s", ask.request_id, ask.request, uuid, exc_info=error)
         told = problems.of(known, request_id=ask.request_id, instance=f"/v3/tasks/{uuid}")
         try:
-            state = self._service.bridge.read(lambda tx: view.find(tx, ask, uuid).state)
+            state = await self._service.bridge.read(lambda tx: view.find(tx, ask, uuid).state)
         except TaskNotFound:  # purged since it was listed
             state = None
         return {"uuid": uuid, "status": known.status, "state": state, "new_task": None, "error": told}

@@ -78,12 +78,12 @@ class Feed:
                 types=log.types_of(ask.text("type")),
             )
 
-        filter = self.service.bridge.read(wanted)
+        filter = await self.service.bridge.read(wanted)
         if not _streams(ask):
             return await self._page(ask, filter)
         after = _after(ask)
         if after is not None:
-            self.service.bridge.read(lambda tx: log.check(tx, after))
+            await self.service.bridge.read(lambda tx: log.check(tx, after))
         return _stream(self.hub.frames(filter, after))
 
     async def events_of_task(self, ask: Ask) -> Answer:
@@ -93,14 +93,14 @@ class Feed:
             at = view.find(tx, ask, ask.path["task"])
             return at, log.end_of(tx, at.id) if view.is_final(at) else None
 
-        at, end = self.service.bridge.read(found)
+        at, end = await self.service.bridge.read(found)
         types = log.types_of(ask.text("type"))
         if not _streams(ask):
             return await self._page(ask, Filter(task=at.id, types=types))
         after = _after(ask) or 0
         if view.is_final(at) and (end is None or after >= end.id):
             return Answer(204)  # an EventSource comes back until it is told that there is no more
-        self.service.bridge.read(lambda tx: log.check(tx, after))
+        await self.service.bridge.read(lambda tx: log.check(tx, after))
         return _stream(self.hub.frames(Filter(task=at.id), after, until_end=True, types=types or log.EVERY))
 
     async def _page(self, ask: Ask, filter: Filter) -> Answer:

@@ -49,7 +49,7 @@ class Fleet:
 
     async def pool(self, ask: Ask) -> Answer:
         now, name = self._now(), ask.path["pool"]
-        return Answer(200, {"pool": _linked(self.service.bridge.read(lambda tx: fleet.one_pool(tx, name, now)))})
+        return Answer(200, {"pool": _linked(await self.service.bridge.read(lambda tx: fleet.one_pool(tx, name, now)))})
 
     async def limit(self, ask: Ask) -> Answer:
         data: PoolLimits = ask.data

@@ -57,7 +57,7 @@ class Leases:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.hold = service.hold
-        self.board = Board(service.hold)
+        self.board = Board(service.bridge)
         service.at_start(self.board.start)
         service.at_stop(self.board.stop)
 
@@ -98,7 +98,7 @@ class Leases:
         agent = given.agent or f"{holder or 'somebody'}, {ask.request_id}"
         unheard = partial(agents.unheard, holder=holder, agent=agent, held=given.held)
         bridge = self.service.bridge
-        if not bridge.read(lambda tx: given.pool in agents.waiting(tx) or bool(given.agent and unheard(tx))):
+        if not await bridge.read(lambda tx: given.pool in agents.waiting(tx) or bool(given.agent and unheard(tx))):
             return []
         nonce, generation = self.hold.clock.token_hex(8), self.hold.store.generation
 
@@ -135,8 +135,8 @@ class Leases:
         )  # fmt: skip
         latest = [lease]
 
-        def asked() -> bool:
-            latest[0] = self.service.bridge.read(lambda tx: agents.find(tx, speaker, generation))
+        async def asked() -> bool:
+            latest[0] = await self.service.bridge.read(lambda tx: agents.find(tx, speaker, generation))
             if latest[0].closed_at is not None or latest[0].ended_at is not None:
                 raise LeaseLost
             return (latest[0].stop, latest[0].killed) != known

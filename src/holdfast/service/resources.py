@@ -90,7 +90,7 @@ class Resources:
             row = self._row(tx, ask, kind, deleted=ask.boolean("deleted"))
             return row, self._shown(tx, ask, kind, row, plain=plain)
 
-        row, shown = self._service.bridge.read(read)
+        row, shown = await self._service.bridge.read(read)
         body = msgspec.json.encode({"resource" if plain else kind.name: shown})
         # The revision, which If-Match is about; and what else is shown, which changes without one.
         etag = f'"{row.revision}.{blake2b(body, digest_size=8).hexdigest()}"'
@@ -125,7 +125,7 @@ class Resources:
                 raise ResourceNotFound(f"there is no {kind.name} {ident[:80]}, and no task of yours is tagged so")
             return tagged.project_id, "tag", ident
 
-        project, name, value = self._service.bridge.read(read)
+        project, name, value = await self._service.bridge.read(read)
         pairs = [*ask.pairs, (name, value), ("resource_type", kind.name)]
         answer = await self._tasks.page(ask, pairs, project=project)
         return answer._replace(headers=[("Task-tag", ident)]) if name == "tag" else answer
@@ -140,7 +140,7 @@ class Resources:
                 raise TaskNotFound(f"{kind.name} {ident[:80]} has no task {at.uuid}", task=at.uuid)
             return at, view.task(tx, ask, at)
 
-        at, shown = self._service.bridge.read(read)
+        at, shown = await self._service.bridge.read(read)
         return Answer(body={"task": shown}, headers=view.headers(at))
 
     # --- asking ---------------------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ class Resources:
             more=[("Link", f'<{place}>; rel="related"')],
         )  # fmt: skip
         if what and answer.status == 200:  # the task has ended meanwhile
-            answer.body.update(self._service.bridge.read(lambda tx: self._anew(tx, ask, kind, at, plain=plain)))
+            answer.body.update(await self._service.bridge.read(lambda tx: self._anew(tx, ask, kind, at, plain=plain)))
         return answer
 
     def _put_as(self, tx: Tx, ask: Ask, kind: Kind, ident: str) -> str:

@@ -111,7 +111,7 @@ class Schedules:
         return Answer(body=await self.service.bridge.read_json(read))
 
     async def show(self, ask: Ask) -> Answer:
-        return Answer(200, {"schedule": self.service.bridge.read(lambda tx: _shown(tx, _find(tx, ask)))})
+        return Answer(200, {"schedule": await self.service.bridge.read(lambda tx: _shown(tx, _find(tx, ask)))})
 
     async def pause(self, ask: Ask) -> Answer:
         return await self._change(ask, schedules.pause)

@@ -105,7 +105,7 @@ class Tasks:
         return await self.page(ask, ask.pairs)
 
     async def children(self, ask: Ask) -> Answer:
-        above = self.service.bridge.read(lambda tx: view.find(tx, ask, ask.path["task"]))
+        above = await self.service.bridge.read(lambda tx: view.find(tx, ask, ask.path["task"]))
         pairs = [*ask.pairs, ("parent_id", above.uuid)]
         return await self.page(ask, pairs, project=above.project_id)
 
@@ -132,8 +132,8 @@ class Tasks:
         if wait_s > 0 and not view.is_final(at) and (ask.has_seen(seen) or "if-none-match" not in ask.headers):
             latest = [at]
 
-            def changed() -> bool:
-                latest[0] = service.bridge.read(lambda tx: query.get(tx, uuid))
+            async def changed() -> bool:
+                latest[0] = await service.bridge.read(lambda tx: query.get(tx, uuid))
                 return view.etag(latest[0]) != seen
 
             if await service.waiting.until(at.id, changed, wait_s, ask.gone):
@@ -156,7 +156,7 @@ class Tasks:
             at, body = read(tx, inf)
             return at, msgspec.json.encode(body)
 
-        at, body = self.service.bridge.read(lambda tx: read(tx, INLINE_CHARS_MAX))
+        at, body = await self.service.bridge.read(lambda tx: read(tx, INLINE_CHARS_MAX))
         return (at, body) if body is not None else await self.service.bridge.read_long(read_whole)
 
     async def steps(self, ask: Ask) -> Answer:

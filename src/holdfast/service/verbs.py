@@ -150,7 +150,7 @@ class Verbs:
 
     async def adopt(self, ask: Ask) -> Answer:
         dry_run, hold = ask.boolean("dry_run"), self.service.hold
-        before = self.service.bridge.read(lambda tx: view.find(tx, ask, ask.path["task"]))
+        before = await self.service.bridge.read(lambda tx: view.find(tx, ask, ask.path["task"]))
 
         def found() -> tuple[Plan, str, str]:  # the flow's module may have to be loaded
             plan = compile(find(before.reference, hold.flows))

@@ -131,7 +131,7 @@ async def accepted(
         latest, ended = await ended_within(ask, at, wait_s)
         if ended:
             at, status = latest, 200
-            shown = ask.service.bridge.read(lambda tx: task(tx, ask, latest))
+            shown = await ask.service.bridge.read(lambda tx: task(tx, ask, latest))
             extra.append(("Preference-Applied", f"wait={wait_s:g}"))
     body |= {**(beside or {}), "task": shown}
     return Answer(status, body, [*headers(at, location=found_at, replayed=replayed), *extra])
@@ -141,8 +141,8 @@ async def ended_within(ask: Ask, at: TaskRow, wait_s: float) -> tuple[TaskRow, b
     """The task as it is once it has ended, or the time is up; whether it has ended."""
     latest = [at]
 
-    def ended() -> bool:
-        latest[0] = ask.service.bridge.read(lambda tx: query.get(tx, at.uuid))
+    async def ended() -> bool:
+        latest[0] = await ask.service.bridge.read(lambda tx: query.get(tx, at.uuid))
         return is_final(latest[0])
 
     done = await ask.service.waiting.until(at.id, ended, wait_s, ask.gone)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import bindparam, select
 
 from holdfast.errors import HoldfastClosed, WorldError
-from holdfast.local import Holdfast
+from holdfast.service.bridge import Bridge
 from holdfast.store.base import Tx
 from holdfast.store.schema import tasks
 
@@ -26,8 +26,9 @@ IDS_MAX: Final = 500  # asked for at once
 class Waiting:
     """For the loop that it was started on."""
 
-    def __init__(self, hold: Holdfast) -> None:
-        self._hold = hold
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+        self._hold = bridge.hold
         self._loop: asyncio.AbstractEventLoop | None = None
         self._events: dict[int, set[asyncio.Event]] = {}
         self._ends: Callable[[], None] | None = None
@@ -51,8 +52,9 @@ class Waiting:
                 event.set()
 
     async def until(
-        self, task: int, wanted: Callable[[], bool], timeout_s: float, gone: Callable[[], Awaitable[None]] | None = None
-    ) -> bool:
+        self, task: int, wanted: Callable[[], Awaitable[bool]], timeout_s: float,
+        gone: Callable[[], Awaitable[None]] | None = None,
+    ) -> bool:  # fmt: skip
         """Wait until `wanted()` after a change of the task; whether it was. It ends early when the service stops, or
         the client has gone (`gone` returns)."""
         assert self._loop is not None
@@ -63,7 +65,7 @@ class Waiting:
             self._looker = self._loop.create_task(self._look())
         left = None if gone is None else asyncio.ensure_future(gone())
         try:
-            while not wanted():
+            while not await wanted():
                 left_s = end - self._loop.time()
                 if left_s <= 0 or self._stopped or (left is not None and left.done()):
                     return False
@@ -110,7 +112,7 @@ class Waiting:
                 now = self._hold.store.changes()
                 if now != changes or seen.keys() != self._events.keys():
                     changes = now
-                    found = self._stamps(list(self._events))
+                    found = await self._stamps(list(self._events))
                     # Who is new here is woken too: it may have changed before this first look.
                     self._wake([task for task, stamp in found.items() if task not in seen or seen[task] != stamp])
                     seen = found
@@ -120,7 +122,7 @@ class Waiting:
                 pass  # the next time
             await asyncio.sleep(self._hold.settings.poll_s)
 
-    def _stamps(self, waited: list[int]) -> dict[int, Any]:
+    async def _stamps(self, waited: list[int]) -> dict[int, Any]:
         def read(tx: Tx) -> dict[int, Any]:
             found: dict[int, Any] = dict.fromkeys(waited)
             for start in range(0, len(waited), IDS_MAX):
@@ -128,4 +130,4 @@ class Waiting:
                     found[each.id] = tuple(each)
             return found
 
-        return self._hold.store.read(read)
+        return await self._bridge.read(read)

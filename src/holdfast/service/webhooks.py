@@ -94,11 +94,11 @@ class Webhooks:
             pass
 
     async def listed(self, ask: Ask) -> Answer:
-        found = self.service.bridge.read(lambda tx: hooks.page(tx, ask.caller.project_id))
+        found = await self.service.bridge.read(lambda tx: hooks.page(tx, ask.caller.project_id))
         return Answer(200, {"webhooks": [hooks.show(each) for each in found], "links": []})
 
     async def show(self, ask: Ask) -> Answer:
-        found = self.service.bridge.read(lambda tx: hooks.get(tx, ask.caller.project_id, ask.path["webhook"]))
+        found = await self.service.bridge.read(lambda tx: hooks.get(tx, ask.caller.project_id, ask.path["webhook"]))
         return Answer(200, {"webhook": hooks.show(found)})
 
     async def delete(self, ask: Ask) -> Answer:

@@ -4,7 +4,7 @@ Theory: a NOTIFY tells that something was committed, and not what: who hears it 
 after one was sent, or heard, the next waits a moment. So a quiet database tells at once, and a busy one PAUSE_S later
 what all of that time came to. They are sent outside the transactions they tell of, because a commit with a NOTIFY in it
 waits for all others of its kind. A connection may break, and then nobody hears anything; so each process looks every
-`look_s` at how many commits of others there were, which is a net below and no more.
+`look_s` at how many commits of others there were: a net below and no more, but through a pooler all there is.
 
 Who is told then: store/wakeups.py.
 """
@@ -20,7 +20,7 @@ from typing import Any, Final
 import psycopg
 
 from holdfast.clock import SYSTEM
-from holdfast.store.pg_driver import connect
+from holdfast.store.pg_driver import Server
 
 CHANNEL: Final = "holdfast"
 PAUSE_S: Final = 0.02
@@ -32,8 +32,8 @@ class Bell:
 
     RING: Final = f"NOTIFY {CHANNEL}"
 
-    def __init__(self, url: str, heard: Callable[[], None], *, look_s: float) -> None:
-        self._url = url
+    def __init__(self, server: Server, heard: Callable[[], None], *, look_s: float) -> None:
+        self._server = server
         self._heard = heard
         self._look_s = look_s
         self.own = ""  # the session of this process, of whose commits nobody has to be told
@@ -141,8 +141,9 @@ class Bell:
 
     def _try_connecting(self) -> bool:
         try:
-            self._connection = connect(self._url, name="holdfast bell")
-            self._connection.execute(f"LISTEN {CHANNEL}")
+            self._connection = self._server.connect("holdfast bell", direct=True)
+            if self._server.hears:
+                self._connection.execute(f"LISTEN {CHANNEL}")
             self._look()
             return True
         except psycopg.Error:

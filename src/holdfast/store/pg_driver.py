@@ -4,7 +4,7 @@ Theory: each statement costs a journey to the server, so many rows go as one: IN
 VALUES, and an UPDATE or DELETE whose rows of values are apart (base.APART) joined with arrays. The text of that is made
 from the compiled statement's own, once.
 
-Who begins and commits: store/postgres.py.
+Who begins and commits: store/postgres.py. Who finds out that a server is silent: store/pg_silence.py.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from holdfast.store.appends import Hot
 from holdfast.store.base import APART
+from holdfast.store.pg_silence import SILENCE_S, Connection
+from holdfast.store.place import without_direct
 from holdfast.store.statements import Prepared, Statements
 
 if TYPE_CHECKING:
@@ -169,22 +171,48 @@ class _SoughtDumper(StrDumper):
         return super().dump(obj.replace("\0", "\ufffd") if "\0" in obj else obj)
 
 
-def connect_reading(url: str) -> Any:
-    """A connection for what only reads."""
-    connection = connect(url, name="holdfast reader")
-    connection.adapters.register_dumper(str, _SoughtDumper)
-    return connection
+class Server:
+    """Where to connect to. `pooled`: whether a pooler of connections stands before it; known when somebody has
+    connected. `hears`: whether who connects directly can LISTEN."""
+
+    def __init__(self, url: str, silence_s: float = SILENCE_S) -> None:
+        self.url, self._direct = without_direct(url)
+        self.pooled: bool | None = None
+        self._silence_s = silence_s
+
+    @property
+    def hears(self) -> bool:
+        return not self.pooled or self._direct is not None
+
+    def connect(self, name: str, *, kind: type[Connection] = Connection, direct: bool = False) -> Any:
+        """In autocommit mode: transactions are begun and ended by name. `direct`: past the pooler, where the URL says
+        how. Raises psycopg.Error."""
+        beside = self._direct if direct else None
+        given: dict[str, Any] = {**psycopg.conninfo.conninfo_to_dict(self.url), **(beside or {})}
+        asked = {**_DEFAULTS, **_DEFAULTS_KEEPALIVE, "application_name": name, "client_encoding": "utf8"} | given
+        connection = kind.connect(**asked, autocommit=True, prepare_threshold=3)
+        connection.place, connection.silence_s = given, self._silence_s
+        connection.prepared_max = PREPARED_MAX
+        connection.adapters.register_dumper(int, Int8Dumper)
+        connection.adapters.register_loader("numeric", _NumericLoader)
+        if beside is None:
+            if self.pooled is None:
+                self.pooled = _is_pooled(connection)
+            if self.pooled:  # the next transaction may be another session's, which knows of no statements
+                connection.prepare_threshold = None
+        return connection
+
+    def connect_reading(self) -> Any:
+        """For what only reads."""
+        connection = self.connect("holdfast reader")
+        connection.adapters.register_dumper(str, _SoughtDumper)
+        return connection
 
 
-def connect(url: str, *, name: str, kind: type[psycopg.Connection[Any]] = psycopg.Connection) -> Any:
-    """In autocommit mode: transactions are begun and ended by name. Raises psycopg.Error."""
-    given: dict[str, Any] = dict(psycopg.conninfo.conninfo_to_dict(url))
-    asked = {**_DEFAULTS, **_DEFAULTS_KEEPALIVE, "application_name": name, "client_encoding": "utf8"} | given
-    connection = kind.connect(**asked, autocommit=True, prepare_threshold=3)
-    connection.prepared_max = PREPARED_MAX
-    connection.adapters.register_dumper(int, Int8Dumper)
-    connection.adapters.register_loader("numeric", _NumericLoader)
-    return connection
+def _is_pooled(connection: Connection) -> bool:
+    """A pooler gives its clients numbers of its own."""
+    found = connection.execute("SELECT pg_backend_pid()").fetchone()
+    return found is not None and found[0] != connection.info.backend_pid
 
 
 class Cursor:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import psycopg
 
 from holdfast.errors import DatabaseUrlInvalid, SchemaNewer
 from holdfast.store import migrations, pg_faults
 from holdfast.store.pg_creation import SCHEMA_LOCK, check_server, generation, revision
-from holdfast.store.pg_driver import Cursor, connect
+from holdfast.store.pg_driver import Cursor, Server
+from holdfast.store.pg_silence import Connection
 from holdfast.store.place import redacted
 
 
@@ -52,7 +52,7 @@ def upgrade(url: str, *, busy_timeout_s: float) -> str | None:
         raise pg_faults.translate(error, shown) from error
 
 
-class _Held(psycopg.Connection[Any]):
+class _Held(Connection):
     """A connection whose transaction is somebody else's: SQLAlchemy and Alembic would end it."""
 
     def set_autocommit(self, value: bool) -> None: ...
@@ -64,7 +64,7 @@ class _Held(psycopg.Connection[Any]):
 @contextmanager
 def _connected(url: str, shown: str) -> Iterator[_Held]:
     try:
-        connection: _Held = connect(url, name="holdfast upgrade", kind=_Held)
+        connection: _Held = Server(url).connect("holdfast upgrade", kind=_Held)
     except psycopg.Error as error:
         raise pg_faults.translate_connecting(error, shown) from error
     try:

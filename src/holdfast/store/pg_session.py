@@ -32,8 +32,9 @@ from holdfast.clock import SYSTEM
 from holdfast.errors import StoreAway, StoreFull, StoreUnknown, WorldError
 from holdfast.store import pg_faults
 from holdfast.store.pg_append import Writing
-from holdfast.store.pg_driver import Cursor, connect, writing
+from holdfast.store.pg_driver import Cursor, writing
 from holdfast.store.pg_faults import Contended
+from holdfast.store.pg_silence import is_silence
 from holdfast.store.place import redacted
 from holdfast.store.schema import feed
 from holdfast.store.transaction import Transaction
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from holdfast.store.appends import Hot
     from holdfast.store.base import Append, Into
     from holdfast.store.pg_bell import Bell
+    from holdfast.store.pg_driver import Server
 
 LOCK_S: Final = 0.25  # for which a transaction waits that can be done in parts
 IDLE_S: Final = 10  # for which a process may hang inside a transaction, and hold its locks
@@ -142,10 +144,11 @@ class PostgresSession:
     """See writer.Session."""
 
     def __init__(
-        self, connection: psycopg.Connection[Any], url: str, *, busy_timeout_s: float, patience: Patience, bell: Bell
-    ) -> None:
-        self._url = url
-        self._shown = redacted(url)
+        self, connection: psycopg.Connection[Any], server: Server, *, busy_timeout_s: float, patience: Patience,
+        bell: Bell,
+    ) -> None:  # fmt: skip
+        self._server = server
+        self._shown = redacted(server.url)
         self._id = SYSTEM.token_hex(16)
         self._number = 0
         self._busy_s = max(busy_timeout_s, 0.001)
@@ -288,7 +291,7 @@ class PostgresSession:
 
     def again(self, error: WorldError, tries: int, *, divisible: bool) -> bool:
         if isinstance(error, StoreAway):
-            return self._patience.lasts()
+            return not is_silence(error.__cause__) and self._patience.lasts()
         if isinstance(error, Contended) and not divisible and tries < TRIES_MAX:
             self._alone = True
             return self._patience.lasts()
@@ -317,7 +320,7 @@ class PostgresSession:
 
     def _connect(self) -> None:
         self._connection.close()
-        connection = connect(self._url, name="holdfast writer")
+        connection = self._server.connect("holdfast writer")
         self._connection = connection
         self._cursor = Cursor(connection)
         self.tx.cursor = Cursor(connection)

@@ -1,7 +1,8 @@
 """Where a database is: its URL, taken apart, and as it may be shown.
 
 sqlite:///FILE    sqlite:////ABSOLUTE/FILE    sqlite:///:memory:
-postgresql://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=require …     whatever libpq understands
+postgresql://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=require …     whatever libpq understands, and
+    direct=HOST:PORT    where the server itself is, if HOST:PORT before is a pooler of connections
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from holdfast.errors import DatabaseUrlInvalid
 MEMORY: Final = ":memory:"
 _POSTGRESQL: Final = ("postgresql", "postgres")
 _USER: Final = re.compile(r"(?<=://)([^/?#@:]*):[^/?#]*@")  # a password may hold an @, if somebody forgot to quote it
+_DIRECT: Final = re.compile(r"([?&])direct=([^&#]*)")
+_HOST: Final = re.compile(r"(?:\[([^]]+)\]|([^:\[\]]+))(?::(\d+))?")
 _SECRETS: Final = re.compile(r"((?:password|sslpassword|passfile)=)[^&]*")
 
 
@@ -25,6 +28,22 @@ def is_postgresql(url: str) -> bool:
 def redacted(url: str) -> str:
     """The URL without what nobody is to read."""
     return _SECRETS.sub(r"\1***", _USER.sub(r"\1:***@", url))
+
+
+def without_direct(url: str) -> tuple[str, dict[str, str] | None]:
+    """The URL as libpq understands it, and what is another past the pooler that it names; None: it says nothing."""
+    found = _DIRECT.search(url)
+    if found is None:
+        return url, None
+    from urllib.parse import unquote
+
+    places = [_HOST.fullmatch(each) for each in unquote(found[2]).split(",")]
+    if not all(places):
+        raise DatabaseUrlInvalid(f"{redacted(url)!r} can't be used: direct=HOST:PORT, or several with commas between")
+    hosts = [(each[1] or each[2]) for each in places if each]
+    ports = [(each[3] or "5432") for each in places if each]
+    rest = url[: found.start()] + (found[1] + url[found.end() :].lstrip("&") if url[found.end() :] else "")
+    return rest, {"host": ",".join(hosts), "port": ",".join(ports)}
 
 
 def sqlite_path(url: str) -> str:

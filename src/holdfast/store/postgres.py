@@ -21,8 +21,9 @@ from holdfast.store.base import Tx
 from holdfast.store.front import Front
 from holdfast.store.pg_bell import Bell
 from holdfast.store.pg_creation import prepare
-from holdfast.store.pg_driver import Cursor, connect, connect_reading, reading
+from holdfast.store.pg_driver import Cursor, Server, reading
 from holdfast.store.pg_session import Patience, PostgresSession
+from holdfast.store.pg_silence import SILENCE_S, is_silence
 from holdfast.store.pg_within import within
 from holdfast.store.place import redacted
 from holdfast.store.transaction import Transaction
@@ -38,7 +39,7 @@ _SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 class PostgresStore(Front):
     """See store/base.py for what each method promises. `away_s`: how long a write or a read waits for a database that
-    is away, before it is StoreAway."""
+    is away, before it is StoreAway. `silence_s`: see store/pg_silence.py."""
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class PostgresStore(Front):
         create: bool = True,
         look_s: float = 1.0,
         away_s: float = 5.0,
+        silence_s: float = SILENCE_S,
     ) -> None:
         self.url = url
         self.shown = redacted(url)
@@ -57,18 +59,19 @@ class PostgresStore(Front):
         self._closed = threading.Event()
         self._places = threading.Semaphore(READERS_MAX)
         self._readers: deque[Cursor] = deque()
+        self._server = Server(url, silence_s)
         first = self._first(create)
         self._wakeups = Wakeups(self.changes, look_s=60.0)
-        self._bell = Bell(url, self._wakeups.others_committed, look_s=look_s)
+        self._bell = Bell(self._server, self._wakeups.others_committed, look_s=look_s)
         self._session = PostgresSession(
-            first, url, busy_timeout_s=busy_timeout_s, patience=Patience(away_s, self._closed), bell=self._bell
+            first, self._server, busy_timeout_s=busy_timeout_s, patience=Patience(away_s, self._closed), bell=self._bell
         )
         self._writer = Writer(self._session, self._wakeups.committed, batch_max=batch_max)
 
-    def _first(self, create: bool) -> psycopg.Connection[Any]:
+    def _first(self, create: bool) -> Any:
         """The first connection, and what it finds."""
         try:
-            connection: psycopg.Connection[Any] = connect(self.url, name="holdfast writer")
+            connection = self._server.connect("holdfast writer")
         except psycopg.Error as error:
             raise pg_faults.translate_connecting(error, self.shown) from error
         try:
@@ -94,9 +97,8 @@ class PostgresStore(Front):
             while True:
                 try:
                     return self._read(fn)
-                except StoreAway:
-                    self._forget_readers()
-                    if not patience.lasts():
+                except StoreAway as error:
+                    if is_silence(error.__cause__) or not patience.lasts():
                         raise
         finally:
             self._places.release()
@@ -108,7 +110,7 @@ class PostgresStore(Front):
             try:
                 return fn(Transaction(reader, reading()))
             finally:
-                if not reader.connection.broken:
+                if not reader.connection.closed:
                     reader.run("ROLLBACK")
         except psycopg.Error as error:
             raise pg_faults.translate_reading(error, self.shown) from error
@@ -156,7 +158,7 @@ class PostgresStore(Front):
         except IndexError:
             pass
         try:
-            return Cursor(connect_reading(self.url))
+            return Cursor(self._server.connect_reading())
         except psycopg.Error as error:
             raise pg_faults.translate_reading(error, self.shown) from error
 

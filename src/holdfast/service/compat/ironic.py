@@ -109,7 +109,7 @@ class Nodes:
             at = self._node(tx, ask)
             return at, self._shown(tx, at, fields)
 
-        at, shown = self._service.bridge.read(read)
+        at, shown = await self._service.bridge.read(read)
         body = msgspec.json.encode(shown)
         etag = f'"{at.revision}.{blake2b(body, digest_size=8).hexdigest()}"'
         if ask.has_seen(etag):
@@ -117,13 +117,13 @@ class Nodes:
         return Answer(body=body, headers=[("ETag", etag)])
 
     async def states(self, ask: Ask) -> Answer:
-        return Answer(body=self._states(ask))
+        return Answer(body=await self._states(ask))
 
     async def supported(self, ask: Ask) -> Answer:
-        return Answer(body={"supported_power_states": self._states(ask)["supported_power_states"]})
+        return Answer(body={"supported_power_states": (await self._states(ask))["supported_power_states"]})
 
-    def _states(self, ask: Ask) -> dict[str, Any]:
-        return self._service.bridge.read(lambda tx: shapes.states(views.node_states(tx, self._node(tx, ask))))
+    async def _states(self, ask: Ask) -> dict[str, Any]:
+        return await self._service.bridge.read(lambda tx: shapes.states(views.node_states(tx, self._node(tx, ask))))
 
     async def history(self, ask: Ask) -> Answer:
         limit = ask.integer("limit", LIMIT, least=1, most=LIMIT)
@@ -153,7 +153,7 @@ class Nodes:
             at = self._node(tx, ask)
             return shapes.event(self._task(tx, at, ask.path["event"]), at.id, host=host, detail=True)
 
-        return Answer(body=self._service.bridge.read(read))
+        return Answer(body=await self._service.bridge.read(read))
 
     # --- asking ---------------------------------------------------------------------------------------------------
 
@@ -235,7 +235,7 @@ class Nodes:
             more=[("Link", f'<{view.location(at)}>; rel="monitor"')],
         )  # fmt: skip
         if beside and answer.status == 200:  # the task has ended meanwhile
-            answer.body.update(self._service.bridge.read(lambda tx: self._anew(tx, ident)))
+            answer.body.update(await self._service.bridge.read(lambda tx: self._anew(tx, ident)))
         return answer
 
     def _anew(self, tx: Tx, ident: str) -> dict[str, Any]:

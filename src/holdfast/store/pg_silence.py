@@ -1,0 +1,71 @@
+"""Connections to PostgreSQL that give up a server which says nothing.
+
+Theory: a server that was frozen (a virtual machine that is moved, a disk that hangs) keeps its connections open, and
+its kernel acknowledges what it is sent; so no timer of TCP's ever runs out. After a silence, another connection asks
+whether the server lives. If it does, what was asked takes long, and is waited for. If it doesn't, this connection is of
+no use, and nobody knows what the server will do with what it was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from typing import Any, Final
+
+import psycopg
+
+from holdfast.clock import SYSTEM
+
+SILENCE_S: Final = 5.0
+TICK_S: Final = 0.1  # between two looks, while nothing comes
+ASK_S: Final = 3  # for which it may take to connect, once a connection was silent
+
+
+class Silent(psycopg.OperationalError):
+    """The server has said nothing for too long."""
+
+
+def is_silence(error: BaseException | None) -> bool:
+    """Whether the server has had its time: who asks again at once would wait as long again."""
+    return isinstance(error, Silent | psycopg.errors.ConnectionTimeout)
+
+
+class Connection(psycopg.Connection[Any]):
+    """`silence_s`: after so long without a word it is found out whether the server at `place` lives. None: then it is
+    taken for gone at once."""
+
+    silence_s: float = SILENCE_S
+    place: Mapping[str, Any] | None = None
+
+    def wait(self, gen: Any, interval: float = TICK_S, *more: Any, **others: Any) -> Any:
+        return super().wait(self._heard(gen), min(interval, self.silence_s), *more, **others)
+
+    def _heard(self, gen: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        """What the driver does, told each tick whether anything came."""
+        silent_since: float | None = None
+        ready = None
+        try:
+            while True:
+                ready = yield gen.send(ready)
+                if ready:
+                    silent_since = None
+                elif silent_since is None:
+                    silent_since = SYSTEM.monotonic()
+                elif SYSTEM.monotonic() - silent_since >= self.silence_s:
+                    if self.place is None or not lives(self.place, self.silence_s):
+                        self.close()
+                        raise Silent(f"no answer for {self.silence_s:g} s")
+                    silent_since = None
+        except StopIteration as end:
+            return end.value
+
+
+def lives(place: Mapping[str, Any], within_s: float) -> bool:
+    """Whether a server answers there, be it that it wants nobody."""
+    asked: dict[str, Any] = {**place, "connect_timeout": str(ASK_S)}
+    try:
+        with Connection.connect(**asked, application_name="holdfast", autocommit=True) as connection:
+            connection.silence_s = within_s
+            connection.execute("SELECT 1")  # a pooler lets in whoever comes
+            return True
+    except psycopg.Error as error:
+        return "FATAL" in str(error) and not str(error.sqlstate).startswith("08")
