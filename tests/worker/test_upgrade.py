@@ -177,6 +177,19 @@ def test_what_went_on_by_the_new_plan_does_not_go_back(site: Site) -> None:
     assert site.told == ["boot", "check", "check"]
 
 
+def test_what_is_tried_again_goes_on_by_its_own_plan(site: Site) -> None:
+    old = site.flow("port", "boot")
+    task = site.half_done(old)
+    assert site.after(task, old, do=lambda found: found.cancel()).state == "CANCELLED"
+    site.told.clear()
+    site.broken = True
+    again = site.after(task, old, do=lambda found: found.retry())
+    (retried,) = [each for each in site.opened[-1].tasks() if each.id != again.id]
+    assert (retried.state, retried.reason, site.told) == ("SUSPENDED", "on_failure", ["port", "boot"])
+    other = site.after(retried.id, site.flow("boot", "port"))
+    assert (other.state, other.reason, site.told) == ("SUSPENDED", "definition_changed", ["port", "boot"])
+
+
 @pytest.mark.parametrize(("verb", "state"), [(Task.cancel, "CANCELLED"), (Task.rollback, "REVERTED")])
 def test_it_is_undone_by_its_own_version_only(site: Site, verb: Callable[[Task], Task], state: str) -> None:
     task = site.half_done(site.flow("port", "boot", "check"))

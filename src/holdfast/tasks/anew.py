@@ -100,7 +100,7 @@ def rollback(
     request = _request(tx, at, actor, request_id, global_request_id)
     if not force:
         _check_unchanged(tx, at, request)
-    request = request._replace(rollback_of=at.id, digest=at.digest)
+    request = request._replace(rollback_of=at.id)
     if parent is not None:
         request = children.request_of(parent, request, None)
     joined.making(tx, at)
@@ -170,6 +170,7 @@ def _request(tx: Tx, at: TaskRow, actor: str, request_id: str, global_request_id
         reference=at.reference,
         inputs=text,
         version=at.version,
+        digest=at.digest,
         claims=claims.from_text(claimed),
         yielding=claims.is_yielding(claimed),
         steps=at.total,
