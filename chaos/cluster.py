@@ -184,6 +184,7 @@ class Cluster:
         for member in self.members:
             member.extra.update(named)
         self.excused: Callable[[], bool] = lambda: False
+        self.tend_database: Callable[[], None] = lambda: None
         self.left = 0
 
     @property
@@ -205,6 +206,7 @@ class Cluster:
 
     def tend(self) -> None:
         """Start again who has ended. `excused`: whether it may end by itself now, because its database fails."""
+        self.tend_database()
         for member in self.members:
             if member.code is not None:
                 self.witness.say("fault", "killed", member=member.incarnation)

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from glob import glob
 from pathlib import Path
@@ -42,8 +43,9 @@ class Server:
     """One that was started for this cluster, in a directory that is made for it."""
 
     def __init__(self, directory: Path, network: str = "") -> None:
-        self.disk = Disk(directory, DISK_MIB)
-        self._slow = directory.with_name(f"{directory.name}-slow.conf")
+        self.disk = Disk(directory / "data", DISK_MIB)
+        self.fails = False  # on purpose
+        self._slow = directory / "slow.conf"
         self.peer = Postgres(directory, settings=f"{_SETTINGS}include_if_exists = '{self._slow}'\n")
         self.peer.start()
         self.peer.make(DATABASE)
@@ -55,13 +57,22 @@ class Server:
     def url(self, address: str = "127.0.0.1") -> str:
         return f"postgresql://postgres@{address}:{self.peer.port}/{DATABASE}"
 
-    def start(self) -> None:
-        """Again, on the same port."""
-        self.peer.start()
+    def tend(self) -> None:
+        """Start it again, on the same port, if it has ended."""
+        if not self.fails and not self.peer.is_up:
+            self.peer.start()
 
-    def start_if_ended(self) -> None:
-        if not self.peer.is_up:
-            self.start()
+    def fail(self, begin: Callable[[], object], end: Callable[[], object] = lambda: None) -> Heal:
+        """Begin what may end it; how that is ended, and it is there again."""
+        self.fails = True
+        begin()
+
+        def heal() -> None:
+            self.fails = False
+            end()
+            self.tend()
+
+        return heal
 
     def slow(self) -> Heal:
         """Its disk is, as far as those can tell who wait for a commit."""
@@ -85,16 +96,13 @@ class Server:
 
 def faults(cluster: Cluster, server: Server, lease_s: float) -> list[Fault]:
     def killed(chance: random.Random) -> Heal:
-        server.peer.kill()
-        return server.start
+        return server.fail(server.peer.kill)
 
     def stopped(chance: random.Random) -> Heal:
-        server.peer.stop()
-        return server.start
+        return server.fail(server.peer.stop)
 
     def hanging(chance: random.Random) -> Heal:
-        server.peer.pause()
-        return server.peer.resume
+        return server.fail(server.peer.pause, server.peer.resume)
 
     def crowded(chance: random.Random) -> Heal:
         """Somebody else has every connection that is left, and each that becomes free; at times nobody else has any."""
@@ -137,13 +145,9 @@ def faults(cluster: Cluster, server: Server, lease_s: float) -> list[Fault]:
             os.kill(pid, signal.SIGKILL)
 
     def full(chance: random.Random) -> Heal:
-        empty = server.disk.fill(server.peer.pids)
-
-        def heal() -> None:
-            empty()
-            server.start_if_ended()
-
-        return heal
+        """It may end over it, now or when it finds no room as it recovers."""
+        filled: list[Heal] = []
+        return server.fail(lambda: filled.append(server.disk.fill(server.peer.pids)), lambda: filled.pop()())
 
     past_the_lease = (lease_s * 1.2, lease_s * 2)
     return [

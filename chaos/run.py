@@ -184,6 +184,7 @@ def soak(directory: Path, seed: int, seconds: float, given: Given) -> bool:
             server = postgresql.Server(directory / "pg", NETWORK)
             closing.callback(server.close)
             cluster = Cluster(directory, server.url(), workers=given.workers, settings=SETTINGS)
+            cluster.tend_database = server.tend
             own = postgresql.faults(cluster, server, LEASE_S)
             if (hosts := _hosts(len(cluster.members))) is not None:
                 closing.callback(hosts.close)

@@ -86,7 +86,7 @@ class Postgres:
 
     def start(self) -> Postgres:
         """Again on the same port, if it ran before. From the main thread: it ends with the thread that started it."""
-        if not self.data.exists():
+        if not (self.data / "PG_VERSION").exists():
             self._make()
         for _ in range(5):
             port = self.port or _free_port()

@@ -97,12 +97,7 @@ def make_site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callab
                 closing.callback(shutil.rmtree, directory, ignore_errors=True)
                 server = postgresql.Server(directory / "pg")
                 closing.callback(server.close)
-
-                def take_away() -> Callable[[], None]:
-                    server.peer.kill()
-                    return server.start
-
-                url = server.url()
+                url, take_away = server.url(), lambda: server.fail(server.peer.kill)
             cluster = Cluster(tmp_path, url, apis=apis, workers=workers, settings={**SETTINGS, **settings})
             site = Site(closing.enter_context(cluster), take_away)
             closing.callback(site.line.close)

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.values import decode, encode
-from holdfast.errors import UsageError
+from holdfast.errors import UsageError, WorldError
 from holdfast.flow.options import fields_of
 from holdfast.runtime.base import Call, Outcome, isolation_of
 from holdfast.runtime.bind import step_arguments
@@ -130,10 +130,16 @@ class Agents:
         except BaseException:
             self._starting = [call for call in starting if call.outcome is None] + self._starting
             raise
-        self._stopping.clear()
-        self._ended = [each for each in self._ended if each not in closing and not each[0].drive.is_dropped]
+        missing = next((answer for answer in answers if isinstance(answer, WorldError)), None)
+        if missing is None:
+            self._stopping.clear()
+            self._ended = [each for each in self._ended if each not in closing and not each[0].drive.is_dropped]
         for (_, then), answer in zip(writes, answers, strict=True):
-            then(answer)
+            if not isinstance(answer, WorldError):
+                then(answer)
+        if missing is not None:  # all is said again; what was stored changes nothing then
+            self._starting = [call for call in starting if call.outcome is None and not call.handle.id] + self._starting
+            raise missing
 
     def _offer_of(self, call: Call) -> Offer:
         taken = _taken(call)

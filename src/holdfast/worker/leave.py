@@ -51,8 +51,24 @@ def save_all(tasks: Iterable[Taken], now: float) -> list[Taken]:
     return lost
 
 
-def give_back(store: Store, tasks: Sequence[Taken], now: float) -> None:
-    """Let others take the tasks when their time has come: all in one commit, because each is a sync of the disk."""
+def give_back(
+    store: Store,
+    tasks: Sequence[Taken],
+    now: float,
+    given: Callable[[Taken], None],
+    set_aside: Callable[[Taken, Exception, float], None],
+) -> None:
+    """Let others take the tasks when their time has come: all in one commit, because each is a sync of the disk.
+
+    Raises: WorldError: for want of a database some are still this worker's.
+    """
+    error: WorldError | None = None
     for taken, answer in zip(tasks, store.write_all([taken.leaving(now) for taken in tasks]), strict=True):
-        if isinstance(answer, Exception):  # one bad task hurts no other
-            taken.set_aside(answer, now)
+        if isinstance(answer, WorldError):
+            error = answer
+        elif isinstance(answer, Exception):
+            set_aside(taken, answer, now)
+        else:
+            given(taken)
+    if error is not None:
+        raise error

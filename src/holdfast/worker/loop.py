@@ -14,7 +14,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from holdfast.errors import HoldfastClosed, LeaseLost, StoreUnknown, TaskGone, TaskNotFound, WorldError
@@ -22,6 +21,7 @@ from holdfast.store.base import Append, Appended, Store
 from holdfast.tasks import take
 from holdfast.tasks.row import TaskRow
 from holdfast.worker.agents import Agents
+from holdfast.worker.aside import Aside
 from holdfast.worker.desk import Desk
 from holdfast.worker.house import House
 from holdfast.worker.intake import Intake
@@ -33,6 +33,7 @@ from holdfast.worker.report import write_reports
 from holdfast.worker.rest import rest
 from holdfast.worker.rota import Rota
 from holdfast.worker.taken import Taken, note_heard
+from holdfast.worker.timers import Timers
 
 if TYPE_CHECKING:
     from holdfast.clock import Clock
@@ -81,6 +82,7 @@ class Worker:
         pace = Pace(None if runtimes.is_inline else settings.workers_max, tasks_max)
         self._intake = Intake(store, clock, self.lease, pace, pool=pool, only=only)
         self.taken: dict[int, Taken] = {}
+        self._timers = Timers(self.taken)
         self.lease.held = lambda: list(self.taken)
         self.lease.extends = runtimes.extend
         self._dirty: dict[int, None] = {}
@@ -91,10 +93,10 @@ class Worker:
         self._changes, self._looked_at = -1, 0.0
         self.draining = False
         self._stopped = False
-        self._timers: list[tuple[float, int]] = []
         self._starved: dict[int, None] = {}
         self._house = House(store, settings, clock)
         self._rota = Rota(store, clock, admit)
+        self._aside = Aside()
 
     # --- being told -----------------------------------------------------------------------------------------------
 
@@ -152,13 +154,13 @@ class Worker:
 
     def _left_s(self) -> float:
         """Until something is due by time alone."""
-        timer = self._timers[0][0] if self._timers else None  # later than the last turn
-        moments = (timer, self._intake.next_due, self._house.due_at, self._rota.due_at)
+        moments = (self._timers.first, self._intake.next_due, self._house.due_at, self._rota.due_at)
         return max(0.0, min(each for each in moments if each is not None) - self._clock.time())
 
     def turn(self, now: float) -> bool:
         """One round; whether anything was done."""
         did = False
+        self._aside.turn(now)
         if self.lease.turn(now) or self._rota.turn(now):
             self._poked = True
         self.draining = self._runtimes.places.closed = self.lease.draining
@@ -166,8 +168,8 @@ class Worker:
         if self._poked or self._intake.is_due(now) or is_stale:
             did = self._look(now)
         self._let_go_of_lost()
-        for taken in write_reports(self._store, self.taken.values(), now):
-            self._forget(taken)
+        for taken, error in write_reports(self._store, self.taken.values(), now):
+            self._set_aside(taken, error, now)
         batch = self._advance(now)
         if not batch:
             self._agents.flush(now)
@@ -235,12 +237,11 @@ class Worker:
             taken.hear()
             return True
         except (LeaseLost, TaskNotFound):
-            taken.drive.drop()
+            self._drop(taken)
         except WorldError:
             raise
-        except Exception as error:  # one bad task hurts no other
-            taken.set_aside(error, self._clock.time())
-        self._forget(taken)
+        except Exception as error:
+            self._set_aside(taken, error, self._clock.time())
         return False
 
     def _take(self, now: float) -> bool:
@@ -291,24 +292,26 @@ class Worker:
         """What every task that has something to say wants written."""
         while self._ended:
             self._dirty[self._ended.pop()] = None
-        while self._timers and self._timers[0][0] <= now:
-            self._dirty[heappop(self._timers)[1]] = None
+        self._dirty.update(dict.fromkeys(self._timers.due(now)))
         self._runtimes.places.new_round()
         for task in whose_turn(self._starved, self.taken, self._runtimes.places.free_of_any()):
             self._dirty[task] = None
             del self._starved[task]
-        batch = []
+        batch: list[tuple[Taken, Append]] = []
         for taken in [self.taken[task] for task in self._dirty if task in self.taken]:
             try:
                 append = taken.advance(now)
-            except Exception as error:  # one bad task hurts no other
-                self._forget(taken)
-                taken.set_aside(error, now)
+            except WorldError:
+                for each, _ in batch:
+                    each.unanswered()
+                raise
+            except Exception as error:
+                self._set_aside(taken, error, now)
                 continue
             if append is not None:
                 batch.append((taken, append))
             else:
-                self._watch(taken, now)
+                self._timers.watch(taken, now)
             if taken.drive.starved:
                 self._starved[taken.task.id] = None
         self._dirty.clear()
@@ -316,52 +319,41 @@ class Worker:
 
     def _append(self, batch: list[tuple[Taken, Append]], now: float) -> None:
         try:
-            answers = self._store.append([append for _, append in batch])
+            answers: Sequence[Any] = self._store.append([append for _, append in batch])
             self.lease.figures.batches.note(len(batch))
-        except WorldError:
-            for taken, _ in batch:
-                taken.unanswered()
-                self._dirty[taken.task.id] = None
-            raise
+        except WorldError as error:
+            answers = [error] * len(batch)
         self._runtimes.begin_batch()
         try:
             for (taken, _), answer in zip(batch, answers, strict=True):
                 self._answered(taken, answer, now)
         finally:
             self._runtimes.end_batch()
+        for answer in answers:
+            if isinstance(answer, WorldError):  # of all, or of one alone, as where the disk is nearly full
+                raise answer
 
     def _answered(self, taken: Taken, answer: Appended | Exception, now: float) -> None:
-        if isinstance(answer, LeaseLost):  # another worker has it
-            self._forget(taken)
-            taken.drive.drop()
-            return
-        if not isinstance(answer, Exception):
-            try:
-                if taken.answered(answer):
-                    self._intake.pace.ended(now)
-                    self._forget(taken)
-                    self._poked = True
-                elif taken.has_more:
-                    self._dirty[taken.task.id] = None
-                else:
-                    self._watch(taken, now)
-                return
-            except WorldError:
-                raise
-            except Exception as error:  # one bad task hurts no other
-                answer = error
-        self._forget(taken)
-        taken.set_aside(answer, now)
-
-    def _watch(self, taken: Taken, now: float) -> None:
-        """Remember when the task is to be looked at though nothing of it has ended."""
-        at = taken.drive.next_at(now)
-        if at is not None and at != taken.timer_at:
-            taken.timer_at = at
-            heappush(self._timers, (at, taken.task.id))
-            if len(self._timers) > 64 + 4 * len(self.taken):  # those of tasks long gone, for deadlines far away
-                self._timers = [each for each in self._timers if each[1] in self.taken]
-                heapify(self._timers)
+        try:
+            if isinstance(answer, WorldError):
+                taken.unanswered()
+                self._dirty[taken.task.id] = None
+            elif isinstance(answer, Exception):
+                raise answer
+            elif taken.answered(answer):
+                self._intake.pace.ended(now)
+                self._forget(taken)
+                self._poked = True
+            elif taken.has_more:
+                self._dirty[taken.task.id] = None
+            else:
+                self._timers.watch(taken, now)
+        except LeaseLost:
+            self._drop(taken)
+        except WorldError:
+            raise
+        except Exception as error:
+            self._set_aside(taken, error, now)
 
     # --- letting go -----------------------------------------------------------------------------------------------
 
@@ -373,10 +365,18 @@ class Worker:
             if taken.task.id not in self._dirty and taken.may_leave(now, linger_s, draining=self.draining)
         ]  # fmt: skip
         if leaving:
-            give_back(self._store, leaving, now)
-            for taken in leaving:
-                self._forget(taken)
             self._poked = True
+            give_back(self._store, leaving, now, self._forget, self._set_aside)
+
+    def _drop(self, taken: Taken) -> None:
+        """Another worker has it."""
+        self._forget(taken)
+        taken.drive.drop()
+
+    def _set_aside(self, taken: Taken, error: Exception, now: float) -> None:
+        """One bad task hurts no other."""
+        self._forget(taken)
+        self._aside.put(taken, error, now)
 
     def _forget(self, taken: Taken) -> None:
         self.taken.pop(taken.task.id, None)

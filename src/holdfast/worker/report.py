@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import bindparam, update
 
+from holdfast.errors import WorldError
 from holdfast.store.base import Store, Tx
 from holdfast.store.schema import steps, tasks
 from holdfast.tasks.steps import settle
@@ -67,16 +68,17 @@ def write(task: int, token: str, done: float, said: Sequence[Said], now: float, 
         tx.execute(_STEP, {"_task": task, "_ord": each.ord, "_fraction": each.fraction, "_text": each.message})
 
 
-def write_reports(store: Store, tasks: Iterable[Taken], now: float) -> list[Taken]:
+def write_reports(store: Store, tasks: Iterable[Taken], now: float) -> list[tuple[Taken, Exception]]:
     """Write what is new of the steps that run: of all tasks in one commit, because each is a sync of the disk. Those
-    for which it can't be written are set aside, and returned."""
+    for which it can't be written, and why; for want of a database nothing is: what comes next says more."""
     reports = [(taken, report) for taken in tasks if (report := taken.progress(now)) is not None]
     bad = []
     answers = store.write_all([report.writes for _, report in reports]) if reports else []
     for (taken, report), answer in zip(reports, answers, strict=True):
+        if isinstance(answer, WorldError):
+            continue
         if isinstance(answer, Exception):  # one bad task hurts no other
-            taken.set_aside(answer, now)
-            bad.append(taken)
+            bad.append((taken, answer))
         else:
             report.told()
     return bad
