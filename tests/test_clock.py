@@ -25,6 +25,24 @@ def test_ids_are_uuid7_that_sort_as_they_were_made() -> None:
     assert abs((parsed.int >> 80) / 1000 - clock.time()) < 5
 
 
+FORK = """
+import os
+from holdfast.clock import Clock
+clock = Clock()
+clock.uuid7()
+child = os.fork()
+os.write(1, "".join(clock.uuid7()[24:] + " " for _ in range(100)).encode())
+if child:
+    os.waitpid(child, 0)
+"""
+
+
+def test_ids_of_a_fork_differ_from_its_parents() -> None:
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, check=True)
+    chance = done.stdout.split()
+    assert len(chance) == len(set(chance)) == 200
+
+
 def test_ids_of_several_threads_differ() -> None:
     clock = FakeClock()
     ids: list[str] = []

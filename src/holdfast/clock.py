@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 #: `wait` is never asked of the system for longer: threading refuses some centuries, and infinity.
 WAIT_S_MAX = 86_400.0
 
+DRAWN = 64  # ids whose chance is drawn at once
+
 # Goes on while the machine sleeps, as the leases of its tasks do on other machines (clock_gettime(2)).
 _BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -25,7 +27,7 @@ class Clock:
     """The system's clock and randomness. Safe to use from any thread. `off_s`: by how much it is set off the system's,
     to go by another (`set_by`)."""
 
-    __slots__ = ("_lock", "_ticks", "off_s")
+    __slots__ = ("_drawn", "_lock", "_process", "_ticks", "off_s")
 
     #: Whether waiting takes time. Who can wait in a cheaper way than `wait` (an event loop's timer) may, if it does.
     real = True
@@ -33,6 +35,8 @@ class Clock:
     def __init__(self) -> None:
         self._lock = Lock()
         self._ticks = 0
+        self._drawn: list[int] = []  # of chance, for the next ids of this process
+        self._process = 0
         self.off_s = 0.0
 
     def set_by(self, told: Callable[[float], float]) -> None:
@@ -88,9 +92,19 @@ class Clock:
         ticks = int(self.time() * 4_096_000)  # milliseconds in 4096ths
         with self._lock:
             self._ticks = ticks = max(ticks, self._ticks + 1)
-        moment = f"{ticks >> 12 & 0xFFFF_FFFF_FFFF:012x}"
-        rest = f"{int.from_bytes(self.random_bytes(8)) >> 2 | 1 << 63:x}"
-        return f"{moment[:8]}-{moment[8:]}-7{ticks & 0xFFF:03x}-{rest[:4]}-{rest[4:]}"
+            if not self._drawn or self._process != os.getpid():  # a fork has its parent's
+                self._draw()
+            rest = self._drawn.pop()
+        moment = (ticks >> 12 & 0xFFFF_FFFF_FFFF) << 80 | (0x7000 | ticks & 0xFFF) << 64
+        text = f"{moment | 1 << 63 | rest >> 2:032x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+    def _draw(self) -> None:
+        """What ids are made of, for many of them: asking the system lets another thread go on first."""
+        count = DRAWN if self.real else 1
+        chance = self.random_bytes(8 * count)
+        self._drawn = [int.from_bytes(chance[at : at + 8]) for at in range(0, len(chance), 8)]
+        self._process = os.getpid()
 
 
 SYSTEM = Clock()

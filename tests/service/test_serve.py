@@ -327,6 +327,42 @@ def test_requests_in_a_row_on_one_connection(strict: Service) -> None:
     assert heard(connection).count(b"HTTP/1.1 200 ") == 4
 
 
+def test_a_connection_is_kept_for_a_while_and_then_let_go(strict: Service) -> None:
+    used = dial(strict.url)
+    early = dial(strict.url)
+    early.sendall(b"POST /v3/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n")
+    assert early.recv(65_536).startswith(b"HTTP/1.1 413 ")  # and its body does not come
+    for _ in range(3):
+        used.sendall(b"GET /v3 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert used.recv(65_536).startswith(b"HTTP/1.1 200 ")
+        used.settimeout(0.4)  # longer than a request may take to come
+        with pytest.raises(TimeoutError):
+            used.recv(1)
+        used.settimeout(20)
+    began = time.monotonic()
+    assert heard(used) == b""
+    assert time.monotonic() - began < 5
+    heard(early)
+
+
+def test_an_answer_is_one_packet(strict: Service) -> None:
+    with dial(strict.url) as connection:
+        for method, body in ((b"GET", True), (b"HEAD", False)):
+            connection.sendall(method + b" /v3 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            head, _, rest = connection.recv(65_536).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ")
+            assert (len(rest) > 0) == body
+            assert not body or b"content-length: %d" % len(rest) in head
+
+
+def test_the_head_of_a_second_request_has_a_size_too(strict: Service) -> None:
+    connection = dial(strict.url)
+    connection.sendall(b"GET /v3 HTTP/1.1\r\nHost: localhost\r\n\r\nGET /v3 HTTP/1.1\r\nX-Long: " + b"x" * 1500)
+    assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+    connection.sendall(b"x" * 1500 + b"\r\n\r\n")
+    assert heard(connection).startswith(b"HTTP/1.1 431 ")
+
+
 # --- the store -----------------------------------------------------------------------------------------------------
 
 

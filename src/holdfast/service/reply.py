@@ -16,6 +16,9 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from holdfast.service.routes import JSON, Answer
 
+#: In the scope of a request, where its server can do so: call it before the two messages of a whole answer are sent,
+#: and they go out as one packet.
+HOLD: Final = "holdfast.hold"
 _BODILESS: Final = frozenset((204, 304))
 _LENGTH: Final = b"content-length"
 _TYPE: Final = b"content-type"
@@ -39,6 +42,9 @@ class Whole:
         self._headers = found
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        ours: Any = scope
+        if HOLD in ours:
+            ours[HOLD]()
         start: Any = {"type": "http.response.start", "status": self._status, "headers": self._headers}
         await send(start)
         await send({"type": "http.response.body", "body": self._body, "more_body": False})

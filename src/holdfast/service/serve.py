@@ -49,7 +49,6 @@ class Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,  # who asks is known by his own address
-                timeout_keep_alive=max(1, round(settings.request_timeout_s)),
                 timeout_graceful_shutdown=max(1, round(settings.stop_s) - 1),
                 backlog=BACKLOG,
             )
