@@ -27,12 +27,18 @@ settings.register_profile("search", deadline=None, max_examples=2000, suppress_h
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
+def has_a_database(item: pytest.Item) -> bool:
+    """Whether it may have one: a database is called by a path, or made by a fixture (tests/postgresql.py)."""
+    named = getattr(item, "fixturenames", ())
+    return any(name.startswith(("tmp_path", "postgresql")) for name in named)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is about SQLite alone where the suite runs on PostgreSQL. Refuse a requirement mark that names no
-    row: the table would lack the test and nobody would see it."""
+    """Leave out what the other database has shown already where the suite runs on PostgreSQL. Refuse a requirement mark
+    that names no row: the table would lack the test and nobody would see it."""
     if ON_POSTGRESQL:
-        left = [item for item in items if item.get_closest_marker("only_sqlite")]
-        config.hook.pytest_deselected(items=left)
+        left = {item for item in items if item.get_closest_marker("only_sqlite") or not has_a_database(item)}
+        config.hook.pytest_deselected(items=list(left))
         items[:] = [item for item in items if item not in left]
     rows = {row for group in tomllib.loads(REQUIREMENTS.read_text(encoding="utf-8")).values() for row in group}
     for item in items:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +15,7 @@ from sqlalchemy import select
 
 from holdfast import local
 from holdfast.store.schema import metadata
+from tests.forked import Forked
 from tests.service import flows
 from tests.service.conftest import PATIENCE_S, ROOT, MakeServed, Served, make_served
 
@@ -36,7 +35,7 @@ class Agent:
         }
         words = ["agent", "--url", url, "--pool", pool, "--flows", "tests.agent.agent_flows:FLOWS", *options]
         with log.open("w", encoding="utf-8") as file:
-            self.process = subprocess.Popen([sys.executable, "-m", "holdfast", *words], env=env, stderr=file)
+            self.process = Forked("holdfast", *words, env=env, stderr=file)
         self.until("runs the steps")
 
     def said(self) -> str:

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -15,30 +14,28 @@ import pytest
 from holdfast.flow.compile import compile
 from holdfast.local import open as open_database
 from tests.crash import flows
+from tests.forked import Forked
 from tests.postgresql import database_at
 
 KILLS = int(os.environ.get("HOLDFAST_TEST_KILLS", "300"))
 REPOSITORY = Path(__file__).parents[2]
 
 
-def start(database: str) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.crash.worker", database], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
-    )
+def start(database: str) -> Forked:
+    process = Forked("tests.crash.worker", database, cwd=REPOSITORY, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     return process
 
 
-def killed(process: subprocess.Popen[str], moment_s: float) -> bool:
+def killed(process: Forked, moment_s: float) -> bool:
     """Let a worker work for a moment and kill it; whether it had not ended by itself."""
     try:
         process.wait(moment_s)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
     code = process.wait()
-    assert process.stdout is not None
-    process.stdout.close()
+    process.close()
     assert code in (0, -signal.SIGKILL)
     return code != 0
 
@@ -124,8 +121,7 @@ def test_three_hundred_kills_leave_one_story(tmp_path: Path) -> None:
         kills += killed(start(database), chance.uniform(0.02, 0.5))
     finishing = start(database)
     assert finishing.wait(240) == 0
-    assert finishing.stdout is not None
-    finishing.stdout.close()
+    finishing.close()
     judge(database, witness, submitted)
 
 

@@ -6,24 +6,23 @@ import os
 import random
 import signal
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from tests.forked import Forked
 from tests.plugins.conftest import Net
 
 ROOT = Path(__file__).parents[2]
 KILLS = 12
 
 
-def worker(url: str) -> subprocess.Popen[bytes]:
+def worker(url: str) -> Forked:
     path = os.pathsep.join([str(ROOT / "src"), os.environ["PYTHONPATH"]])
-    return subprocess.Popen(
-        [sys.executable, "-m", "holdfast", "worker", "--database", url, "--until-idle"],
+    return Forked(
+        "holdfast", "worker", "--database", url, "--until-idle", stderr=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": path, "HOLDFAST_LEASE_S": "3", "HOLDFAST_DEATHS_MAX": "1000"},
-        stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""A process that asks for changes of one port and does tasks meanwhile: DIRECTORY PORT WHO TIMES."""
+"""A process that asks for changes of one port and does tasks meanwhile: DATABASE DIRECTORY PORT WHO TIMES."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import holdfast as hf
 from tests.resources.ports import make_kind
 
 
-def main(directory: str, port: str, who: int, times: int) -> None:
+def main(database: str, directory: str, port: str, who: int, times: int) -> None:
     chance, pause = random.Random(who), threading.Event()
-    with hf.open(f"sqlite:///{Path(directory, 'tasks.db')}", kinds=[make_kind(directory)]) as hold:
+    with hf.open(database, kinds=[make_kind(Path(directory))]) as hold:
         print("ready", flush=True)
         sys.stdin.readline()
         with hold.working():
@@ -25,4 +25,4 @@ def main(directory: str, port: str, who: int, times: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))

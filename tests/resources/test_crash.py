@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
-import sys
-from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 import holdfast as hf
 from holdfast.resources.handle import Resource
+from holdfast.store.schema import journal
+from tests.forked import Forked
 from tests.resources.conftest import Shop
 
 REPOSITORY = Path(__file__).parents[2]
@@ -19,16 +19,15 @@ REPOSITORY = Path(__file__).parents[2]
 
 def die_in_the_middle(shop: Shop, port: Resource[hf.Task]) -> None:
     """A worker of another process is killed while it writes revision 2."""
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "tests.resources.process", shop.backend.directory, port.id, "0", "0"],
-        cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    )  # fmt: skip
+    words = ("tests.resources.process", shop.url, str(shop.backend.directory), port.id, "0", "0")
+    worker = Forked(*words, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert worker.stdin is not None
-    worker.stdin.write(b"go\n")
+    worker.stdin.write("go\n")
     worker.stdin.flush()
     shop.until_said("write", port.id, 2)
     worker.kill()
-    worker.communicate()
+    worker.wait()
+    worker.close()
 
 
 @pytest.mark.requirement("G1", "G8")
@@ -69,8 +68,8 @@ def test_who_can_not_be_read_leaves_doubt(shop: Shop) -> None:
     port = shop.port(mtu=1)
     task = shop.ask("update", port.id, desired={"mtu": 2, "faults": ["hang"]})
     die_in_the_middle(shop, port)
-    with closing(sqlite3.connect(shop.backend.directory / "tasks.db")) as database, database:
-        database.execute("UPDATE journal SET data = '{' WHERE kind = 'started'")
+    broken = update(journal).where(journal.c.kind == "started").values(data="{")
+    shop.hold.store.write(lambda tx: tx.execute(broken))
     shop.work()
     assert (task.state, task.reason, port.sync_status) == ("SUSPENDED", "poison", "UNKNOWN")
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from holdfast.core.states import SUCCEEDED
+from tests.forked import Forked
 from tests.resources.conftest import PATIENCE_S, Shop
 from tests.resources.ports import plain
 
@@ -20,9 +20,9 @@ PROCESSES, TIMES = 4, 100
 def test_four_processes_change_one_resource_in_one_order(shop: Shop) -> None:
     port = shop.port()
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.resources.process", shop.backend.directory, port.id, str(who), str(TIMES)],
-            cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        Forked(
+            "tests.resources.process", shop.url, str(shop.backend.directory), port.id, str(who), str(TIMES),
+            cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )
         for who in range(PROCESSES)
     ]  # fmt: skip
@@ -30,8 +30,12 @@ def test_four_processes_change_one_resource_in_one_order(shop: Shop) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
     for process in processes:
-        process.communicate("go\n", timeout=PATIENCE_S)
-        assert process.returncode == 0
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        assert process.wait(PATIENCE_S) == 0
+        process.close()
     last = PROCESSES * TIMES + 1
     revisions = {each["revision"]: each for each in port.revisions(limit=last)}
     written = [(line[2], line[3]) for line in shop.backend.said("written", port.id)]

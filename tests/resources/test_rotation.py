@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 import holdfast as hf
 from holdfast.errors import SecretKeyMissing, TagReused
@@ -15,6 +16,8 @@ from holdfast.feed import hooks
 from holdfast.feed.hooks import Hook
 from holdfast.seal import Sealer, new_key
 from holdfast.store import sealed
+from holdfast.store.schema import metadata
+from tests.postgresql import database_at
 from tests.resources.boxes import make_kind
 
 OLD, NEW = new_key(), new_key()
@@ -36,11 +39,11 @@ class House:
     """A database, the keys of which are in `keys`."""
 
     def __init__(self, directory: Path) -> None:
-        self.path = directory / "tasks.db"
+        self.url = database_at(directory / "tasks.db")
         self.keys = directory / "keys"
         self.keys.write_text(OLD)
-        url, keys = f"sqlite:///{self.path}", str(self.keys)
-        self.hold = hf.open(url, flows=[login], kinds=[make_kind()], secret_key_file=keys, poll_s=0.005)
+        given: Any = {"secret_key_file": str(self.keys), "poll_s": 0.005}
+        self.hold = hf.open(self.url, flows=[login], kinds=[make_kind()], **given)
 
     def fill(self) -> None:
         """Secrets wherever there may be one."""
@@ -67,15 +70,15 @@ class House:
     def tokens(self) -> dict[str, list[str]]:
         """Everything sealed that is in the database, by table and column."""
         found: dict[str, list[str]] = {}
-        with sqlite3.connect(self.path) as database:
-            tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            for table in tables:
-                rows = database.execute(f"SELECT * FROM {table}")
-                names = [column[0] for column in rows.description]
-                for row in rows:
-                    for name, text in zip(names, row, strict=True):
+
+        def read(tx: Any) -> None:
+            for table in metadata.sorted_tables:
+                for row in tx.execute(select(table)).all():
+                    for column, text in zip(table.columns, row, strict=True):
                         if isinstance(text, str) and (tokens := TOKEN.findall(text)):
-                            found.setdefault(f"{table}.{name}", []).extend(tokens)
+                            found.setdefault(str(column), []).extend(tokens)
+
+        self.hold.store.read(read)
         return found
 
     def rotate(self, rows: int = sealed.ROWS) -> sealed.Tally:
@@ -180,7 +183,7 @@ def test_what_no_key_opens_is_named_and_left(house: House) -> None:
 
 def test_no_key_at_all(house: House) -> None:
     house.keys.write_text("")
-    with hf.open(f"sqlite:///{house.path}") as hold:
+    with hf.open(house.url) as hold:
         assert len(sealed.lost(hold.store, hold.sealer)) == 4
         with pytest.raises(SecretKeyMissing):
             sealed.rotate(hold.store, hold.sealer)

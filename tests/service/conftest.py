@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,6 +21,7 @@ import pytest
 
 from holdfast import local
 from holdfast.service.serve import Serving
+from tests.forked import Forked
 from tests.postgresql import database_at
 from tests.service import flows, told
 
@@ -167,9 +167,9 @@ class Served(Asker):
             **{f"HOLDFAST_{name.upper()}": value for name, value in self._settings.items()},
         }
         words = ["serve", "--port", str(self._port), "--database", database_at(self.database)]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "holdfast", *words, "--flows", "tests.service.flows:FLOWS", *self._options],
-            env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        self.process = Forked(
+            "holdfast", *words, "--flows", "tests.service.flows:FLOWS", *self._options,
+            env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )  # fmt: skip
         assert self.process.stderr is not None
         said = ""

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from holdfast.resources.server.process import Server
 from tests.resources.server.conftest import pause
 from tests.service.conftest import MakeServed, Served
 from tests.service.storms import Heard, Line, size
-from tests.service.test_kills import LEASE, doctor
+from tests.service.test_kills import LEASE, complaints
 
 OPERATIONS = size("CHAOS", 36)
 KILL_EVERY = 12
@@ -151,32 +152,30 @@ def test_chaos_leaves_nothing_that_needs_a_hand(make_served: MakeServed, where: 
     chance = random.Random(seed)
     settings = {"server_dir": str(where), "server_faults": "1", "server_boot_s": "1.5", "server_stop_s": "1.5"}
     served = make_served(**LEASE, **settings, sync_interval_s="0.5", grace_s="1", deaths_max="1000")
-    chaos = Chaos(served, chance)
     kills = 0
-    while chaos.place < OPERATIONS:
-        for _ in range(chance.randrange(KILL_EVERY // 2, KILL_EVERY)):
-            chaos.anything()
-            threading.Event().wait(chance.random() * 0.1)
-        asking = threading.Thread(target=chaos.anything)
-        asking.start()
-        threading.Event().wait(chance.random() * 0.01)
-        served.kill()
-        kills += 1
-        served.start()
-        asking.join(PATIENCE_S)
-        if kills % TEND_EVERY == 0:  # else most of what is asked for later is refused, because of what rests before it
-            chaos.tend(chaos.live())
-    chaos.settle()
-    examined = doctor(served.database)
-    ended = Counter(task["state"] for task in chaos.all("/v3/tasks?limit=1000"))
-    print(f"{chaos.place} operations, {kills} kills, answers {dict(chaos.heard)}, ends {dict(ended)}")
-    assert examined.returncode == 0, examined.stdout
-    for server in chaos.ask("GET", "/v3/servers?limit=1000").body["servers"]:
-        gone = chaos.ask("DELETE", f"/v3/servers/{server['id']}")
-        assert gone.status == 202, gone
-    chaos.settle()
-    left = {server["id"]: server["status"] for server in chaos.ask("GET", "/v3/servers").body["servers"]}
-    chaos.close()
+    with closing(Chaos(served, chance)) as chaos:
+        while chaos.place < OPERATIONS:
+            for _ in range(chance.randrange(KILL_EVERY // 2, KILL_EVERY)):
+                chaos.anything()
+                threading.Event().wait(chance.random() * 0.1)
+            asking = threading.Thread(target=chaos.anything)
+            asking.start()
+            threading.Event().wait(chance.random() * 0.01)
+            served.kill()
+            kills += 1
+            served.start()
+            asking.join(PATIENCE_S)
+            if kills % TEND_EVERY == 0:  # else most of what is asked for later is refused, for what rests before it
+                chaos.tend(chaos.live())
+        chaos.settle()
+        ended = Counter(task["state"] for task in chaos.all("/v3/tasks?limit=1000"))
+        print(f"{chaos.place} operations, {kills} kills, answers {dict(chaos.heard)}, ends {dict(ended)}")
+        assert complaints(served.database) == []
+        for server in chaos.ask("GET", "/v3/servers?limit=1000").body["servers"]:
+            gone = chaos.ask("DELETE", f"/v3/servers/{server['id']}")
+            assert gone.status == 202, gone
+        chaos.settle()
+        left = {server["id"]: server["status"] for server in chaos.ask("GET", "/v3/servers").body["servers"]}
     assert {directory.name for directory in where.glob("*")} <= set(left)
     for ident in left:  # what failed to go, as was asked of it
         client = served.client()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import resource
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.forked import Forked
 from tests.service.conftest import ROOT, MakeServed, Served
 from tests.service.storms import Line, size
 from tests.service.test_serve import address
@@ -39,9 +39,9 @@ class Crowd:
 
     def __init__(self, served: Served, what: str, number: int) -> None:
         host, port = address(served.url)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.service.crowd", host, str(port), what, str(number)],
-            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        self.process = Forked(
+            "tests.service.crowd", host, str(port), what, str(number),
+            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
         assert self._says() == "ready"
 
@@ -57,7 +57,8 @@ class Crowd:
 
     def close(self) -> None:
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        self.process.close()
 
 
 @contextmanager

@@ -42,10 +42,13 @@ def until(fact: Callable[[], object], what: str) -> None:
         pause.wait(0.005)
 
 
-def doctor(database: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def complaints(database: Path, *options: str) -> list[str]:
+    """What the doctor finds wrong, but that the server of tests trades safety for speed (peers/postgres.py)."""
     command = [sys.executable, "-m", "holdfast", "doctor", "--database", database_at(database), *options]
     env = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_TEST_")}
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    found = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    assert found.returncode in (0, 1), found.stderr
+    return [line for line in found.stdout.splitlines() if line.startswith("WRONG") and "fsync off" not in line]
 
 
 # --- kills ---------------------------------------------------------------------------------------------------------
@@ -75,7 +78,10 @@ class Listening:
                     self.heard += found
             self._stopping.wait(0.02)
 
-    def end(self) -> None:
+    def __enter__(self) -> Listening:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self._stopping.set()
         self._served.kill()
         self._thread.join(PATIENCE_S)
@@ -92,10 +98,12 @@ MOMENTS = [
 @pytest.mark.requirement("NOVA-6", "TAG-13", "TF-2", "TF-7", "G1", "G3", "G4")
 def test_killed_during_steps_and_undo_and_answers_it_goes_on_where_it_was(make_served: MakeServed) -> None:
     served = make_served(*FLOWS_HERE, **LEASE, deaths_max="100")
-    listening = Listening(served)
     asked: dict[str, str] = {}
     lost = 0
-    with connect(served.url, project="default", roles="member", user="u1", patience=PATIENT) as client:
+    with (
+        Listening(served) as listening,
+        connect(served.url, project="default", roles="member", user="u1", patience=PATIENT) as client,
+    ):
         for place in range(size("SERVICE_KILLS", 4)):
             flow, what, number = MOMENTS[place % len(MOMENTS)]
             accepted = client.tasks.submit(flow, tag=f"{flow}-{place}")
@@ -119,13 +127,11 @@ def test_killed_during_steps_and_undo_and_answers_it_goes_on_where_it_was(make_s
                 ("SUCCEEDED", "none") if flow == "march" else ("FAILED", "done")
             ), served.witnessed()
         assert len(list(client.tasks.list(limit=1000))) == len(asked)
-    for uuid, flow in asked.items():
-        judge(flow, [tuple(line.split()[::2]) for line in served.witnessed() if line.split()[1] == uuid])
-    found = doctor(served.database, *FLOWS_HERE)
-    assert found.returncode == 0, found.stdout
-    everything = poll(served.client(), limit=1000)
-    until(lambda: len(listening.heard) >= len(everything), "the rest of the events")
-    listening.end()
+        for uuid, flow in asked.items():
+            judge(flow, [tuple(line.split()[::2]) for line in served.witnessed() if line.split()[1] == uuid])
+        assert complaints(served.database, *FLOWS_HERE) == []
+        everything = poll(served.client(), limit=1000)
+        until(lambda: len(listening.heard) >= len(everything), "the rest of the events")
     assert listening.heard == everything
     assert listening.came_back >= lost
     ends = Counter(event["subject"] for event in everything if event["data"].get("to") in ENDS)

@@ -57,7 +57,7 @@ def test_an_abort_races_with_the_end_and_the_answer_says_who_won(make_service: M
             send.start()
         threading.Event().wait(chance.random() * took * (0.5 if waits else 1))
         abort = line.ask("POST", f"{path}/abort")
-        took = max(0.001, min(0.5, took * (1.02 if abort.status == 202 else 0.98)))
+        took = max(0.001, min(5.0, took * (1.05 if abort.status == 202 else 0.95)))
         if waits:
             send.join()
             other.close()

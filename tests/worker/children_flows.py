@@ -101,7 +101,7 @@ interface = hf.linear(
     hf.unordered("both", hf.child("l2", l2, inject={"network": "blue"}, weight=3), hf.child("l3", l3)),
 )
 again = hf.linear("again", hf.child("l3", l3, retry=hf.Retry(attempts=3)))
-hurried = hf.linear("hurried", hf.child("l3", l3, timeout_s=0.05))
+hurried = hf.linear("hurried", hf.child("l3", l3, timeout_s=0.5))
 past = hf.linear("past", hf.child("burning", burning))
 parley = hf.linear("parley", hf.child("meeting", meeting))
 kept = hf.linear(

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 
 from holdfast.local import Holdfast
 from holdfast.local import open as open_database
+from tests.forked import Forked
 from tests.postgresql import database_at
 
 REPOSITORY = Path(__file__).parents[2]
@@ -60,9 +60,9 @@ class WorkerProcess:
     """See process.py."""
 
     def __init__(self, url: str, settings: dict[str, Any]) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.worker.process", url, json.dumps(settings)],
-            cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        self.process = Forked(
+            "tests.worker.process", url, json.dumps(settings),
+            cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
         self.pid = self.process.pid
         assert self.process.stdout is not None
@@ -84,9 +84,7 @@ class WorkerProcess:
 
     def end(self) -> int:
         code = self.process.wait(PATIENCE_S)
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                pipe.close()
+        self.process.close()
         return code
 
 

@@ -20,6 +20,7 @@ from holdfast.testing.power import DripConformance, GarbageConformance, PowerCon
 from peers.chassis import Peer
 from peers.outlet import outlet
 from tests.pages import blocks
+from tests.postgresql import database_at
 
 PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "write-a-power-driver.md"
 DRIVER = next(block.text for block in blocks(PAGE.read_text(encoding="utf-8")) if block.language == "python")
@@ -76,7 +77,7 @@ def test_a_node_has_it_as_its_package_says(tmp_path: Path) -> None:
     group, point = POINT.replace('[project.entry-points."', "[").replace('"]', "]").replace('"', "").splitlines()
     (info / "entry_points.txt").write_text(f"{group}\n{point}\n", encoding="utf-8")
 
-    url = f"sqlite:///{tmp_path / 'tasks.db'}"
+    url = database_at(tmp_path / "tasks.db")
     hf.open(url).close()
     with outlet(tmp_path / "strip") as peer:
         env = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")} | {
