@@ -5,6 +5,7 @@ HOLDFAST_TEST_NODES=500 is the full size: 20 of them real, and users on 50.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import threading
@@ -23,6 +24,7 @@ from holdfast.resources.node.fake import Device
 from holdfast.resources.node.kind import make_node
 from holdfast.resources.node.power import Bmc, PowerDriver
 from holdfast.seal import new_key
+from holdfast.service.serve import settle
 from peers.ipmi_sim import ipmi_sim
 from tests.service.conftest import MakeService, Service
 
@@ -194,7 +196,21 @@ def crowd(make_service: MakeService, tmp_path: Path, monkeypatch: pytest.MonkeyP
     settings: Any = {"node_calls_max": AT_ONCE, "node_poll_s": 0.1, "sync_interval_s": 0.1, "workers_max": 64}
     with ExitStack() as leaving:
         service = make_service(kinds=[make_node()], secret_key=new_key(), **settings)
+        leaving.enter_context(settled())
         yield Crowd(service, tmp_path, leaving)
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """The garbage collector as `holdfast serve` has it: it would stop a process as large as this one for longer than a
+    user's operation takes."""
+    before = gc.get_threshold()
+    settle()
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 @pytest.mark.requirement("IRONIC-10")

@@ -114,6 +114,22 @@ def test_a_user_is_given_the_line_of_a_look(switch: Switch, to: str) -> None:
         look.result(PATIENCE_S)
 
 
+def test_while_users_call_few_look_around_and_all_do_soon_after(
+    switch: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = Lines(8)
+    (user,) = begin(lines, switch, "used")
+    looks = begin(lines, switch, *"abcdefgh", background=True)
+    assert [each.begun_at is not None for each in looks] == [True] * (8 // module.AROUND) + [False] * 6
+    monkeypatch.setattr(module, "USERS_S", 0.0)  # as if the user had come that long ago
+    begin(lines, switch, "i", background=True)
+    assert [each.begun_at is not None for each in looks] == [True] * 7 + [False]
+    switch.go.set()
+    assert [each.result(PATIENCE_S) for each in (user, *looks)] == ["used", *"abcdefgh"]
+    assert lines.running == 0
+    assert lines._around == 0
+
+
 def test_a_call_that_is_stopped_ends_by_the_drivers_own_means() -> None:
     lines, ended = Lines(1), threading.Event()
 

@@ -2,7 +2,8 @@
 
 Theory: a driver blocks, and may block for ever; so each call has a thread of its own, which nobody but its caller waits
 for. A BMC is called by one at a time. At most `calls_max` calls run; those for users go before those that only look
-around (`background`), and take the line of one of these if there is no other. Who stops a call has the driver's own
+around (`background`), and take the line of one of these if there is no other; while there are any, few of the others
+begin. Who stops a call has the driver's own
 hooks called (`Bmc.on_stop`: kill the child, close the socket); a call that has not ended shortly after is left behind:
 its thread goes on, its line is free, and what it returns is nobody's.
 
@@ -31,6 +32,8 @@ GRACE_S: Final = 0.3  # for a call that was stopped
 FINISH_S: Final = 2.0  # for a call whose step is asked to stop, but not at once: most end by themselves in that time
 MARGIN_S: Final = 1.0  # for a driver to say itself that its time is over
 LOOK_S: Final = 1.0  # how often who waits for a line looks whether it has one
+USERS_S: Final = 1.0  # after the last call of a user, others may be on their way
+AROUND: Final = 4  # so many times fewer calls of the background run at once while users are there
 
 
 class Yielded(Exception):
@@ -134,6 +137,8 @@ class Lines:
         self._lock = threading.Lock()
         self._queues: tuple[deque[Calling], deque[Calling]] = (deque(), deque())  # of users, of the background
         self._running: dict[Any, Calling] = {}  # by BMC, the oldest first
+        self._around = 0  # how many of them are the background's
+        self._user_at = float("-inf")  # when a user's was asked for last
 
     @property
     def running(self) -> int:
@@ -146,6 +151,8 @@ class Lines:
         yielding = None
         with self._lock:
             self._queues[background].append(calling)
+            if not background:
+                self._user_at = SYSTEM.monotonic()
             self._start()
             if calling.begun_at is None and not background:
                 yielding = self._in_the_way(calling)
@@ -222,19 +229,31 @@ class Lines:
         """The next call that may run, which now does. The lock is held."""
         if len(self._running) >= self.calls_max:
             return None
+        now = SYSTEM.monotonic()
         for queue in self._queues:
             for calling in queue:
+                if calling.background and self._around >= self._around_max(now):
+                    return None
                 if calling.key not in self._running:
                     queue.remove(calling)
                     self._running[calling.key] = calling
-                    calling.begun_at = SYSTEM.monotonic()
+                    self._around += calling.background
+                    calling.begun_at = now
                     return calling
         return None
+
+    def _around_max(self, now: float) -> int:
+        """How many calls of the background may run. While users are there, few: not for the lines alone, but for the
+        interpreter, which a look needs for a millisecond, and a user's operation at each of its hops."""
+        if now - self._user_at < USERS_S:
+            return max(1, self.calls_max // AROUND)
+        return self.calls_max
 
     def _free(self, calling: Calling) -> bool:
         if self._running.get(calling.key) is not calling:
             return False
         del self._running[calling.key]
+        self._around -= calling.background
         return True
 
     def _work(self, calling: Calling) -> None:
