@@ -32,7 +32,7 @@ help: ## What this Makefile can do
 
 .PHONY: packages
 packages:
-	@tools/need faketime iproute2 ipmitool openipmi postgresql qemu-system-x86
+	@tools/need faketime iproute2 ipmitool openipmi pgbouncer postgresql qemu-system-x86
 
 .PHONY: demo
 demo: packages .venv/.demo ## The story over HTTP, nodes behind real BMCs, the library alone; each point proved; two minutes

@@ -89,7 +89,7 @@ class Postgres:
         if not (self.data / "PG_VERSION").exists():
             self._make()
         for _ in range(5):
-            port = self.port or _free_port()
+            port = self.port or free_port()
             if self._listens(port):
                 self.port = port
                 return self
@@ -105,7 +105,7 @@ class Postgres:
             children = _children(self._process.pid)
             self._end(signal.SIGKILL)
             for child in children:
-                _wait(lambda child=child: not Path(f"/proc/{child}").exists(), f"process {child}")  # type: ignore[misc]
+                wait(lambda child=child: not Path(f"/proc/{child}").exists(), f"process {child}")  # type: ignore[misc]
 
     def pause(self) -> None:
         """It hangs, with all its connections."""
@@ -166,7 +166,7 @@ class Postgres:
         command = [self.bin / "initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8"]
         # A language's order on purpose: where bytes count, the store has to ask for them.
         command += ["--locale=C.UTF-8", "--no-sync", "--no-instructions"]
-        subprocess.run(_wrapped(command), check=True, stdout=subprocess.DEVNULL, env=_environment())
+        subprocess.run(wrapped(command), check=True, stdout=subprocess.DEVNULL, env=environment())
         with open(self.data / "postgresql.conf", "a", encoding="utf-8") as file:
             file.write(f"{_SETTINGS}{self._settings}\nunix_socket_directories = '{self.directory}'\n")
 
@@ -175,11 +175,11 @@ class Postgres:
         with open(self.directory / "log", "ab") as log:
             self._process = subprocess.Popen(
                 # Even a kill -9 of who started it ends it.
-                _wrapped(["setpriv", "--pdeathsig", "INT", *command]),
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environment(),
+                wrapped(["setpriv", "--pdeathsig", "INT", *command]),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment(),
             )  # fmt: skip
         process = self._process
-        _wait(lambda: process.poll() is not None or self._is_ready(process.pid), "PostgreSQL to start")
+        wait(lambda: process.poll() is not None or self._is_ready(process.pid), "PostgreSQL to start")
         return process.poll() is None
 
     def _is_ready(self, pid: int) -> bool:
@@ -203,11 +203,11 @@ class Postgres:
                 pass
 
 
-def _wrapped(command: list[Any]) -> list[str]:
+def wrapped(command: list[Any]) -> list[str]:
     return [*(_NOT_ROOT if os.geteuid() == 0 else ()), *map(str, command)]
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     return {**os.environ, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
 
@@ -218,14 +218,14 @@ def _children(pid: int) -> list[int]:
         return []
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
         return port
 
 
-def _wait(is_so: Callable[[], bool], what: str) -> None:
+def wait(is_so: Callable[[], bool], what: str) -> None:
     pause = threading.Event()
     for _ in range(int(_PATIENCE_S / 0.01)):
         if is_so():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from holdfast.store.base import Store
 from holdfast.testing.conformance.store import StoreBase, StoreConformance
 from holdfast.testing.conformance.store_groups import StoreGroups
 from holdfast.testing.conformance.store_threads import StoreThreads
+from peers.pgbouncer import PgBouncer
 from tests.postgresql import Databases
 
 
@@ -48,6 +50,20 @@ class TestPostgres18(TestPostgres):
     @pytest.fixture(autouse=True)
     def _place(self, postgresql_18: Databases) -> None:
         self.url = postgresql_18.fresh()
+
+
+@pytest.fixture(scope="module")
+def pooler(postgresql_server: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PgBouncer]:
+    with PgBouncer(tmp_path_factory.mktemp("pool"), postgresql_server.server) as running:
+        yield running
+
+
+class TestPooled(TestPostgres):
+    """Through a pooler in transaction mode: each transaction is another session's."""
+
+    @pytest.fixture(autouse=True)
+    def _place(self, postgresql: Databases, pooler: PgBouncer) -> None:
+        self.url = pooler.url(postgresql.fresh().rpartition("/")[2], direct=True)
 
 
 class TestMemory(StoreConformance, StoreGroups, StoreThreads):

@@ -120,6 +120,14 @@ def _server(store: Any) -> Iterator[Finding]:
         yield Finding(False, f"{told}: a power failure may take back what was acknowledged, turn them on")
     else:
         yield Finding(True, told)  # synchronous_commit, if it is off, is turned on for each transaction
+    if store.pooled and store.hears:
+        yield Finding(True, "a pooler of connections stands before it; others' commits are told past that")
+    elif store.pooled:
+        yield Finding(
+            False,
+            "a pooler of connections stands before it, and through one nobody is told of others' commits: they are seen"
+            " up to a second later; say in the URL where the server is (direct=HOST:PORT)",
+        )
 
 
 def _space(path: str) -> Finding:

@@ -140,6 +140,16 @@ class PostgresStore(Front):
         """A setting of the connection that writes, read back: `synchronous_commit` …"""
         return self._session.setting(name)
 
+    @property
+    def pooled(self) -> bool:
+        """Whether a pooler of connections stands before the server."""
+        return bool(self._server.pooled)
+
+    @property
+    def hears(self) -> bool:
+        """Whether the server tells of others' commits; else they are looked for."""
+        return self._server.hears
+
     def close(self) -> None:
         """After what is being written. May be called again."""
         self._closed.set()
