@@ -163,7 +163,7 @@ def test_a_suspended_task_that_began_keeps_what_it_holds(desk: Desk) -> None:
 
 def test_the_sweep_grants_what_a_lost_wake_left(desk: Desk) -> None:
     one, two, three = desk.submit("r"), desk.submit("r"), desk.submit("q")
-    desk.store.write(lambda tx: tx.execute(claims._DROP, {"_task": one}))
+    desk.store.write(lambda tx: tx.execute(claims._DROP, {"_tasks": [one]}))
     assert desk.ready(two, three) == [False, True]
     assert desk.store.write(lambda tx: claims.sweep(tx, 5.0)) == (1, None)
     assert desk.ready(two) == [True]
@@ -174,7 +174,7 @@ def test_a_sweep_goes_on_where_it_stopped(desk: Desk) -> None:
     held = [desk.submit(name) for name in "abc"]
     waiting = [desk.submit(name) for name in "abc"]
     for task in held:
-        desk.store.write(lambda tx, task=task: tx.execute(claims._DROP, {"_task": task}))  # type: ignore[misc]
+        desk.store.write(lambda tx, task=task: tx.execute(claims._DROP, {"_tasks": [task]}))  # type: ignore[misc]
     assert desk.store.write(lambda tx: claims.sweep(tx, 5.0, limit=2)) == (2, "b")
     assert desk.store.write(lambda tx: claims.sweep(tx, 5.0, after="b", limit=2)) == (1, None)
     assert desk.ready(*waiting) == [True] * 3

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sqlalchemy import bindparam, delete, insert, update
 
 from holdfast.errors import LeaseLost, WorldError
-from holdfast.store.base import APART, Append, Appended, Into, Row, StepRow
+from holdfast.store.base import APART, Append, Appended, Into, Row, StepRow, do_then
 from holdfast.store.schema import journal, steps, tasks
 
 if TYPE_CHECKING:
     from sqlalchemy import Insert, Table
 
+    from holdfast.store.base import Tx
     from holdfast.store.statements import Prepared, Statements
     from holdfast.store.transaction import Transaction
 
@@ -201,7 +202,7 @@ def _in_bulk(tx: Transaction, batch: Sequence[Append]) -> list[Appended | LeaseL
     rows: list[tuple[Any, ...]] = []
     projected: list[tuple[Any, ...]] = []
     folded: list[tuple[int, int]] = []
-    thens: list[Callable[[Transaction], None]] = []
+    thens: list[Callable[[Tx], None]] = []
     last: dict[int, int] = {}
     touched = tx.tasks
     for one in ordered:
@@ -226,8 +227,8 @@ def _in_bulk(tx: Transaction, batch: Sequence[Append]) -> list[Appended | LeaseL
         cursor.executemany(hot.steps, projected)
     if folded:
         cursor.executemany(hot.fold, folded)
-    for last_act in thens:
-        last_act(tx)
+    if thens:
+        do_then(tx, thens)
     return [Appended(last[one.task], True) for one in batch]
 
 

@@ -12,7 +12,7 @@ implementation must do: testing/conformance/store.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
@@ -94,6 +94,31 @@ class Append(NamedTuple):
     projection: Mapping[str, Any] | None = None
     folded: Sequence[int] = ()
     then: Callable[[Tx], None] | None = None
+
+
+class Joint:
+    """An `Append.then` that those of a batch do together: `all` gets the `one` of each, in the order of their tasks."""
+
+    __slots__ = ("all", "one")
+
+    def __init__(self, all: Callable[[Tx, Sequence[Any]], None], one: Any) -> None:
+        self.all = all
+        self.one = one
+
+    def __call__(self, tx: Tx) -> None:
+        self.all(tx, [self.one])
+
+
+def do_then(tx: Tx, thens: Iterable[Callable[[Tx], None]]) -> None:
+    """What several appends have done last."""
+    joint: dict[Callable[[Tx, Sequence[Any]], None], list[Any]] = {}
+    for then in thens:
+        if type(then) is Joint:
+            joint.setdefault(then.all, []).append(then.one)
+        else:
+            then(tx)
+    for all, ones in joint.items():
+        all(tx, ones)
 
 
 class Appended(NamedTuple):

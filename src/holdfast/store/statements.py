@@ -82,8 +82,11 @@ class Prepared:
             return self.sql, [parameters[name] if name in parameters else defaults[name] for name in self.names]
 
     def _expanded(self, compiled: SQLCompiler, parameters: Mapping[str, Any]) -> tuple[str, Sequence[Any]]:
-        """The text for lists of these lengths is kept: to make it takes longer than to run it."""
+        """The text for lists of these lengths is kept: to make it takes longer than to run it. And there are few
+        lengths: the last of a list is named again until it is as long as the next power of two."""
         given = {**self._defaults, **parameters}
+        for name in self._lists:
+            given[name] = _padded(given[name])
         lengths = tuple(len(given[name]) for name in self._lists)
         known = self._expansions.get(lengths)
         if known is None:
@@ -115,6 +118,11 @@ class Prepared:
                     row[place] = bool(row[place])
             made.append(make(row))
         return made
+
+
+def _padded(values: Sequence[Any]) -> Sequence[Any]:
+    missing = (1 << (len(values) - 1).bit_length()) - len(values) if values else 0
+    return [*values, *[values[-1]] * missing] if missing else values
 
 
 class Statements:

@@ -119,7 +119,7 @@ _QUEUES_INTO: Final = Into(queues, "resource", "next_ticket")
 _OF_TASK: Final = select(tickets).where(_t.task == bindparam("_task")).order_by(_t.resource)
 _GRANT: Final = update(tickets).where(_t.task == bindparam("_task")).values(granted=true())
 _UNGRANT: Final = update(tickets).where(_t.task == bindparam("_task")).values(granted=false())
-_DROP: Final = delete(tickets).where(_t.task == bindparam("_task")).returning(_t.resource)
+_DROP: Final = delete(tickets).where(_t.task.in_(bindparam("_tasks", expanding=True))).returning(_t.resource)
 _CANDIDATE: Final = select(tasks.c.state, tasks.c.ready).where(tasks.c.id == bindparam("_task")).with_for_update()
 _READY: Final = (
     update(tasks)
@@ -311,9 +311,9 @@ def sweep(tx: Tx, now: float, *, after: str = "", limit: int = 100) -> tuple[int
 # --- giving up ---------------------------------------------------------------------------------------------------
 
 
-def free(tx: Tx, task: int, now: float) -> None:
-    """Give up the task's tickets, and grant whoever is next."""
-    names = tx.execute(_DROP, {"_task": task}).scalars()
+def free(tx: Tx, ended: Sequence[int], now: float) -> None:
+    """Give up the tasks' tickets, and grant whoever is next."""
+    names = tx.execute(_DROP, {"_tasks": ended}).scalars()
     if names:
         wake(tx, names, now)
 

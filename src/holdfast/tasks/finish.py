@@ -7,13 +7,14 @@ Who asks for it: the worker's last append (`Append.then`), and verbs that end a 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from sqlalchemy import bindparam, false, func, null, select, update
 
 from holdfast.core import progress, states
-from holdfast.store.base import Tx
+from holdfast.errors import TaskNotFound
+from holdfast.store.base import APART, Tx
 from holdfast.store.schema import steps, tasks
 from holdfast.tasks import anew, children, claims, row, tell
 from holdfast.tasks.row import TaskRow
@@ -50,6 +51,7 @@ _END: Final = (
         worker_id=null(),
         token=null(),
     )
+    .execution_options(**{APART: True})
 )
 _CUT_OFF: Final = (
     update(steps)
@@ -67,6 +69,19 @@ def join(projection: Projection) -> None:
         _projections.append(projection)
 
 
+class End(NamedTuple):
+    """One task's. `columns`: further ones to set (`result`, `error` …); `left` is what `left_behind` says, where the
+    caller knows it better; `actor` who the event feed says it was."""
+
+    task: int
+    state: str
+    now: float
+    retention_s: float
+    left: tuple[str, str] | None = None
+    actor: str = tell.WORKER
+    columns: Mapping[str, Any] = {}
+
+
 def ended(
     tx: Tx,
     task: int,
@@ -78,24 +93,41 @@ def ended(
     actor: str = tell.WORKER,
     **columns: Any,
 ) -> None:
-    """End the task: set what an end sets, free its claims and grant the next. Nobody can write to it afterwards: its
-    token is gone. `columns` are further ones to set (`result`, `error` …); `left` is what `left_behind` says, where
-    the caller knows it better; `actor` who the event feed says it was.
+    """`ended_all` for one."""
+    ended_all(tx, [End(task, state, now, retention_s, left, actor, columns)])
 
-    The row's state must still be the one before: an append that ends a task leaves `state` out of its projection,
+
+def ended_all(tx: Tx, ends: Sequence[End]) -> None:
+    """End the tasks: set what an end sets, free their claims and grant the next. Nobody can write to them afterwards:
+    their tokens are gone.
+
+    A row's state must still be the one before: an append that ends a task leaves `state` out of its projection,
     because a final state and `finished_at` come together.
     """
-    before = row.read(tx, task)
-    left = left or left_behind(tx, before, state)
-    values = {"_task": task, "_state": state, "_effect": left[0], "_revert": left[1], "_now": now}
-    tx.execute(_END, {**values, "_expires": now + retention_s, **columns})
-    for projection in _projections:
-        left = (projection(tx, before, state, left, columns.get("result"), now) or left[0], left[1])
-    # The last that is told of the task: who follows it stops listening here.
-    tell.ended(tx, before, state, now, actor=actor, left=left, error=columns.get("error", before.error))
-    claims.free(tx, task, now)
-    children.tell_end(tx, before, state, now)
-    tx.touched(task)
+    found = row.read_all(tx, [end.task for end in ends])
+    lefts: dict[int, tuple[str, str]] = {}
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for end in ends:
+        if end.task not in found:
+            raise TaskNotFound(task=end.task)
+        left = lefts[end.task] = end.left or left_behind(tx, found[end.task], end.state)
+        values = {"_task": end.task, "_state": end.state, "_effect": left[0], "_revert": left[1], "_now": end.now}
+        members = groups.setdefault(tuple(end.columns), [])
+        members.append({**values, "_expires": end.now + end.retention_s, **end.columns})
+    for members in groups.values():
+        tx.executemany(_END, members)
+    for end in ends:
+        before, left = found[end.task], lefts[end.task]
+        for projection in _projections:
+            result = end.columns.get("result")
+            left = (projection(tx, before, end.state, left, result, end.now) or left[0], left[1])
+        # The last that is told of the task: who follows it stops listening here.
+        error = end.columns.get("error", before.error)
+        tell.ended(tx, before, end.state, end.now, actor=end.actor, left=left, error=error)
+    claims.free(tx, [end.task for end in ends], ends[0].now)
+    for end in ends:
+        children.tell_end(tx, found[end.task], end.state, end.now)
+        tx.touched(end.task)
 
 
 def cut_off(tx: Tx, task: int, now: float) -> None:

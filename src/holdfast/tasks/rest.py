@@ -63,7 +63,7 @@ def at_rest(tx: Tx, task: TaskRow, now: float, *, never_began: bool, release_cla
     if not held:
         return
     if release_claims:
-        claims.free(tx, task.id, now)
+        claims.free(tx, [task.id], now)
     elif never_began or not all(ticket.granted for ticket in held):
         claims.step_back(tx, task.id, now)
     else:

@@ -5,7 +5,7 @@ What people are shown of it: tasks/query.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, select, update
@@ -97,6 +97,7 @@ _FRESH: Final = TaskRow(
     error=None, begun=False,
 )  # fmt: skip
 _BY_ID: Final = select(tasks).where(tasks.c.id == bindparam("_id"))
+_BY_IDS: Final = select(tasks).where(tasks.c.id.in_(bindparam("_ids", expanding=True)))
 # An UPDATE and not a SELECT: on READ COMMITTED only it sees what the writer before it has committed.
 _LOCK: Final = (
     update(tasks)
@@ -106,6 +107,7 @@ _LOCK: Final = (
     .execution_options(**{LOCKS: True})
 )
 _INPUTS: Final = select(inputs.c.inputs, inputs.c.claims).where(inputs.c.task == bindparam("_id"))
+_INPUTS_OF: Final = select(inputs.c.task, inputs.c.inputs).where(inputs.c.task.in_(bindparam("_ids", expanding=True)))
 
 
 def of(row: Any) -> TaskRow:
@@ -116,6 +118,11 @@ def of(row: Any) -> TaskRow:
 def read(tx: Tx, task: int) -> TaskRow:
     """Raises: TaskNotFound."""
     return _found(tx.execute(_BY_ID, {"_id": task}).first(), task)
+
+
+def read_all(tx: Tx, ids: Sequence[int]) -> dict[int, TaskRow]:
+    """Those that there are."""
+    return {found.id: TaskRow._make(found) for found in tx.execute(_BY_IDS, {"_ids": ids}).all()} if ids else {}
 
 
 def lock(tx: Tx, task: int) -> TaskRow:
@@ -136,3 +143,8 @@ def asked_for(tx: Tx, task: int) -> tuple[str, str]:
     """The task's inputs and claims, as they are stored."""
     row = tx.execute(_INPUTS, {"_id": task}).first()
     return ("{}", "[]") if row is None else (row[0], row[1])
+
+
+def inputs_of(tx: Tx, ids: Sequence[int]) -> dict[int, str]:
+    """Their inputs, as they are stored."""
+    return {**dict.fromkeys(ids, "{}"), **dict(map(tuple, tx.execute(_INPUTS_OF, {"_ids": ids}).all()))} if ids else {}

@@ -48,7 +48,7 @@ _NEXT_LATE_SOME: Final = select(func.min(tasks.c.deadline_at)).where(
 )
 _TAKE: Final = (
     update(tasks)
-    .where(tasks.c.id == bindparam("_task"))
+    .where(tasks.c.id.in_(bindparam("_tasks", expanding=True)))
     .values(
         worker_id=bindparam("_worker"),
         host=select(workers.c.host).where(workers.c.id == bindparam("_worker")).scalar_subquery(),
@@ -140,11 +140,11 @@ def take(
         submit.draw_due(tx, now)
         rows = tx.execute(_TAKE_SOME, which).all() + tx.execute(_TAKE_LATE_SOME, which).all()
         found = _within(rows, rooms)[:limit]
-    values = {"_worker": worker, "_before": f"{generation}.", "_after": f".{nonce}"}
-    taken = [row.of(tx.execute(_TAKE, {**values, "_task": task}).one()) for task in found]
+    values = {"_worker": worker, "_before": f"{generation}.", "_after": f".{nonce}", "_tasks": found}
+    taken = {each.id: row.of(each) for each in tx.execute(_TAKE, values).all()} if found else {}
     if tx.execute(_ALIVE, {"_worker": worker}).first() is None:
         raise LeaseLost(worker=worker)
-    return taken
+    return [taken[task] for task in found]
 
 
 class Due(NamedTuple):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from holdfast.worker.house import House
 from holdfast.worker.intake import Intake
 from holdfast.worker.lease import SWEEP_S, Lease
 from holdfast.worker.leave import close_beside, give_back, save_all
-from holdfast.worker.load import DefinitionChanged, load, rest_aside
+from holdfast.worker.load import DefinitionChanged, load, read_ahead, rest_aside
 from holdfast.worker.pace import Pace, whose_turn
 from holdfast.worker.report import write_reports
 from holdfast.worker.rest import rest
@@ -254,17 +254,17 @@ class Worker:
             self.lease.beat()
             self._poked = True
             return False
-        waiting = self._intake.waiting
-        started = bool(waiting)
+        waiting, started = self._intake.waiting, bool(self._intake.waiting)
+        ahead = read_ahead(self._store, waiting)
         while waiting:  # what could not be read this time is ours all the same, and begun the next
-            self._start(waiting[0], now)
+            self._start(waiting[0], now, ahead)
             del waiting[0]
         self._intake.look_ahead(now)
         return started
 
-    def _start(self, row: TaskRow, now: float) -> None:
+    def _start(self, row: TaskRow, now: float, ahead: Mapping[int, str]) -> None:
         try:
-            loaded = load(self._store, row, self._flows, deaths_max=self._settings.deaths_max, unseal=self._unseal)
+            loaded = load(self._store, row, self._flows, self._settings.deaths_max, self._unseal, ahead)
         except (DefinitionChanged, TaskGone) as error:
             rest_aside(self._store, row, "definition_changed", error, now)
             return

@@ -16,7 +16,7 @@ from holdfast.core.states import api_state, hold
 from holdfast.core.values import Stored, encode
 from holdfast.errors import HoldfastError, LeaseLost, StateError
 from holdfast.runtime.drive import Drive
-from holdfast.store.base import Append, Appended, Store, Tx
+from holdfast.store.base import Append, Appended, Joint, Store, Tx
 from holdfast.tasks import agents, finish, rest, row, take
 from holdfast.tasks.row import TaskRow
 from holdfast.worker import report
@@ -177,7 +177,8 @@ class Taken:
         if type(last) is e.Ended:
             columns = self.recorder.end_columns(last, lambda value: encode(value, self._seal))
             left = aftermath(self.drive.state, last.state)
-            return partial(_ended, self.task.id, last.state, now, self._settings.retention_s, left, columns)
+            end = finish.End(self.task.id, last.state, now, self._settings.retention_s, left, columns=columns)
+            return Joint(finish.ended_all, end)
         return None
 
     def answered(self, answer: Appended) -> bool:
@@ -302,12 +303,6 @@ def _report(writes: Callable[[Tx], None], tells: Callable[[Tx], None] | None, tx
 
 def _rested(task: int, token: str, now: float, tx: Tx) -> None:
     rest.rested(tx, task, token, now)
-
-
-def _ended(
-    task: int, state: str, now: float, retention_s: float, left: tuple[str, str], columns: dict[str, Any], tx: Tx
-) -> None:
-    finish.ended(tx, task, state, now, retention_s=retention_s, left=left, **columns)
 
 
 def note_heard(heard: Sequence[Taken], tx: Tx) -> list[tuple[Taken, list[Lease]]]:

@@ -20,7 +20,7 @@ from sqlalchemy import bindparam, update
 
 from holdfast.core import events as e
 from holdfast.core.states import PENDING, STEP, STEP_STATES, TASK, api_state
-from holdfast.store.base import Append, Tx
+from holdfast.store.base import Append, Joint, Tx, do_then
 from holdfast.store.schema import tasks
 from holdfast.tasks import tell
 from holdfast.tasks.tell import News
@@ -77,7 +77,7 @@ class Telling:
                 told += news
             self.tells = now, shown, progress
         told += [news for news, stops in moves if stops]
-        return append._replace(then=partial(_tell_and, told, now, append.then)) if told else append
+        return append._replace(then=Joint(_tell_and, (told, now, append.then))) if told else append
 
     def taken(self, accepted: bool) -> None:
         """The append with `tells` was taken, whole or its facts only."""
@@ -170,10 +170,10 @@ class Telling:
         return writes, partial(self._is_told, now, shown, progress)
 
 
-def _tell_and(told: Sequence[News], now: float, then: Callable[[Tx], None] | None, tx: Tx) -> None:
-    tell.write(tx, told, now)
-    if then is not None:
-        then(tx)
+def _tell_and(tx: Tx, ones: Sequence[tuple[Sequence[News], float, Callable[[Tx], None] | None]]) -> None:
+    for told, now, _ in ones:
+        tell.write(tx, told, now)
+    do_then(tx, [then for _, _, then in ones if then is not None])
 
 
 def _tell_apart(task: int, token: str, told: Sequence[News], now: float, tx: Tx) -> None:

@@ -3,7 +3,7 @@ it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import bindparam, func, select, update
 
 from holdfast.errors import LeaseLost
-from holdfast.store.base import LOCKS, Append, Appended, Conflict, Into, Store, Tx
+from holdfast.store.base import LOCKS, Append, Appended, Conflict, Into, Joint, Store, Tx
 from holdfast.store.schema import feed, plans, queues, tasks
 from holdfast.testing.conformance.store import Failed, StoreBase, add_one, add_task, rows, touch_and_fail
 
@@ -129,6 +129,27 @@ class StoreGroups(StoreBase):
         assert done == Appended(1, True)
         assert isinstance(lost, LeaseLost)
         assert store.read(lambda tx: tx.execute(_DIGESTS).scalars()) == ["d"]
+
+    def test_what_appends_do_together_is_done_once_and_again_for_those_that_are_taken(
+        self, store: Store, task: int
+    ) -> None:
+        others = [store.write(add_task) for _ in range(2)]
+        done: list[list[int]] = []
+
+        def end(tx: Tx, ones: Sequence[int]) -> None:
+            done.append(list(ones))
+            for one in ones:
+                tx.add(_PLANS, (f"d{one}", "o"))
+
+        batch = [Append(each, "mine", 0, rows("x"), then=Joint(end, each)) for each in (others[1], task, others[0])]
+        assert store.append(batch) == [Appended(1, True)] * 3
+        assert done == [[task, *others]]
+        batch = [one._replace(seen=1, token=token, then=Joint(end, number)) for one, token, number in zip(
+            batch, ("mine", "another", "mine"), (7, 8, 9), strict=True)]  # fmt: skip
+        first, lost, second = store.append(batch)
+        assert (first, second) == (Appended(2, True), Appended(2, True))
+        assert isinstance(lost, LeaseLost)
+        assert done[1:] == [[9], [7]], "one by one, in the order of their tasks"
 
     def test_numbers_are_drawn_from_a_row_that_is_made_for_it(self, store: Store) -> None:
         def take(tx: Tx) -> int:
