@@ -79,12 +79,8 @@ class Code(Runtimes):
 
     def _go_on(self, entry: Entry, now: float) -> None:
         call, chance = entry.call, self.world.chance
-        if not call.began:
-            if call.stop_reason is not None:
-                self._end(entry, ("stopped", call.stop_reason))
-                return
-            call.began = True
-            self.world.witness.begins(entry, self.process)
+        if not call.began and not self._begin(entry):
+            return
         if call.what == "execute" and entry.will[0] in ("returned", "raised") and entry.checkpoints:
             entry.checkpoints -= 1
             if chance.random() < 0.3:
@@ -94,6 +90,20 @@ class Code(Runtimes):
             call.host.checkpoint(call, value, self._settled(entry, value))
             return
         self._end(entry, entry.will)
+
+    def _begin(self, entry: Entry) -> bool:
+        """Whether it has begun, and not been stopped before."""
+        call = entry.call
+        if call.stop_reason is not None:
+            self._end(entry, ("stopped", call.stop_reason))
+            return False
+        call.began = True
+        self.enter(entry)
+        return True
+
+    def enter(self, entry: Entry) -> None:
+        """User code begins."""
+        self.world.witness.begins(entry, self.process)
 
     def _settled(self, entry: Entry, value: int) -> Callable[[BaseException | None], None]:
         def done(error: BaseException | None) -> None:
@@ -181,7 +191,7 @@ class Kind:
     def kill(self, call: Call) -> bool:
         call.stop_reason = call.stop_reason or "abort"
         entry = self._of(call)
-        if entry is not None and self.killable:
+        if entry is not None and self.killable and entry.will[0] != "killed":
             entry.will = ("killed", None)
             entry.waiting = False
             entry.checkpoints = 0

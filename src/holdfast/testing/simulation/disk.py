@@ -20,6 +20,8 @@ from holdfast.store.sqlite import SqliteStore, connect_file
 BEGIN: Final = "BEGIN IMMEDIATE"
 READ: Final = "BEGIN"
 _FULL: Final = "PRAGMA synchronous=full"
+#: The function of SQL that says what the moment is by the database's clock.
+NOW: Final = "database_now"
 _CODES: Final = {"busy": (5, "SQLITE_BUSY"), "ioerr": (10, "SQLITE_IOERR"), "full": (13, "SQLITE_FULL")}
 
 
@@ -172,6 +174,8 @@ class Disk:
 
     def __init__(self) -> None:
         self.real = connect_file(MEMORY)
+        self.now: Callable[[], float] = float
+        self.real.create_function(NOW, 0, lambda: self.now())
         self.commits = 0
         self.syncs = True
         self.watch: Callable[[Line], None] | None = None

@@ -58,6 +58,13 @@ def make_flow(chance: Random, name: str) -> Flow:
             return made
 
 
+def newer(chance: Random, flow: Flow) -> Flow:
+    """The flow after somebody has worked on it: with a step more, or another altogether. Of the same name."""
+    if chance.random() < 0.5:
+        return make_flow(chance, flow.name)
+    return linear(flow.name, *flow.children, _step(chance, f"{flow.name}new"))
+
+
 def _size(plan: Plan) -> int:
     return plan.kind.count(0) + sum(3 * _size(spec.template) for spec in plan.maps.values())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from holdfast.errors import WorldError
+from holdfast.errors import StoreUnknown, WorldError
 from holdfast.runtime.base import Call
 from holdfast.testing.simulation.code import Code
 from holdfast.testing.simulation.disk import Killed, Line
@@ -13,6 +13,10 @@ from holdfast.worker.lease import Lease
 from holdfast.worker.loop import Worker
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from holdfast.clock import Clock
+    from holdfast.flow.patterns import Flow
     from holdfast.store.base import Store
     from holdfast.testing.simulation.world import World
 
@@ -20,8 +24,8 @@ if TYPE_CHECKING:
 class SimulatedLease(Lease):
     """A lease whose lock file is an entry in the world's table of locks."""
 
-    def __init__(self, world: World, store: Store, name: str, *, locked: bool) -> None:
-        super().__init__(store, world.clock, world.settings, "default", threaded=False, host="here" if locked else name)
+    def __init__(self, world: World, store: Store, clock: Clock, name: str, pool: str, *, locked: bool) -> None:
+        super().__init__(store, clock, world.settings, pool, threaded=False, host="here" if locked else name)
         self._world = world
         if locked:
             self.lock_path = f"/nowhere/{name}"
@@ -45,6 +49,9 @@ class Process:
         self.is_busy = False
         self.frozen_until = 0.0
         self.starts_at = 0.0
+        self.clock: Clock = world.clock
+        self.pool = "default"
+        self.flows: Sequence[Flow] = world.flows
         self.locked = world.chance.random() < 0.5
         self.inline = world.chance.random() < 0.2  # its steps run on its worker's thread
         self.line: Line
@@ -59,22 +66,30 @@ class Process:
         """A new incarnation."""
         world = self.world
         self.incarnation += 1
-        self.line = Line(world.disk, self.name)
-        self.code = Code(world, self)
-        store = world.disk.store(self.line)
+        store = self._store()
+        self.code = self._code()
         self.line.pause = self._pause
-        lease = SimulatedLease(world, store, self.name, locked=self.locked)
+        lease = SimulatedLease(world, store, self.clock, self.name, self.pool, locked=self.locked)
         self.worker = Worker(
             store,
             self.code,
-            clock=world.clock,
+            clock=self.clock,
             settings=world.settings,
-            flows=world.flows,
+            flows=self.flows,
+            pool=self.pool,
             lease=lease,
+            admit=world.admit,
         )
         lease.start(self.worker._lost_lease)
         self.is_alive = True
         world.note(f"{self.name} starts")
+
+    def _store(self) -> Store:
+        self.line = Line(self.world.disk, self.name)
+        return self.world.disk.store(self.line)
+
+    def _code(self) -> Code:
+        return Code(self.world, self)
 
     def _pause(self) -> None:
         self.world.pause(self)
@@ -87,14 +102,15 @@ class Process:
         self.is_busy = True
         try:
             did = self.code.run(now)
-            did = self.worker.turn(now) or did
+            did = self.worker.turn(self.clock.time()) or did
             if self.world.chance_to_look():
                 self._compare()
             return did
         except Killed:
             self.die()
         except WorldError as error:
-            if error.retryable:  # as Worker.run does
+            self.worker.lease.unsure = self.worker.lease.unsure or isinstance(error, StoreUnknown)
+            if error.retryable or self.worker.lease.unsure:  # as Worker.run does
                 self.world.note(f"{self.name} will try again: {error}")
                 return False
             self.world.note(f"{self.name} ends: {error}")
@@ -110,6 +126,8 @@ class Process:
             row, drive = self.world.rows.get(taken.task.id), taken.drive
             if row is None or row.token != taken.token or row.seq != taken.seen or drive.facts:
                 continue
+            if drive.state.plan is not self.world.shadows[row.id].plan:
+                continue  # it has a newer one, and has recorded nothing by it
             found = differences(drive.state, self.world.shadows[row.id].state)
             if found:
                 raise Violation(f"{self.name} believes something else of task {row.id} than its journal says: {found}")
@@ -147,7 +165,9 @@ class Process:
         """When it has something to do though nothing is committed; None: it can't say."""
         if not self.is_alive:
             return self.starts_at
-        moments = [self.code.next_at(), self.worker._intake.next_due]
+        moments = [self.worker._intake.next_due]
         moments += [taken.drive.next_at() for taken in self.worker.taken.values()]
-        found = [at for at in moments if at is not None]
+        fast_s = self.clock.time() - self.world.now()
+        found = [at - fast_s for at in moments if at is not None]
+        found += [at for at in [self.code.next_at()] if at is not None]
         return max(min(found), self.frozen_until) if found else None

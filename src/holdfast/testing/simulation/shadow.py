@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdfast.core import events as e
 from holdfast.core.machine import apply, invert
-from holdfast.core.state import State
+from holdfast.core.state import State, opened
 from holdfast.core.values import decode as decode_value
+from holdfast.flow.outline import changed, outline
 from holdfast.store.base import JournalRow
 from holdfast.store.journal import KINDS, WORDS, decode
 from holdfast.tasks.claims import Claim, from_text
@@ -48,6 +49,8 @@ class Shadow:
         self.inputs = inputs
         self.claims: tuple[Claim, ...] = from_text(claims)
         self.rollback_of = row.rollback_of
+        #: Whether it is told things that no client has said: by its parent, or for its children's sake.
+        self.family = row.parent_id is not None or plan.parental
         self.journal: list[tuple[JournalRow, e.Event]] = []
         self.verbs: Counter[str] = Counter()
         self.answered: dict[int, str] = {}
@@ -59,6 +62,21 @@ class Shadow:
         """`before`: of a rollback, the task whose reverts these are, and the rollbacks of it that came first."""
         self.before = before
         self.state = new_state(self, deaths_max)
+
+    def recorded(self) -> set[str]:
+        """The nodes that its journal names, and those of what it undoes."""
+        return {row.node for each in (self, *self.before) for row, _ in each.journal if row.node is not None}
+
+    def replan(self, plan: Plan, deaths_max: int) -> None:
+        """A worker goes on with it by another plan. Raises: Violation: what is recorded has changed in that (G9)."""
+        found = changed(self.recorded(), outline(self.plan), plan)
+        if found:
+            raise Violation(f"task {self.id} goes on by a plan that is not that of its journal: {'; '.join(found)}")
+        before, self.plan = self.state, plan
+        self.family = self.family or plan.parental
+        self.state = new_state(self, deaths_max)
+        fold_all(self.state, [row for row, _ in self.journal])
+        self.answered = {self.state.row_of(before.ids[at]): word for at, word in self.answered.items()}
 
     def read(self, row: JournalRow) -> e.Event:
         return decode(row, finder(self.state))
@@ -81,7 +99,7 @@ class Shadow:
 def new_state(shadow: Shadow, deaths_max: int) -> State:
     """What the task begins with."""
     of = shadow.before[0] if shadow.before else shadow
-    state = State(of.plan, decode_value(of.inputs, None), deaths_max=deaths_max)
+    state = State(shadow.plan, decode_value(of.inputs, None), deaths_max=deaths_max)
     for earlier in shadow.before:
         fold_all(state, [row for row, _ in earlier.journal])
         invert(state)
@@ -97,10 +115,16 @@ def fold_all(state: State, rows: Iterable[JournalRow]) -> None:
 def differences(one: State, other: State) -> list[str]:
     """The columns in which two states differ."""
     found = [name for name in COMPARED if getattr(one, name) != getattr(other, name)]
+    if "results" in found and _opened(one) == _opened(other):
+        found.remove("results")  # what is nothing is kept as nothing, and read as its text
     found += [name for name in _SORTED if sorted(getattr(one, name)) != sorted(getattr(other, name))]
     if one.parked.keys() != other.parked.keys():
         found.append("parked")
     return found
+
+
+def _opened(state: State) -> list[Any]:
+    return [opened(value) for value in state.results]
 
 
 def is_workers(row: JournalRow) -> bool:

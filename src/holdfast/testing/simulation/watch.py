@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from holdfast.core import events as e
 from holdfast.store.base import JournalRow, StepRow
@@ -14,7 +14,7 @@ from holdfast.store.transaction import Transaction
 from holdfast.tasks import steps
 from holdfast.tasks.row import TaskRow
 from holdfast.testing.simulation.disk import Line
-from holdfast.testing.simulation.shadow import Commit, Shadow, Violation
+from holdfast.testing.simulation.shadow import Commit, Shadow, Violation, is_workers
 
 if TYPE_CHECKING:
     from holdfast.testing.simulation.world import World
@@ -60,7 +60,7 @@ class Watch:
             del after[task]
         self.rows, self.raw = after, raw
         world.happened["commits"] += 1
-        fresh = {task: found for task in changed if (found := self._read(after[task]))}
+        fresh = {task: found for task in changed if (found := self._read(after[task], line.name))}
         if changed or gone:
             self._note(line, before, after, changed, fresh)
         rows = [_TICKET(row) for row in self._cursor.execute(_TICKETS).fetchall()] if changed or gone else []
@@ -84,28 +84,42 @@ class Watch:
     def feed_newest(self) -> int:
         return self._cursor.execute(_NEWEST).fetchone()[0] or 0
 
+    def execute(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        """What there is, behind everybody's back."""
+        return self._cursor.execute(sql, values).fetchall()
+
     def steps(self, task: int) -> list[StepRow]:
         """As anybody is shown them."""
         return steps.of(Transaction(self._cursor, hot_statements()), task)
 
-    def _read(self, row: TaskRow) -> list[tuple[JournalRow, e.Event]]:
+    def _read(self, row: TaskRow, by: str) -> list[tuple[JournalRow, e.Event]]:
         shadow = self.shadows.get(row.id)
         if shadow is None:
             shadow = self._meet(row)
+        if row.rollback_of is None and (plan := self.world.plans[row.digest or ""]) is not shadow.plan:
+            self.world.happened["replanned"] += 1
+            shadow.replan(plan, self.world.settings.deaths_max)
         if row.seq == shadow.seq:
             return []
         place = len(shadow.journal)
-        for each in self.journal(row.id, shadow.seq):
+        rows = self.journal(row.id, shadow.seq)
+        by_its = self.world.plan_by(by, row.flow)
+        if by_its not in (None, shadow.plan) and any(each.node and is_workers(each) for each in rows):
+            if row.rollback_of is None:
+                raise Violation(f"{by} drives task {row.id} by another plan than its row says")
+            shadow.replan(by_its, self.world.settings.deaths_max)
+        for each in rows:
             self.world.see(shadow, each)
         return shadow.journal[place:]
 
     def _meet(self, row: TaskRow) -> Shadow:
         inputs, claims = self._cursor.execute("SELECT inputs, claims FROM inputs WHERE task = ?", (row.id,)).fetchone()
-        shadow = Shadow(row, self.world.plans[row.flow], inputs, claims)
-        before = []
+        before: list[Shadow] = []
         if row.rollback_of is not None:
             before = [self.shadows[row.rollback_of]]
             before += [each for each in self.shadows.values() if each.rollback_of == row.rollback_of]
+        plan = before[0].plan if before else self.world.plans[row.digest or ""]
+        shadow = Shadow(row, plan, inputs, claims)
         shadow.begin(before, self.world.settings.deaths_max)
         self.shadows[row.id] = self.by_uuid[row.uuid] = shadow
         return shadow

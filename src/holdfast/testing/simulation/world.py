@@ -12,14 +12,14 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from holdfast.core.states import FINAL, SUSPENDED_PENDING, api_state
-from holdfast.flow.compile import compile
+from holdfast.flow.compile import compile, digest
 from holdfast.settings import Settings
 from holdfast.store.base import JournalRow
 from holdfast.store.journal import WORDS
 from holdfast.tasks.row import TaskRow
 from holdfast.testing.clock import FakeClock
 from holdfast.testing.simulation.checks import CHECKERS, Acknowledged, Checker
-from holdfast.testing.simulation.client import Client
+from holdfast.testing.simulation.client import Client, Server
 from holdfast.testing.simulation.disk import Disk, Line
 from holdfast.testing.simulation.flows import make_flow
 from holdfast.testing.simulation.news import News
@@ -29,6 +29,10 @@ from holdfast.testing.simulation.watch import Watch
 from holdfast.testing.simulation.witness import Witness
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from holdfast.core.plan import Plan
+    from holdfast.tasks.schedules import Admit
     from holdfast.testing.simulation.code import Entry
 
 SETTINGS = Settings(
@@ -37,7 +41,7 @@ SETTINGS = Settings(
 JUMP_S = 3.0  # a heartbeat
 ROUNDS_MAX = 600  # of the calm after the storm
 HISTORY = 60  # lines that are kept
-_SUSPENDED = api_state(SUSPENDED_PENDING)
+SUSPENDED = api_state(SUSPENDED_PENDING)
 _FAULTS = ("kill", "kill", "freeze", "fuse", "fuse", "commit", "commit", "power", "leave")
 
 
@@ -45,6 +49,8 @@ class World:
     """`goodwill`: how often a step does as it should. `trouble`: how often, in a round, something breaks."""
 
     settings = SETTINGS
+    admit: Admit | None = None  # how the tasks of schedules are asked for
+    early_s = 0.0  # by how much a clock that somebody goes by may be fast
 
     def __init__(self, disk: Disk, seed: int, *, every_line: bool = False) -> None:
         disk.wipe()
@@ -53,6 +59,7 @@ class World:
         self.chance = chance = Random(seed)
         self.clock = FakeClock(threads=None, seed=seed)
         self.started_at = self.clock.time()
+        disk.now = self.clock.time
         self.lines: deque[str] = deque(maxlen=None if every_line else HISTORY)
         self.calm = False
         self.goodwill = chance.choice((0.5, 0.8, 0.95))
@@ -66,15 +73,22 @@ class World:
         self.locks: set[str] = set()
         self._number = 0
         self.flows = [make_flow(chance, f"{name}_") for name in ("f", "g")[: chance.randint(1, 2)]]
-        self.plans = {flow.name: compile(flow) for flow in self.flows}
+        self.plans = {digest(plan): plan for plan in map(compile, self.flows)}
         self.watch = Watch(self)
         self.witness = Witness(self)
         self.acknowledged = Acknowledged(self)
+        self.news = News(self)
         self.checkers: list[Checker] = [kind(self) for kind in CHECKERS if kind is not Acknowledged]
-        self.checkers += [self.acknowledged, self.witness, News(self)]
-        self.client = Client(self)
-        self.processes = [Process(self, number) for number in range(1, chance.choice((2, 3, 3, 4)))]
+        self.checkers += [self.acknowledged, self.witness, self.news]
+        self.client: Client
+        self.processes: Sequence[Process]
+        self._people()
         disk.watch = self.watch.committed
+
+    def _people(self) -> None:
+        """Those who ask, and those who work."""
+        self.client = Client(self)
+        self.processes = [Process(self, number) for number in range(1, self.chance.choice((2, 3, 3, 4)))]
 
     # --- what everybody asks --------------------------------------------------------------------------------------
 
@@ -105,6 +119,18 @@ class World:
 
     def now(self) -> float:
         return self.clock.time()
+
+    def asks(self, name: str) -> bool:
+        """Whether one of that name is no worker."""
+        return any(server.name == name for server in self.client.servers)
+
+    def plan_by(self, name: str, flow: str) -> Plan | None:
+        """By which plan the worker of that name drives tasks of the flow; None: there is but one."""
+        return None
+
+    def may_rest_aside(self, shadow: Shadow, reason: str, by: str) -> bool:
+        """Whether a worker may find that it can't drive the task."""
+        return False
 
     def number(self) -> int:
         """One that was never given before."""
@@ -180,16 +206,16 @@ class World:
                 did = process.turn(now) or did
         return did
 
-    def jump(self) -> None:
+    def jump(self, most_s: float = JUMP_S) -> None:
         """Let time pass until somebody has something to do."""
         now = self.now()
         moments = [at for process in self.processes if (at := process.next_at()) is not None and at > now]
-        self.clock.advance(max(0.001, min([JUMP_S, *(at - now for at in moments)])))
+        self.clock.advance(max(0.001, min([JUMP_S, most_s, *(at - now for at in moments)])))
 
     def help(self, left: list[TaskRow]) -> bool:
         """Answer one task that rests, or deliver what one waits for; whether any did."""
         for row in left:
-            if row.state == _SUSPENDED:
+            if row.state == SUSPENDED:
                 return self.client.answer(row)
         return self.client.deliver(left, wanted=True)
 
@@ -204,11 +230,11 @@ class World:
         if what == "power":
             for each in self.processes:
                 each.die()
-            self.client.line.dead = True
+            self.client.at.line.dead = True
             if self.disk.cut_power():
                 self.watch.look_anew()
             if not self.client.is_busy:
-                self.client.boot()
+                self.client.at.boot()
         elif not process.is_alive:
             return
         elif what == "freeze":
@@ -219,20 +245,20 @@ class World:
             if not process.is_busy:
                 process.leave()
         else:
-            line = chance.choice((process.line, process.line, process.line, self.client.line))
+            line = chance.choice((process.line, process.line, process.line, self.client.at.line))
             if what == "fuse":
                 line.fuse, line.fault = chance.randint(1, 30), chance.choice(("kill", "kill", "busy", "ioerr", "full"))
             else:
                 line.at_commit = chance.choice(("kill_before", "kill_after", "lost", "done", "full", "busy"))
 
-    def pause(self, who: Process | Client) -> None:
+    def pause(self, who: Process | Server) -> None:
         """Before a transaction of theirs the disk is slow, or the system runs somebody else."""
         chance = self.chance
         if self.calm or self.depth or not self.preempts or chance.random() >= self.preempts:
             return
         self.depth += 1
         self.happened["pause"] += 1
-        self.note(f"{getattr(who, 'name', 'client')} is kept waiting")
+        self.note(f"{who.name} is kept waiting")
         try:
             for _ in range(chance.choice((1, 1, 3, 8))):
                 if chance.random() < self.trouble:
@@ -247,7 +273,8 @@ class World:
     def mend(self) -> None:
         self.note("the storm is over")
         self.calm = True
-        self.client.line.calm()
+        for server in self.client.servers:
+            server.line.calm()
         for process in self.processes:
             process.frozen_until = 0.0
             if process.is_alive:
