@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import forkserver, get_context
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -79,6 +80,20 @@ class Forked:
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """What it still says, once it has ended; it is killed where it doesn't in time."""
+        with ThreadPoolExecutor(2) as pool:
+            out, err = (pool.submit(stream.read if stream else str) for stream in (self.stdout, self.stderr))
+            try:
+                self.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
+            finally:
+                said = out.result(), err.result()
+        self.close()
+        return said
 
     def close(self) -> None:
         """The test's ends of the streams."""

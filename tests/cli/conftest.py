@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from holdfast.cli.main import main
+from tests.forked import Forked
 from tests.postgresql import database_at
 
 FLOWS = Path(__file__).with_name("flows_for_cli.py")
@@ -41,7 +42,7 @@ class Done(NamedTuple):
 class Started:
     """A command that runs."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: Forked) -> None:
         self.process = process
         self.lines: list[str] = []
 
@@ -58,8 +59,8 @@ class Started:
         self.process.send_signal(number)
 
     def end(self) -> Done:
-        out, err = self.process.communicate(timeout=LIMIT_S)
-        return Done(self.process.returncode, "".join(self.lines) + out, err)
+        out, err = self.process.communicate(LIMIT_S)
+        return Done(self.process.wait(), "".join(self.lines) + out, err)
 
 
 class Shell:
@@ -71,16 +72,16 @@ class Shell:
         self.witness = directory / "witness"
         self.database = database_at(directory / "tasks.db")
         self.flows.write_text(FLOWS.read_text(encoding="utf-8"), encoding="utf-8")
-        self.running: list[subprocess.Popen[str]] = []
+        self.running: list[Forked] = []
 
     def start(self, *words: str, terminal: int | None = None, **env: str) -> Started:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "holdfast", *words],
+        process = Forked(
+            "holdfast",
+            *words,
             cwd=self.directory,
-            env=os.environ | {"HOLDFAST_DATABASE": self.database, "PYTHONUNBUFFERED": "1"} | env,
+            env=os.environ | {"HOLDFAST_DATABASE": self.database} | env,
             stdout=subprocess.PIPE if terminal is None else terminal,
             stderr=subprocess.PIPE if terminal is None else terminal,
-            text=True,
         )
         self.running.append(process)
         return Started(process)
@@ -100,7 +101,8 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     for process in typed.running:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        process.wait()
+        process.close()
 
 
 class Say:

@@ -66,9 +66,10 @@ def test_what_is_not_installed_is_named_with_what_brings_it(
     raises = f"raise ModuleNotFoundError('No module named {module}', name='{module}')"
     (missing / f"{module}.py").write_text(raises, encoding="utf-8")
     path = os.pathsep.join([str(missing), os.environ.get("PYTHONPATH", "")])
-    done = shell(*words, PYTHONPATH=path)
-    assert (done.code, done.out) == (2, "")
-    assert f"this needs {module}, which is not installed: pip install 'holdfast[{extra}]'" in done.err
+    command, env = [sys.executable, "-m", "holdfast", *words], {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(command, cwd=shell.directory, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"this needs {module}, which is not installed: pip install 'holdfast[{extra}]'" in done.stderr
 
 
 SOURCES = {
