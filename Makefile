@@ -4,15 +4,12 @@ PYTHON ?= python3
 SEEDS ?= 2000
 MINUTES ?= 5
 DATABASE ?= postgresql
-JOBS ?= 4
 BIN := .venv/bin
 CODE := $(wildcard src tests tools demo bench chaos examples peers)
 
-# The tests wait more than they compute, so there are more of them at once than cores.
-PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
-# What of the suite is run on PostgreSQL too, but for tests that have no database: tests/conftest.py leaves them out.
-ON_BOTH := tests/tasks tests/worker tests/feed tests/service tests/resources
-ON_BOTH += tests/test_verbs.py tests/test_undo.py tests/test_progress.py
+# What of the suite is run on PostgreSQL too: each time, and by `make postgresql`.
+ON_BOTH := tests/tasks tests/worker tests/feed
+ON_POSTGRESQL := $(ON_BOTH) tests/service tests/resources tests/test_verbs.py tests/test_undo.py tests/test_progress.py
 
 export PYTHON
 .NOTPARALLEL:
@@ -47,16 +44,14 @@ serve: .venv/.demo ## The service on this machine, until Ctrl-C; prints its toke
 
 .PHONY: test
 test: packages .venv/.test ## The test suite (one part: make test ONLY=tests/core); it needs BMCs and a machine
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ONLY)
 ifeq ($(ONLY),)
-	$(PYTEST) --ignore tests/shape # `make check` looks at those
-	TEST_DATABASE=postgresql $(PYTEST) $(ON_BOTH)
-else
-	$(PYTEST) $(ONLY)
+	TEST_DATABASE=postgresql $(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ON_BOTH)
 endif
 
 .PHONY: postgresql
 postgresql: packages .venv/.test ## Whatever of the suite has a database, on PostgreSQL
-	TEST_DATABASE=postgresql $(PYTEST) $(or $(ONLY),$(ON_BOTH))
+	TEST_DATABASE=postgresql $(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(or $(ONLY),$(ON_POSTGRESQL))
 
 .PHONY: check
 check: .venv/.check ## Lint, format, types, layers, shape, news, and generated pages that are out of date
@@ -80,7 +75,8 @@ docs: .venv/.check ## Write the generated pages of docs/reference anew
 	$(BIN)/python -m tools.requirements_table
 
 .PHONY: bench
-bench: .venv-bench/.bench ## Holdfast beside TaskFlow and DBOS, in one go, with ratios
+bench: .venv-bench/.bench ## Holdfast beside TaskFlow, DBOS and Procrastinate, in one go, with ratios
+	@tools/need postgresql
 	@.venv-bench/bin/python -m bench.run
 
 .PHONY: simulate

@@ -12,7 +12,8 @@ from typing import NamedTuple
 class Measure(NamedTuple):
     """`repeats` runs of `program`. One that `needs_directory` gets an empty one on the measured disk for each run; one
     that `prepares` is first run once with `--prepare`, and each run gets a copy of what that left behind. Those with
-    the same `shares` share one preparation."""
+    the same `shares` share one preparation. One that `needs_postgresql` gets the URL of an empty database, all on one
+    server with the durability that it comes with."""
 
     program: str
     arguments: tuple[str, ...] = ()
@@ -20,6 +21,7 @@ class Measure(NamedTuple):
     needs_directory: bool = False
     prepares: bool = False
     shares: str | None = None
+    needs_postgresql: bool = False
 
 
 def shape(name: str, steps: int) -> Measure:
@@ -41,6 +43,10 @@ def stop(how: str, verb: str, asked_from: str) -> Measure:
 
 def prepared(program: str, *arguments: str, repeats: int = 3) -> Measure:
     return Measure(program, arguments, repeats, needs_directory=True, prepares=True)
+
+
+def postgresql(program: str, *arguments: str, repeats: int = 3) -> Measure:
+    return Measure(program, arguments, repeats, needs_postgresql=True)
 
 
 MEASURES: dict[str, Measure] = {
@@ -71,6 +77,22 @@ MEASURES: dict[str, Measure] = {
     "resume/10000": resume("resume_holdfast", 10_000),
     "resume/1000/taskflow": resume("resume_taskflow", 1000, repeats=3),
     "first-step": durable("first_step_holdfast", "--tasks", "1000", repeats=3),
+    # durable, PostgreSQL
+    "pg/bare": postgresql("durable_postgresql", "--steps", "2000", repeats=5),
+    "pg/1": postgresql("durable_holdfast", "--how", "inline", "--steps", "2000", repeats=5),
+    "pg/1/dbos": postgresql("durable_dbos", "--how", "sync", "--steps", "500"),
+    "pg/32": postgresql("durable_holdfast", "--how", "async", "--flows", "32", "--steps", "200"),
+    "pg/32/dbos/async": postgresql("durable_dbos", "--how", "async", "--flows", "32", "--steps", "25"),
+    "pg/32/dbos/threads": postgresql("durable_dbos", "--how", "threads", "--flows", "32", "--steps", "25"),
+    "pg/drain/1": postgresql("drain_holdfast", "--tasks", "5000", "--workers", "1"),
+    "pg/drain/2": postgresql("drain_holdfast", "--tasks", "5000", "--workers", "2"),
+    "pg/drain/8": postgresql("drain_holdfast", "--tasks", "5000", "--workers", "8"),
+    "pg/drain/procrastinate/1": postgresql("drain_procrastinate", "--tasks", "5000", "--concurrency", "1"),
+    "pg/drain/procrastinate/10": postgresql("drain_procrastinate", "--tasks", "5000", "--concurrency", "10"),
+    "pg/drain/dbos": postgresql("drain_dbos", "--tasks", "5000"),
+    "pg/start": postgresql("start_holdfast", "--tasks", "500"),
+    "pg/claim/1000": postgresql("claim_holdfast", "--queued", "1000"),
+    "pg/claim/1000000": postgresql("claim_holdfast", "--queued", "1000000", repeats=1),
     # verbs
     "stop/async/cancel/inside": stop("async", "cancel", "inside"),
     "stop/async/suspend/inside": stop("async", "suspend", "inside"),

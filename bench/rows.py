@@ -95,6 +95,10 @@ SINGLE = Side("Holdfast", rate, ("durable/1",))
 MANY_ASYNC = Side("Holdfast", rate, ("durable/32/async",))
 MANY_THREADS = Side("Holdfast", rate, ("durable/32/threads",))
 DBOS_MANY = Side("DBOS", best_rate, ("durable/32/dbos/async", "durable/32/dbos/threads"))
+PG_SINGLE = Side("Holdfast", rate, ("pg/1",))
+PG_MANY = Side("Holdfast", rate, ("pg/32",))
+PG_DRAIN = Side("Holdfast", rate, ("pg/drain/1",))
+PG_TWO = Side("Holdfast", rate, ("pg/drain/2",))
 CONSTANT = Side("a constant", field_ms("p50_s"), ("get/constant",))
 TASKFLOW_RESUME = Side("TaskFlow, 1,000", field_ms("to_first_step_s"), ("resume/1000/taskflow",))
 
@@ -187,6 +191,25 @@ ROWS: tuple[Row, ...] = (
         5,
         at_least=False,
     ),
+    Row("pg-one", "PostgreSQL: one sequential flow, inline", "steps/s", PG_SINGLE,
+        Side("bare autocommit", rate, ("pg/bare",)), 0.6, True),
+    Row("pg-one-dbos", "the same", "steps/s", PG_SINGLE, Side("DBOS", rate, ("pg/1/dbos",)), 5, True),
+    Row("pg-many", "PostgreSQL: 32 flows at once, asyncio", "steps/s", PG_MANY, PG_SINGLE._replace(who="one flow"), 4,
+        True),
+    Row("pg-many-dbos", "the same", "steps/s", PG_MANY,
+        Side("DBOS", best_rate, ("pg/32/dbos/async", "pg/32/dbos/threads")), 15, True),
+    Row("pg-drain", "PostgreSQL: 5,000 one-step tasks, one worker", "tasks/s", PG_DRAIN,
+        Side("Procrastinate", best_rate, ("pg/drain/procrastinate/1", "pg/drain/procrastinate/10")), 5, True),
+    Row("pg-drain-dbos", "the same", "tasks/s", PG_DRAIN, Side("DBOS", rate, ("pg/drain/dbos",)), 2.5, True),
+    Row("pg-two", "the same, two worker processes", "tasks/s", PG_TWO, PG_DRAIN._replace(who="one"), 1.3, True),
+    Row("pg-eight", "the same, eight worker processes", "tasks/s", Side("Holdfast", rate, ("pg/drain/8",)),
+        PG_TWO._replace(who="two"), 1, True),
+    Row("pg-start", "PostgreSQL: submit to first step, idle worker elsewhere, p50", "ms",
+        Side("Holdfast", field_ms("p50_s"), ("pg/start",)), None, 10, False),
+    Row("pg-start-p99", "the same, p99", "ms", Side("Holdfast", field_ms("p99_s"), ("pg/start",)), None, 50, False),
+    Row("pg-claim", "PostgreSQL: a task taken of 1,000,000 queued, p50", "ms",
+        Side("Holdfast", field_ms("p50_s"), ("pg/claim/1000000",)),
+        Side("of 1,000", field_ms("p50_s"), ("pg/claim/1000",)), 1.5, False),
     stops("stop-async", "cancel, suspend: async step stopped, worst", "worst_s", 100,
           "async/cancel/inside", "async/suspend/inside"),
     stops("stop-thread", "cancel, suspend: thread step stopped, worst", "worst_s", 100,

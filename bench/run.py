@@ -17,11 +17,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from bench.measures import MEASURES, Measure
 from bench.rows import ROWS, Row, Side
+from peers.postgres import Postgres
 
 HOME = Path(__file__).parent.parent
 TIMEOUT_S = 900
@@ -29,6 +32,36 @@ TIMEOUT_S = 900
 
 class Missing(Exception):
     """A case did not give its figures."""
+
+
+class Server:
+    """A PostgreSQL for all measures, started by the first that needs it, with the durability that it comes with."""
+
+    SETTINGS = "\nfsync = on\nfull_page_writes = on\nautovacuum = on\nshared_buffers = 128MB\nmax_wal_size = 1GB\n"
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._server: Postgres | None = None
+        self._made = 0
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """The URL of an empty one, which is dropped after."""
+        if self._server is None:
+            try:
+                self._server = Postgres(self._directory.resolve(), settings=self.SETTINGS).start()
+            except OSError as error:
+                raise Missing(str(error)) from None
+        self._made += 1
+        name = f"bench{self._made}"
+        try:
+            yield self._server.make(name)
+        finally:
+            self._server.drop(name)
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.stop()
 
 
 def run_case(measure: Measure, directory: Path | None, *more: str) -> dict[str, Any]:
@@ -51,8 +84,11 @@ def run_case(measure: Measure, directory: Path | None, *more: str) -> dict[str, 
     return figures
 
 
-def run_once(name: str, measure: Measure, root: Path) -> dict[str, Any]:
-    """Run one round of one measure, in a directory of its own where it needs one."""
+def run_once(name: str, measure: Measure, root: Path, server: Server) -> dict[str, Any]:
+    """Run one round of one measure, in a directory or a database of its own where it needs one."""
+    if measure.needs_postgresql:
+        with server.database() as url:
+            return run_case(measure, None, "--url", url)
     if not measure.needs_directory:
         return run_case(measure, None)
     prepared = root / (measure.shares or name).replace("/", "-")
@@ -65,7 +101,9 @@ def run_once(name: str, measure: Measure, root: Path) -> dict[str, Any]:
         return run_case(measure, Path(fresh))
 
 
-def measure_all(names: list[str], root: Path, *, quick: bool) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
+def measure_all(
+    names: list[str], root: Path, server: Server, *, quick: bool
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
     """Run `names` in turn, round after round. Return the figures of every round, and why the missing ones are."""
     taken: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     missing: dict[str, str] = {}
@@ -76,7 +114,7 @@ def measure_all(names: list[str], root: Path, *, quick: bool) -> tuple[dict[str,
                 continue
             say(f"round {round_ + 1} of {rounds}: {name}")
             try:
-                taken[name].append(run_once(name, MEASURES[name], root))
+                taken[name].append(run_once(name, MEASURES[name], root, server))
             except Missing as reason:
                 missing[name] = str(reason)
     say("")
@@ -167,7 +205,10 @@ def machine() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "machine": f"{platform.system()} {platform.machine()}",
         "load_before": round(os.getloadavg()[0], 2),
-        "versions": {name: version_of(name) for name in ("holdfast", "taskflow", "dbos", "sqlalchemy")},
+        "versions": {
+            name: version_of(name)
+            for name in ("holdfast", "taskflow", "dbos", "procrastinate", "psycopg", "sqlalchemy")
+        },
     }
 
 
@@ -202,7 +243,11 @@ def main() -> int:
     began = time.monotonic()
     options.directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.directory) as root:
-        taken, missing = measure_all(names, Path(root), quick=options.quick)
+        server = Server(Path(root) / "postgresql")
+        try:
+            taken, missing = measure_all(names, Path(root), server, quick=options.quick)
+        finally:
+            server.close()
     shown = [judge(row, taken, missing) for row in chosen]
     missed = [row for row in shown if not row["met"]]
     if options.output == "json":

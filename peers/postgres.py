@@ -68,9 +68,12 @@ def _places() -> Iterator[Path]:
 
 
 class Postgres:
-    """One server, in a directory that is made for it. `version`: None is the oldest that there is."""
+    """One server, in a directory that is made for it. `version`: None is the oldest that there is. `wal`: where its log
+    is, if not beside the data: what fills the disk of the one leaves the other alone."""
 
-    def __init__(self, directory: Path, *, version: int | None = None, port: int = 0, settings: str = "") -> None:
+    def __init__(
+        self, directory: Path, *, version: int | None = None, port: int = 0, settings: str = "", wal: Path | None = None
+    ) -> None:
         found = installed()
         if not found or (version is not None and version not in found):
             raise OSError(f"PostgreSQL {version or ''} is not on this machine: tools/need postgresql")
@@ -80,6 +83,7 @@ class Postgres:
         self.data = directory / "data"
         self.port = port
         self._settings = settings
+        self._wal = wal
         self._process: subprocess.Popen[bytes] | None = None
 
     # --- its life -------------------------------------------------------------------------------------------------
@@ -166,6 +170,8 @@ class Postgres:
         command = [self.bin / "initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8"]
         # A language's order on purpose: where bytes count, the store has to ask for them.
         command += ["--locale=C.UTF-8", "--no-sync", "--no-instructions"]
+        if self._wal is not None:
+            command += ["--waldir", self._wal]
         subprocess.run(wrapped(command), check=True, stdout=subprocess.DEVNULL, env=environment())
         with open(self.data / "postgresql.conf", "a", encoding="utf-8") as file:
             file.write(f"{_SETTINGS}{self._settings}\nunix_socket_directories = '{self.directory}'\n")

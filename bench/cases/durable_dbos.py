@@ -1,4 +1,4 @@
-"""DBOS on SQLite: no-op steps in one workflow, or in many at once, each the way that DBOS is fastest at.
+"""DBOS on SQLite or PostgreSQL: no-op steps in one workflow, or in many at once, each the way that DBOS is fastest at.
 
 `--how sync` calls a workflow of synchronous steps; `--how async` gathers coroutines of asynchronous ones;
 `--how threads` calls synchronous workflows from a thread each.
@@ -9,11 +9,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from dbos import DBOS, DBOSConfig
 
 from bench.cases.report import Stopwatch, report
+from bench.cases.where import add_place, url_of
 
 
 @DBOS.step()  # type: ignore[untyped-decorator]
@@ -69,10 +69,9 @@ if __name__ == "__main__":
     parser.add_argument("--how", choices=["sync", "async", "threads"], required=True)
     parser.add_argument("--flows", type=int, default=1)
     parser.add_argument("--steps", type=int, required=True)
-    parser.add_argument("--directory", type=Path, required=True)
+    add_place(parser)
     options = parser.parse_args()
-    database = f"sqlite:///{options.directory / 'dbos.db'}"
-    config: DBOSConfig = {"name": "bench", "system_database_url": database, "log_level": "ERROR"}
+    config: DBOSConfig = {"name": "bench", "system_database_url": url_of(options, "dbos.db"), "log_level": "ERROR"}
     DBOS(config=config)
     DBOS.launch()
     try:

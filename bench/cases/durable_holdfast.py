@@ -1,4 +1,4 @@
-"""Holdfast on SQLite (`synchronous=FULL`): no-op steps in one task, or in many tasks at once.
+"""Holdfast on SQLite (`synchronous=FULL`) or PostgreSQL: no-op steps in one task, or in many tasks at once.
 
 `--how inline` runs the steps of the worker on its own thread, `threads` each on one of a pool, `async` as coroutines
 of one loop. The flow is built before the clock starts, as the peers' functions are defined before; submitting,
@@ -8,11 +8,11 @@ compiling and every commit are inside.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import holdfast as hf
 from bench.cases.report import Stopwatch, report
+from bench.cases.where import add_place, url_of
 
 
 @hf.step
@@ -41,11 +41,11 @@ if __name__ == "__main__":
     parser.add_argument("--how", choices=["inline", "threads", "async"], required=True)
     parser.add_argument("--flows", type=int, default=1)
     parser.add_argument("--steps", type=int, required=True)
-    parser.add_argument("--directory", type=Path, required=True)
+    add_place(parser)
     options = parser.parse_args()
     flow = make("measured", options.how, options.steps)
     warm = make("warm", options.how, 10)
-    with hf.open(f"sqlite:///{options.directory / 'holdfast.db'}", flows=[flow, warm]) as hold:
+    with hf.open(url_of(options, "holdfast.db"), flows=[flow, warm]) as hold:
         work(hold, warm, 1, options.how)  # loads what is loaded late
         with Stopwatch() as watch:
             work(hold, flow, options.flows, options.how)
