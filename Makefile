@@ -4,12 +4,15 @@ PYTHON ?= python3
 SEEDS ?= 2000
 MINUTES ?= 5
 DATABASE ?= postgresql
+JOBS ?= 4
 BIN := .venv/bin
 CODE := $(wildcard src tests tools demo bench chaos examples peers)
 
-# What of the suite is run on PostgreSQL too: each time, and by `make postgresql`.
-ON_BOTH := tests/tasks tests/worker tests/feed
-ON_POSTGRESQL := $(ON_BOTH) tests/service tests/resources tests/test_verbs.py tests/test_undo.py tests/test_progress.py
+# The tests wait more than they compute, so there are more of them at once than cores.
+PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
+# What of the suite is run on PostgreSQL too, but for tests that have no database: tests/conftest.py leaves them out.
+ON_BOTH := tests/tasks tests/worker tests/feed tests/service tests/resources
+ON_BOTH += tests/test_verbs.py tests/test_undo.py tests/test_progress.py
 
 export PYTHON
 .NOTPARALLEL:
@@ -44,14 +47,16 @@ serve: .venv/.demo ## The service on this machine, until Ctrl-C; prints its toke
 
 .PHONY: test
 test: packages .venv/.test ## The test suite (one part: make test ONLY=tests/core); it needs BMCs and a machine
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ONLY)
 ifeq ($(ONLY),)
-	TEST_DATABASE=postgresql $(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ON_BOTH)
+	$(PYTEST) --ignore tests/shape # `make check` looks at those
+	TEST_DATABASE=postgresql $(PYTEST) $(ON_BOTH)
+else
+	$(PYTEST) $(ONLY)
 endif
 
 .PHONY: postgresql
 postgresql: packages .venv/.test ## Whatever of the suite has a database, on PostgreSQL
-	TEST_DATABASE=postgresql $(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(or $(ONLY),$(ON_POSTGRESQL))
+	TEST_DATABASE=postgresql $(PYTEST) $(or $(ONLY),$(ON_BOTH))
 
 .PHONY: check
 check: .venv/.check ## Lint, format, types, layers, shape, news, and generated pages that are out of date
