@@ -91,3 +91,22 @@ def test_who_lost_his_ear_gets_another(postgresql: Databases, url: str) -> None:
         seen = other.wait(seen, PATIENCE_S)  # nobody knows what was missed
         one.write(touch)
         assert other.wait(seen, PATIENCE_S) != seen
+
+
+def test_of_a_quiet_commit_nobody_is_told_and_nobody_finds_it_by_looking(url: str) -> None:
+    with PostgresStore(url, look_s=NEVER_S) as one, PostgresStore(url, look_s=0.05) as other:
+        seen, own = other.changes(), one.changes()
+        for _ in range(3):
+            one.write(lambda tx: tx.keep_quiet())
+        assert one.changes() == own
+        assert other.wait(seen, 0.5) == seen
+        one.write(lambda tx: add_task(tx) and None)
+        assert other.wait(seen, PATIENCE_S) != seen
+        seen = other.changes()
+
+        def touching(tx: Tx) -> None:
+            tx.keep_quiet()
+            touch(tx)
+
+        one.write(touching)  # it says so, and is wrong
+        assert other.wait(seen, PATIENCE_S) != seen

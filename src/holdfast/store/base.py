@@ -207,6 +207,10 @@ class Tx(Protocol):
 
     def journal(self, task: int, after: int = 0) -> list[JournalRow]: ...
 
+    def keep_quiet(self) -> None:
+        """What this transaction does is of no interest to anybody before the next commit: a heartbeat, housekeeping
+        that found nothing. If it shares its commit with others, all are told as ever."""
+
     def touched(self, task: int) -> None:
         """Name a task that this transaction changes, for those who subscribed."""
 

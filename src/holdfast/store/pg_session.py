@@ -32,6 +32,7 @@ from holdfast.clock import SYSTEM
 from holdfast.errors import StoreAway, StoreFull, StoreUnknown, WorldError
 from holdfast.store import pg_faults
 from holdfast.store.pg_append import Writing
+from holdfast.store.pg_bell import QUIET_BITS
 from holdfast.store.pg_driver import Cursor, writing
 from holdfast.store.pg_faults import Contended
 from holdfast.store.pg_silence import is_silence
@@ -185,7 +186,7 @@ class PostgresSession:
             raise self._fatal(error) from error
 
     def commit(self) -> None:
-        self._number += 1
+        self._count(quiet=self.tx.quiet)
         try:
             if self._telling.told:
                 self._tell_and_commit()
@@ -198,6 +199,10 @@ class PostgresSession:
         self._telling.told.clear()
         self._is_committed(self.tx.tasks)
 
+    def _count(self, *, quiet: bool) -> None:
+        """The number of the next commit. One that others are to be told of grows the part of it that they look at."""
+        self._number = self._number + 1 if quiet else ((self._number >> QUIET_BITS) + 1) << QUIET_BITS
+
     def _is_committed(self, tasks: Collection[int]) -> None:
         self._alone = False
         self._patience.is_over()
@@ -207,7 +212,7 @@ class PostgresSession:
     def at_once(self, batch: Sequence[Append]) -> bool:
         if len(batch) != len({one.task for one in batch}):
             return False
-        self._number += 1
+        self._count(quiet=False)
         wait_s = self._busy_s if self._alone else LOCK_S
         try:
             if self._connection.closed:

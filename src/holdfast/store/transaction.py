@@ -63,7 +63,7 @@ class Transaction:
     """See store/base.py for what each method promises."""
 
     beside = 0
-    __slots__ = ("_pending", "careful", "cursor", "hot", "known", "seen", "statements", "tasks", "written")
+    __slots__ = ("_pending", "careful", "cursor", "hot", "known", "quiet", "seen", "statements", "tasks", "written")
 
     def __init__(self, cursor: Any, hot: appends.Hot) -> None:
         self.cursor = cursor
@@ -72,6 +72,7 @@ class Transaction:
         self.tasks: set[int] = set()  # touched since the transaction began
         self.known: set[Hashable] = set()
         self.seen: dict[Hashable, Any] = {}
+        self.quiet = False  # nobody has to be told of it
         self.written = 0  # grows with each statement that may have changed something
         self.careful = 0  # how many groups of functions are still to be run each in a savepoint: writer.CallMany
         self._pending: dict[Into, list[Sequence[Any]]] = {}
@@ -161,6 +162,9 @@ class Transaction:
         prepared = self.statements.prepare(JOURNAL_AFTER)
         self.cursor.execute(*prepared.bind({"_task": task, "_after": after}))
         return list(map(JournalRow._make, self.cursor.fetchall()))
+
+    def keep_quiet(self) -> None:
+        self.quiet = True
 
     def touched(self, task: int) -> None:
         self.written += 1

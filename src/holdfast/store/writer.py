@@ -215,7 +215,7 @@ class Writer:
         """The error that the whole transaction died of; what an entry itself raised is in the entry."""
         session = self._session
         tx = session.tx
-        tx.tasks = set()
+        tx.tasks, tx.quiet = set(), False
         tx.seen.clear()
         committing = False
         began = SYSTEM.monotonic()
@@ -228,6 +228,7 @@ class Writer:
                 else:
                     for entry in entries:
                         self._in_savepoint(entry)
+                tx.quiet = tx.quiet and len(entries) == 1 and not tx.tasks
                 committing = True
                 session.commit()
         except WorldError as error:
@@ -240,7 +241,8 @@ class Writer:
                 session.rollback()
                 raise
             entries[0].error = interrupt  # it came after COMMIT had returned: the others are done, and are told so
-        commits.append(tx.tasks)
+        if not tx.quiet:
+            commits.append(tx.tasks)
         for told in self._timed:
             told(SYSTEM.monotonic() - began)
         return None

@@ -103,6 +103,7 @@ def heartbeat(tx: Tx, worker: str, now: float, *, held: Collection[int], figures
 
     Raises: LeaseLost: the worker was taken for dead. It must stop all its tasks and register anew.
     """
+    tx.keep_quiet()
     if tx.execute(_BEAT, {"_id": worker, "_now": now, "_figures": figures}).rowcount != 1:
         raise LeaseLost(worker=worker)
     return sorted(set(held).difference(tx.execute(_HELD, {"_id": worker}).scalars()))

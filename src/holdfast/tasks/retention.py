@@ -151,6 +151,8 @@ def purge(
         going.append(at.id)
     if going:
         rows += _drop(tx, going, now + tombstone_s)
+    if not rows:
+        tx.keep_quiet()
     more = len(going) < len(found) or rows >= rows_max
     if among is None and going and not more:
         more = len(found) == limit or tx.execute(_CHILD, {"_tasks": going}).first() is not None

@@ -83,5 +83,8 @@ class House:
 
 
 def _sweep(tx: Tx, now: float, after: str) -> str | None:
-    agents.purge(tx, now, limit=LEASES_MAX)
-    return claims.sweep(tx, now, after=after)[1]
+    purged = agents.purge(tx, now, limit=LEASES_MAX)
+    granted, then = claims.sweep(tx, now, after=after)
+    if not purged and not granted:
+        tx.keep_quiet()
+    return then
