@@ -14,7 +14,7 @@ from holdfast.core import events as e
 from holdfast.core.state import State
 from holdfast.core.states import FINAL, REASONS, S_REVERTING, S_WAITING, SUSPENDED_PENDING, api_state
 from holdfast.core.values import Stored, encode
-from holdfast.errors import HoldfastError, WorldError
+from holdfast.errors import HoldfastError, TaskGone, WorldError
 from holdfast.flow.compile import compile, digest, outline
 from holdfast.flow.registry import reference_of
 from holdfast.store.base import Tx
@@ -189,7 +189,7 @@ class Client:
         now, uuid = self._now(), self._uuid()
         try:
             made = self._write(lambda tx: submit(tx, request, now, uuid))
-        except HoldfastError:
+        except TaskGone:
             return  # its tag is a tombstone
         known = self.tags.get(request.tag or "", (request, None))[1]
         if request.tag is not None:

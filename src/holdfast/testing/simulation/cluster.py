@@ -46,7 +46,22 @@ SETTINGS = Settings(
 SKEW_S = 600.0  # by how much a host's clock is off when it is started
 STEP_S = 120.0  # by how much somebody sets one
 DEPTH_MAX = 3
-_FAULTS = ("kill", "kill", "freeze", "cut", "cut", "fuse", "fuse", "commit", "commit", "away", "leave", "clock")
+LONG_S = (5.0, 12.0, 25.0)  # how long a step takes that takes longer than a lease
+_FAULTS = (
+    "kill",
+    "kill",
+    "freeze",
+    "cut",
+    "cut",
+    "fuse",
+    "fuse",
+    "commit",
+    "commit",
+    "commit",
+    "away",
+    "leave",
+    "clock",
+)
 _AT_COMMIT = ("kill_before", "kill_after", "cut_before", "cut_after", "cut_after")
 
 
@@ -74,7 +89,10 @@ class RemoteCode(Code):
         return self.world.now() + self._lease_until - self.process.clock.monotonic()
 
     def take(self, call: Call) -> None:
+        before = len(self.entries)
         super().take(call)
+        if len(self.entries) > before and not self.world.calm and self.world.chance.random() < 0.15:
+            self.entries[-1].lasts_s = self.world.chance.choice(LONG_S)
         if getattr(call.step, "makes_child", False):
             entry = self.entries[-1]
             entry.will, entry.checkpoints, entry.deaf = ("returned", None), 0, False
@@ -319,7 +337,7 @@ class Cluster(World):
         elif what == "cut":
             who.line.cut_until = self.now() + chance.choice((1.0, 6.0, 12.0, 30.0))
         else:
-            who.line.cut_s = chance.choice((0.0, 0.0, 2.0, 6.0, 15.0))
+            who.line.cut_s = chance.choice((0.0, 2.0, 6.0, 15.0))
             if what == "fuse":
                 who.line.fuse, who.line.fault = chance.randint(1, 30), chance.choice(("kill", "cut", "cut"))
             else:

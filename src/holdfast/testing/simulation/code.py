@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Entry:
     """One call while it runs."""
 
-    __slots__ = ("abandoned", "call", "checkpoints", "deaf", "due", "token", "waiting", "will")
+    __slots__ = ("abandoned", "call", "checkpoints", "deaf", "due", "lasts_s", "token", "waiting", "will")
 
     def __init__(self, call: Call, due: float, will: tuple[str, Any], token: str) -> None:
         self.call = call
@@ -31,6 +31,7 @@ class Entry:
         self.will = will  # the outcome
         self.token = token  # what its worker writes with
         self.checkpoints = 0
+        self.lasts_s = 0.0  # how long it does nothing but run
         self.deaf = False
         self.waiting = False  # for a checkpoint to be durable
         self.abandoned = False
@@ -80,6 +81,9 @@ class Code(Runtimes):
     def _go_on(self, entry: Entry, now: float) -> None:
         call, chance = entry.call, self.world.chance
         if not call.began and not self._begin(entry):
+            return
+        if entry.lasts_s and entry.will[0] in ("returned", "raised"):
+            entry.due, entry.lasts_s = now + entry.lasts_s, 0.0
             return
         if call.what == "execute" and entry.will[0] in ("returned", "raised") and entry.checkpoints:
             entry.checkpoints -= 1
