@@ -131,6 +131,21 @@ class Postgres:
         """Of its first process, and of those that it has made."""
         return [self.pid, *_children(self.pid)]
 
+    def copy(self, directory: Path, *, settings: str = "", standby: bool = False) -> Postgres:
+        """A base backup, as a server that has not been started. `standby`: it will follow this one until `promote`."""
+        made = Postgres(directory, version=self.version)
+        made.directory.mkdir(parents=True)
+        command: list[Any] = [self.bin / "pg_basebackup", "-D", made.data, "-d", self.url(), "-c", "fast", "--no-sync"]
+        subprocess.run(wrapped(command + ["-R"] * standby), check=True, env=environment())
+        with open(made.data / "postgresql.conf", "a", encoding="utf-8") as file:
+            file.write(f"{settings}\nunix_socket_directories = '{directory}'\n")
+        return made
+
+    def promote(self) -> None:
+        """A standby becomes a server of its own; or one that is being restored has been."""
+        if self.execute("SELECT pg_is_in_recovery()") == [(True,)]:
+            self.execute("SELECT pg_promote()")
+
     def log(self) -> str:
         return (self.directory / "log").read_text(encoding="utf-8", errors="replace")
 
@@ -193,7 +208,7 @@ class Postgres:
             said = (self.data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
             return False
-        return len(said) >= 8 and said[0] == str(pid) and said[7].strip() == "ready"
+        return len(said) >= 8 and said[0] == str(pid) and said[7].strip() in ("ready", "standby")
 
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None:

@@ -188,6 +188,7 @@ class Holdfast(Asking, Scheduling):
     def worker(self, runtime: str | Executor = "threads", *, only: Task | None = None) -> Worker:
         """A worker on this database, not running yet. `only`: it does this task and leaves all others alone, so
         nobody else counts on it."""
+        from holdfast.flow.registry import registered
         from holdfast.runtime.choice import Runtimes
         from holdfast.worker.lease import Lease
         from holdfast.worker.loop import Worker
@@ -198,6 +199,7 @@ class Holdfast(Asking, Scheduling):
             self.store, self.clock, self.settings, self.settings.pool if only is None else f"task {only.id}",
             lock_prefix=lock_prefix(self.url, self.store.generation),
         )  # fmt: skip
+        lease.flows = tuple(registered(self.flows))
         inherit = () if lease.lock_fd is None else (lease.lock_fd,)
         runtimes = Runtimes(
             runtime,

@@ -189,6 +189,7 @@ def test_a_database_that_is_locked_in_the_middle_of_a_task_is_waited_for(shell: 
 def _stamp(path: Path, revision: str) -> None:
     connection = sqlite3.connect(path)
     connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+    connection.execute("UPDATE store_info SET works_with = ?", (revision,))
     connection.commit()
     connection.close()
 

@@ -25,11 +25,12 @@ def described(path: Path) -> dict[str, str]:
     return {name: "".join(sql.split()) for name, sql in rows}
 
 
-def stamped(path: Path, revision: str) -> str:
-    """A database of that revision; its URL."""
+def stamped(path: Path, revision: str, works_with: str | None = None) -> str:
+    """A database of that revision, and the mark that it has; its URL."""
     open_store(f"sqlite:///{path}").close()
     connection = sqlite3.connect(path)
     connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+    connection.execute("UPDATE store_info SET works_with = ?", (works_with,))
     connection.commit()
     connection.close()
     return f"sqlite:///{path}"
@@ -54,6 +55,14 @@ def test_the_list_of_revisions_is_that_of_the_files() -> None:
     assert tuple(revision.revision for revision in script.walk_revisions())[::-1] == migrations.REVISIONS
 
 
+def test_each_revision_says_what_it_works_with() -> None:
+    script = ScriptDirectory.from_config(migrations.config())
+    marks = [made.module.works_with for made in script.walk_revisions()][::-1]
+    assert marks[-1] == migrations.WORKS_WITH
+    assert marks == sorted(marks), "code that was cut off never comes back"
+    assert all(mark <= revision for revision, mark in zip(migrations.REVISIONS, marks, strict=True))
+
+
 def test_a_migrated_database_opens_and_keeps_its_generation(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/a.db"
     migrations.upgrade(url)
@@ -65,11 +74,23 @@ def test_a_migrated_database_opens_and_keeps_its_generation(tmp_path: Path) -> N
     migrations.check(url)
 
 
-def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
-    url = stamped(tmp_path / "a.db", "9999")
+@pytest.mark.parametrize("works_with", [None, "9998", "9999"])
+def test_a_newer_schema_is_refused(tmp_path: Path, works_with: str | None) -> None:
+    url = stamped(tmp_path / "a.db", "9999", works_with)
     for call in (migrations.check, migrations.upgrade, open_store):
-        with pytest.raises(SchemaNewer, match="upgrade this one"):
+        with pytest.raises(SchemaNewer, match=f"works with {works_with or 9999} and later.*upgrade this one"):
             call(url)
+
+
+@pytest.mark.parametrize("works_with", migrations.REVISIONS)
+def test_a_newer_schema_that_works_with_this_code_is_used_and_left_as_it_is(tmp_path: Path, works_with: str) -> None:
+    url = stamped(tmp_path / "a.db", "9999", works_with)
+    migrations.check(url)
+    assert migrations.upgrade(url) == ("9999", "9999")
+    open_store(url).close()
+    connection = sqlite3.connect(tmp_path / "a.db")
+    assert connection.execute("SELECT works_with FROM store_info").fetchall() == [(works_with,)]
+    connection.close()
 
 
 def test_an_older_schema_asks_for_the_upgrade(tmp_path: Path) -> None:

@@ -36,8 +36,10 @@ def described(url: str) -> dict[str, str]:
     return dict(run(url, _DESCRIBED))
 
 
-def stamped(url: str, revision: str) -> str:
+def stamped(url: str, revision: str, works_with: str) -> str:
+    open_store(url).close()
     run(url, f"UPDATE alembic_version SET version_num = '{revision}'")
+    run(url, f"UPDATE store_info SET works_with = '{works_with}'")
     return url
 
 
@@ -73,10 +75,18 @@ def test_every_revision_is_brought_up_to_the_same(postgresql: Databases) -> None
 
 
 def test_another_schema_is_refused(postgresql: Databases) -> None:
-    url = stamped(postgresql.fresh(), "9999")
+    url = stamped(postgresql.fresh(), "9999", "9998")
     for call in (migrations.check, migrations.upgrade, open_store):
-        with pytest.raises(SchemaNewer, match="upgrade this one"):
+        with pytest.raises(SchemaNewer, match=r"works with 9998 and later.*upgrade this one"):
             call(url)
+
+
+def test_a_newer_schema_that_works_with_this_code_is_used_and_left_as_it_is(postgresql: Databases) -> None:
+    url = stamped(postgresql.fresh(), "9999", migrations.HEAD)
+    migrations.check(url)
+    assert migrations.upgrade(url) == ("9999", "9999")
+    open_store(url).close()
+    assert run(url, "SELECT works_with FROM store_info") == [(migrations.HEAD,)]
 
 
 def test_an_older_schema_asks_for_the_upgrade(postgresql: Databases, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 @app.callback()
 def about() -> None:
-    """The database: bring it to this Holdfast's schema, throw away what is over, move it.
+    """The database: bring it to this Holdfast's schema, throw away what is over, move it, and say that it was restored.
 
     \b
     holdfast db upgrade --database postgresql://holdfast@db.example/tasks
@@ -26,7 +26,11 @@ def about() -> None:
 
 @app.command()
 def upgrade(database: DatabaseOption = None, output: OutputOption = "table") -> int:
-    """Bring the database to the schema of this Holdfast, in one transaction. One of SQLite that isn't there is made."""
+    """Bring the database to the schema of this Holdfast, in one transaction. One of SQLite that isn't there is made.
+
+    Services and workers may go on meanwhile, the older ones too, as long as the schema says that it works with them.
+    Where it does not, those on PostgreSQL are disconnected, and a SQLite file must be in nobody's use.
+    """
     from holdfast.settings import Settings
     from holdfast.store import migrations, redacted
 
@@ -36,10 +40,29 @@ def upgrade(database: DatabaseOption = None, output: OutputOption = "table") -> 
     url = redacted(url)
     if output == "json":
         show.print_json({"database": url, "before": before, "after": after})
+    elif after != migrations.HEAD:
+        print(f"{url} has schema {after}, which is newer than this Holdfast's {migrations.HEAD} and works with it")
     elif before == after:
         print(f"{url} has the newest schema, {after}")
     else:
         print(f"{url} has schema {after} now" + (f"; it had {before}" if before else ", and is new"))
+    return exits.OK
+
+
+@app.command()
+def restored(database: DatabaseOption = None, output: OutputOption = "table") -> int:
+    """Say that the database was restored from a copy: what workers and agents remember of it is refused from now on.
+
+    Holdfast finds that out by itself where a file is another one than before, and where a PostgreSQL was restored to a
+    point in time, read in from a dump, or promoted. It can't where a file was overwritten in its place, or a disk was
+    set back to a snapshot. To say it once too often does no harm: steps that run are stopped, and begun anew.
+    """
+    with options.opened(database) as hold:
+        generation = hold.store.begin_anew()
+    if output == "json":
+        show.print_json({"database": hold.shown, "generation": generation})
+    else:
+        print(f"{hold.shown} has generation {generation} now: tokens of the one before are refused")
     return exits.OK
 
 

@@ -51,6 +51,13 @@ class StoreUnwritable(WorldError):
     retryable = False
 
 
+class StoreReplaced(WorldError):
+    """Another file was put in the place of the database while it was in use: stop everything, and start it again."""
+
+    code = "store.replaced"
+    retryable = False
+
+
 class StoreFull(WorldError):
     """The disk is full: make room and go on; nothing acknowledged was lost."""
 

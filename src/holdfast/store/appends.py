@@ -60,7 +60,10 @@ FOLD = (
 )
 FENCED = (tasks.c.id == bindparam("_task"), tasks.c.token == bindparam("_token"))
 BEHIND = (
-    update(tasks).where(*FENCED).values(seq=tasks.c.seq + bindparam("_count")).returning(tasks.c.seq)
+    update(tasks)
+    .where(*FENCED, tasks.c.seq >= bindparam("_seen"))  # less: the database is older than what the worker remembers
+    .values(seq=tasks.c.seq + bindparam("_count"))
+    .returning(tasks.c.seq)
 )  # for facts alone
 STEPS_TOLD = update(tasks).where(tasks.c.id == bindparam("_task")).values(steps_seq=tasks.c.seq)
 
@@ -81,7 +84,7 @@ class Hot:
         upsert = upsert.on_conflict_do_update(index_elements=["task", "ord"], set_=changed)
         self.steps = _ordered(statements.prepare(upsert), STEP_COLUMNS)
         self.fold = _ordered(statements.prepare(FOLD), ("_task", "_seq"))
-        self.behind = _ordered(statements.prepare(BEHIND), ("_count", "_task", "_token"))
+        self.behind = _ordered(statements.prepare(BEHIND), ("_count", "_task", "_token", "_seen"))
         self.steps_told = _ordered(statements.prepare(STEPS_TOLD), ("_task",))
         self._added: dict[Into, str] = {}
         self._inserts: dict[Table, Insert] = {}
@@ -281,7 +284,7 @@ def append_one(tx: Transaction, one: Append) -> Appended:
 def _behind(tx: Transaction, one: Append) -> Appended:
     """The token or the seq differs: if it is the seq, a verb lies between. Its facts happened and are kept."""
     cursor, count = tx.cursor, len(one.facts)
-    cursor.execute(tx.hot.behind, (count, one.task, one.token))
+    cursor.execute(tx.hot.behind, (count, one.task, one.token, one.seen))
     drawn = cursor.fetchall()
     if not drawn:
         raise LeaseLost(task=one.task)

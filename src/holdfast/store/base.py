@@ -216,7 +216,11 @@ class Tx(Protocol):
 
 
 class Store(Protocol):
-    generation: str  # changes when the database is restored or promoted; part of every token
+    @property
+    def generation(self) -> str:
+        """As far as this process has heard: it changes when the database is restored or promoted, and is part of every
+        token."""
+
     runs_here: bool  # the database is part of this process: nobody else's answer is waited for
 
     @property
@@ -277,6 +281,9 @@ class Store(Protocol):
     def time_commits(self, told: Callable[[float], None]) -> Callable[[], None]:
         """Tell how many seconds each commit of this process took, from asking for the database on; as `subscribe`
         otherwise."""
+
+    def begin_anew(self) -> str:
+        """Say that the database was restored, where it can't find that out by itself: its new generation."""
 
     def close(self) -> None: ...
     def __enter__(self) -> Store: ...

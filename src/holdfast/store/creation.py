@@ -7,15 +7,16 @@ one never waits for Alembic's import. An old one is brought up by `holdfast db u
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Dialect
 from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from holdfast.errors import DatabaseUrlInvalid, StoreUnwritable
+from holdfast.store import history
 from holdfast.store.gate import FileGate
-from holdfast.store.migrations import HEAD, judge
+from holdfast.store.migrations import HEAD, WORKS_WITH, judge
 from holdfast.store.schema import metadata
 
 
@@ -56,7 +57,7 @@ def prepare(connection: Any, path: str, gate: FileGate | None, *, create: bool) 
         cursor.execute("BEGIN IMMEDIATE")
         try:
             _make(cursor, path, create=create)
-            generation_now = generation(cursor)
+            generation_now = history.settle(cursor, path, generation(cursor))
             cursor.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
@@ -78,7 +79,7 @@ def _log_ahead(cursor: Any, path: str) -> None:
 def _make(cursor: Any, path: str, *, create: bool) -> None:
     found = revision(cursor, path)
     if found is not None:
-        judge(found)
+        judge(*found)
         return
     if not create:
         raise DatabaseUrlInvalid(f"{path} is empty: there is no Holdfast database in it")
@@ -86,7 +87,14 @@ def _make(cursor: Any, path: str, *, create: bool) -> None:
         cursor.execute(statement)
 
 
-def revision(cursor: Any, path: str) -> str | None:
+class Stamp(NamedTuple):
+    """The revision of a database, and the oldest whose code may run on it, where that code would not know otherwise."""
+
+    revision: str
+    works_with: str | None
+
+
+def revision(cursor: Any, path: str) -> Stamp | None:
     """What the database is stamped with; None: it has no tables. Raises DatabaseUrlInvalid: it is another program's."""
     names = {row[0] for row in cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()}
     if not names:
@@ -94,7 +102,14 @@ def revision(cursor: Any, path: str) -> str | None:
     stamp = cursor.execute("SELECT version_num FROM alembic_version").fetchone() if "alembic_version" in names else None
     if stamp is None or "store_info" not in names:
         raise DatabaseUrlInvalid(f"{path} is another program's database: name a file of its own")
-    return str(stamp[0])
+    return Stamp(str(stamp[0]), _works_with(cursor))
+
+
+def _works_with(cursor: Any) -> str | None:
+    if "works_with" not in {row[1] for row in cursor.execute("PRAGMA table_info(store_info)").fetchall()}:
+        return None  # it is older than the mark
+    row = cursor.execute("SELECT works_with FROM store_info").fetchone()
+    return None if row is None else row[0]
 
 
 def generation(cursor: Any) -> str:
@@ -102,8 +117,8 @@ def generation(cursor: Any) -> str:
     row = cursor.execute("SELECT generation FROM store_info").fetchone()
     if row is None:
         cursor.execute(
-            "INSERT INTO store_info (id, generation, created_at) "
-            "VALUES (1, lower(hex(randomblob(8))), (julianday('now') - 2440587.5) * 86400.0)"
+            "INSERT INTO store_info (id, generation, works_with, created_at) "
+            f"VALUES (1, lower(hex(randomblob(8))), '{WORKS_WITH}', (julianday('now') - 2440587.5) * 86400.0)"
         )
         row = cursor.execute("SELECT generation FROM store_info").fetchone()
     return str(row[0])

@@ -89,6 +89,11 @@ class Front:
     def time_commits(self, told: Callable[[float], None]) -> Callable[[], None]:
         return self._writer.time_commits(told)
 
+    # --- another generation ---------------------------------------------------------------------------------------
+
+    def begin_anew(self) -> str:
+        raise AssertionError("each database has its own")
+
     # --- the end --------------------------------------------------------------------------------------------------
 
     def close(self) -> None:

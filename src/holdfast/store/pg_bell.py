@@ -15,12 +15,16 @@ import os
 import select
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
 from holdfast.clock import SYSTEM
-from holdfast.store.pg_driver import Server
+from holdfast.errors import SchemaNewer
+from holdfast.store.pg_driver import Cursor, Server
+
+if TYPE_CHECKING:
+    from holdfast.store.pg_history import PgHistory
 
 CHANNEL: Final = "holdfast"
 PAUSE_S: Final = 0.02
@@ -33,9 +37,10 @@ class Bell:
 
     RING: Final = f"NOTIFY {CHANNEL}"
 
-    def __init__(self, server: Server, heard: Callable[[], None], *, look_s: float) -> None:
+    def __init__(self, server: Server, heard: Callable[[], None], history: PgHistory, *, look_s: float) -> None:
         self._server = server
         self._heard = heard
+        self._history = history
         self._look_s = look_s
         self.own = ""  # the session of this process, of whose commits nobody has to be told
         self._mutex = threading.Lock()
@@ -108,6 +113,9 @@ class Bell:
             except psycopg.Error:
                 self._drop()
                 continue
+            except SchemaNewer:  # everybody who asks the store for anything is told
+                self._heard()
+                break
             if told:
                 self._heard()
             if not self._closed:
@@ -136,6 +144,7 @@ class Bell:
 
     def _look(self) -> bool:
         assert self._connection is not None
+        self._history.look(Cursor(self._connection))
         ((commits,),) = psycopg.RawCursor(self._connection).execute(_COMMITS, (self.own,)).fetchall()
         before, self._commits = self._commits, int(commits)
         return before >= 0 and commits != before
@@ -147,7 +156,7 @@ class Bell:
                 self._connection.execute(f"LISTEN {CHANNEL}")
             self._look()
             return True
-        except psycopg.Error:
+        except (psycopg.Error, SchemaNewer):
             self._drop()
             return False
 

@@ -12,7 +12,8 @@ from typing import Any, Final
 from holdfast.clock import SYSTEM
 from holdfast.errors import DatabaseUrlInvalid
 from holdfast.store import creation
-from holdfast.store.migrations import judge
+from holdfast.store.creation import Stamp
+from holdfast.store.migrations import WORKS_WITH, judge
 
 VERSION_MIN: Final = 140_000
 #: Of pg_advisory_xact_lock: whoever looks at the schema, or changes it, holds it.
@@ -28,15 +29,15 @@ def statements() -> tuple[str, ...]:
 
 
 def prepare(cursor: Any, shown: str, *, create: bool) -> str:
-    """Make the tables where there are none; the store's generation. In a transaction that the caller has begun.
+    """Make the tables where there are none; the store's generation. In a transaction that the caller has begun, behind
+    SCHEMA_LOCK.
 
     Raises SchemaOlder, SchemaNewer, DatabaseUrlInvalid (another program's database, or none and `create` is False).
     """
     check_server(cursor, shown)
-    cursor.execute(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
     found = revision(cursor, shown)
     if found is not None:
-        judge(found)
+        judge(*found)
     elif not create:
         raise DatabaseUrlInvalid(f"{shown} is empty: there is no Holdfast database in it")
     else:
@@ -54,7 +55,7 @@ def check_server(cursor: Any, shown: str) -> None:
         raise DatabaseUrlInvalid(f"{shown} is encoded in {encoding}: make the database with ENCODING 'UTF8'")
 
 
-def revision(cursor: Any, shown: str) -> str | None:
+def revision(cursor: Any, shown: str) -> Stamp | None:
     """What the database is stamped with; None: it has no tables. Raises DatabaseUrlInvalid: it is another program's."""
     cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
     names = {row[0] for row in cursor.fetchall()}
@@ -66,15 +67,21 @@ def revision(cursor: Any, shown: str) -> str | None:
         stamp = next(iter(cursor.fetchall()), None)
     if stamp is None:
         raise DatabaseUrlInvalid(f"{shown} is another program's database: give Holdfast one of its own")
-    return str(stamp[0])
+    return Stamp(str(stamp[0]), _works_with(cursor))
+
+
+def _works_with(cursor: Any) -> str | None:
+    cursor.execute("SELECT to_jsonb(store_info) ->> 'works_with' FROM store_info")  # a column that may not be there
+    found: str | None = next((row[0] for row in cursor.fetchall()), None)
+    return found
 
 
 def generation(cursor: Any) -> str:
     """The store's generation, drawn here where it has none yet."""
     cursor.execute(
-        "INSERT INTO store_info (id, generation, created_at) VALUES (1, $1, extract(epoch FROM now()))"
+        "INSERT INTO store_info (id, generation, works_with, created_at) VALUES (1, $1, $2, extract(epoch FROM now()))"
         " ON CONFLICT DO NOTHING",
-        (SYSTEM.token_hex(8),),
+        (SYSTEM.token_hex(8), WORKS_WITH),
     )
     cursor.execute("SELECT generation FROM store_info")
     ((found,),) = cursor.fetchall()

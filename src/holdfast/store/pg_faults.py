@@ -37,9 +37,11 @@ class Contended(StoreBusy):
 
 def is_lost(error: BaseException) -> bool:
     """Whether the connection is gone, or of no more use."""
-    if not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+    if not isinstance(error, psycopg.Error):
         return False
-    return error.sqlstate is None or error.sqlstate.startswith(_AWAY)
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return error.sqlstate.startswith(_AWAY)
 
 
 def translate(error: Exception, shown: str) -> Exception:

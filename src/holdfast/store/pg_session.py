@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from holdfast.store.base import Append, Into
     from holdfast.store.pg_bell import Bell
     from holdfast.store.pg_driver import Server
+    from holdfast.store.pg_history import PgHistory
 
 LOCK_S: Final = 0.25  # for which a transaction waits that can be done in parts
 IDLE_S: Final = 10  # for which a process may hang inside a transaction, and hold its locks
@@ -57,11 +58,12 @@ FORGET_S: Final = 86_400  # after which a session that commits nothing is taken 
 _NUMBER: Final = (
     "INSERT INTO writers (id, number, fence, at) VALUES ('{id}', {number}, 0, extract(epoch FROM now()))"
     " ON CONFLICT (id) DO UPDATE SET at = excluded.at, number ="
-    # The division fails, on purpose: somebody has found out that this was never committed.
-    " CASE WHEN writers.fence < excluded.number THEN excluded.number ELSE 1 / (writers.fence - writers.fence) END"
+    # The division fails, on purpose: somebody has found out that this was never committed; or what was is no more.
+    " CASE WHEN writers.fence < excluded.number AND writers.number >= {acked}"
+    " THEN excluded.number ELSE 1 / (writers.fence - writers.fence) END"
 )
 _COMMIT: Final = f"{_NUMBER}; COMMIT"
-_NUMBER_APART: Final = _NUMBER.format(id="$1", number="$2").replace("'$1'", "$1")
+_NUMBER_APART: Final = _NUMBER.format(id="$1", number="$2", acked="$3").replace("'$1'", "$1")
 #: The lock is taken before the first id is drawn.
 _TELL: Final = (
     "WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock({lock})) INSERT INTO feed ({columns})"
@@ -146,12 +148,15 @@ class PostgresSession:
 
     def __init__(
         self, connection: psycopg.Connection[Any], server: Server, *, busy_timeout_s: float, patience: Patience,
-        bell: Bell,
+        bell: Bell, history: PgHistory,
     ) -> None:  # fmt: skip
         self._server = server
         self._shown = redacted(server.url)
         self._id = SYSTEM.token_hex(16)
         self._number = 0
+        self._acked = 0  # that of the last commit that was made; it is there, or this is another database
+        self._acked_at = 0.0
+        self._history = history
         self._busy_s = max(busy_timeout_s, 0.001)
         self._patience = patience
         self._bell = bell
@@ -178,6 +183,8 @@ class PostgresSession:
     # --- a transaction --------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
+        if self._history.fault is not None:
+            raise self._history.fault
         try:
             if self._connection.closed:
                 self._connect()
@@ -191,7 +198,10 @@ class PostgresSession:
             if self._telling.told:
                 self._tell_and_commit()
             else:
-                self._cursor.run(_COMMIT.format(id=self._id, number=self._number))
+                self._cursor.run(_COMMIT.format(id=self._id, number=self._number, acked=self._acked))
+        except psycopg.errors.DivisionByZero as error:
+            self._connection.close()  # the next one finds out what became of the database
+            raise pg_faults.away(error, self._shown) from error
         except psycopg.Error as error:
             if not pg_faults.is_lost(error):
                 raise self._fatal(error) from error
@@ -204,6 +214,7 @@ class PostgresSession:
         self._number = self._number + 1 if quiet else ((self._number >> QUIET_BITS) + 1) << QUIET_BITS
 
     def _is_committed(self, tasks: Collection[int]) -> None:
+        self._acked, self._acked_at = self._number, SYSTEM.monotonic()
         self._alone = False
         self._patience.is_over()
         if tasks and not self._bell.ring():
@@ -212,6 +223,8 @@ class PostgresSession:
     def at_once(self, batch: Sequence[Append]) -> bool:
         if len(batch) != len({one.task for one in batch}):
             return False
+        if self._history.fault is not None:
+            raise self._history.fault
         self._count(quiet=False)
         wait_s = self._busy_s if self._alone else LOCK_S
         try:
@@ -236,7 +249,7 @@ class PostgresSession:
         """In one journey: whoever freezes meanwhile, the server goes on to the end and frees the lock."""
         with self._connection.pipeline():
             self._cursor.execute(_tell(), _columns(self._telling.told))
-            self._cursor.execute(_NUMBER_APART, (self._id, self._number))
+            self._cursor.execute(_NUMBER_APART, (self._id, self._number, self._acked))
             self._cursor.execute("COMMIT")
 
     def _ring(self) -> None:
@@ -308,6 +321,9 @@ class PostgresSession:
     def poisons(self, error: WorldError) -> bool:
         return False  # the next transaction begins behind a fence
 
+    def is_ended(self, error: WorldError) -> bool:
+        return False
+
     def _find_out(self, error: psycopg.Error) -> None:
         """Return if the last COMMIT came to be. Raises: StoreAway: it did not; StoreUnknown."""
         while self._patience.lasts():
@@ -329,6 +345,11 @@ class PostgresSession:
         self._connection = connection
         self._cursor = Cursor(connection)
         self.tx.cursor = Cursor(connection)
+        if SYSTEM.monotonic() - self._acked_at > FORGET_S / 2:
+            self._acked = 0  # its row may have been taken for that of somebody who is gone
+        if self._history.look(self._cursor, self._id, self._acked):
+            self._acked = 0
+            self.tx.known.clear()
 
     def _fatal(self, error: psycopg.Error) -> WorldError:
         told = self.translate(error)

@@ -18,10 +18,11 @@ import psycopg
 from holdfast.errors import HoldfastClosed, StoreAway, StoreBusy
 from holdfast.store import pg_faults
 from holdfast.store.base import Tx
+from holdfast.store.entries import Call
 from holdfast.store.front import Front
 from holdfast.store.pg_bell import Bell
-from holdfast.store.pg_creation import prepare
 from holdfast.store.pg_driver import Cursor, Server, reading
+from holdfast.store.pg_history import PgHistory, begin_anew
 from holdfast.store.pg_session import Patience, PostgresSession
 from holdfast.store.pg_silence import SILENCE_S, is_silence
 from holdfast.store.pg_within import within
@@ -60,12 +61,14 @@ class PostgresStore(Front):
         self._places = threading.Semaphore(READERS_MAX)
         self._readers: deque[Cursor] = deque()
         self._server = Server(url, silence_s)
-        first = self._first(create)
         self._wakeups = Wakeups(self.changes, look_s=60.0)
-        self._bell = Bell(self._server, self._wakeups.others_committed, look_s=look_s)
+        self._history = PgHistory(self._wakeups.others_committed, lock_s=busy_timeout_s)
+        first = self._first(create)
+        self._bell = Bell(self._server, self._wakeups.others_committed, self._history, look_s=look_s)
         self._session = PostgresSession(
-            first, self._server, busy_timeout_s=busy_timeout_s, patience=Patience(away_s, self._closed), bell=self._bell
-        )
+            first, self._server, busy_timeout_s=busy_timeout_s, patience=Patience(away_s, self._closed),
+            bell=self._bell, history=self._history,
+        )  # fmt: skip
         self._writer = Writer(self._session, self._wakeups.committed, batch_max=batch_max)
 
     def _first(self, create: bool) -> Any:
@@ -76,9 +79,7 @@ class PostgresStore(Front):
             raise pg_faults.translate_connecting(error, self.shown) from error
         try:
             cursor = Cursor(connection)
-            cursor.run("BEGIN")
-            self.generation = prepare(cursor, self.shown, create=create)
-            cursor.run("COMMIT")
+            self._history.open(cursor, self.shown, create=create)
         except BaseException as error:
             connection.close()
             if isinstance(error, psycopg.Error):
@@ -86,10 +87,16 @@ class PostgresStore(Front):
             raise
         return connection
 
+    @property
+    def generation(self) -> str:
+        return self._history.generation
+
     # --- reading --------------------------------------------------------------------------------------------------
 
     def read(self, fn: Callable[[Tx], T]) -> T:
         self._writer.refuse_inside("read")
+        if self._history.fault is not None:
+            raise self._history.fault
         if not self._places.acquire(timeout=self._busy_timeout_s):
             raise StoreBusy(f"{READERS_MAX} reads of {self.shown} are under way: try again")
         try:
@@ -133,6 +140,15 @@ class PostgresStore(Front):
     def hear_others(self, callback: Callable[[], None]) -> Callable[[], None]:
         self._bell.listen()
         return super().hear_others(callback)
+
+    # --- another generation ---------------------------------------------------------------------------------------
+
+    def begin_anew(self) -> str:
+        def work(tx: Any) -> str:
+            return begin_anew(tx.cursor)
+
+        self._history.generation = self._writer.run(Call(work))
+        return self._history.generation
 
     # --- the end --------------------------------------------------------------------------------------------------
 

@@ -82,6 +82,8 @@ store_info = Table(
     Column("generation", Text, nullable=False),  # new after a restore or a promotion: makes every older token stale
     Column("created_at", Float, nullable=False),
     Column("pepper", Text),  # sealed: what fingerprints of secrets are made with (tasks/tags.py)
+    Column("works_with", Text),  # the oldest revision whose code may still run on this database (migrations/)
+    Column("place", Text),  # where the generation was drawn: another one is a copy, or was promoted (history.py)
     CheckConstraint("id = 1", name="ck_store_info_one_row"),
 )
 
@@ -294,6 +296,7 @@ workers = Table(
     Column("draining_at", Float),  # somebody asked it then to take no more and to hand over what it has
     Column("version", Text),  # of its Holdfast
     Column("figures", Text),  # JSON: what it has counted since it began, as of its last heartbeat
+    Column("flows", Text),  # JSON list: the references of the flows that were given to it
     sqlite_with_rowid=False,
 )
 

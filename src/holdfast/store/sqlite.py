@@ -17,13 +17,23 @@ from typing import Any, Final, Literal, TypeVar
 
 from sqlalchemy.dialects.sqlite import dialect, insert
 
-from holdfast.errors import DatabaseUrlInvalid, HoldfastClosed, StoreBusy, StoreFull, UsageError, WorldError
+from holdfast.errors import (
+    DatabaseUrlInvalid,
+    HoldfastClosed,
+    StoreBusy,
+    StoreFull,
+    StoreReplaced,
+    UsageError,
+    WorldError,
+)
 from holdfast.store import faults
 from holdfast.store.appends import Hot
 from holdfast.store.base import Append, Tx
 from holdfast.store.creation import prepare
+from holdfast.store.entries import Call
 from holdfast.store.front import Front
 from holdfast.store.gate import FileGate
+from holdfast.store.history import File, begin_anew
 from holdfast.store.place import MEMORY
 from holdfast.store.statements import Statements
 from holdfast.store.transaction import Transaction
@@ -52,10 +62,11 @@ def hot_statements() -> Hot:
 class SqliteSession:
     """The connection that writes; see writer.Session."""
 
-    __slots__ = ("_connection", "_cursor", "_entered", "_gate", "_mutex", "_path", "tx")
+    __slots__ = ("_connection", "_cursor", "_entered", "_file", "_gate", "_mutex", "_path", "tx")
 
-    def __init__(self, connection: Any, hot: Hot, path: str, gate: FileGate | None) -> None:
+    def __init__(self, connection: Any, hot: Hot, path: str, gate: FileGate | None, file: File) -> None:
         self._connection = connection
+        self._file = file
         self._cursor = connection.cursor()
         self._path = path
         self._gate = gate
@@ -71,6 +82,7 @@ class SqliteSession:
         self._entered = True
         try:
             self._cursor.execute("BEGIN IMMEDIATE")
+            self._file.look(self._cursor)
         except sqlite3.Error as error:
             self._leave()
             raise _fatal(error, self._path) from error
@@ -135,6 +147,9 @@ class SqliteSession:
 
     def poisons(self, error: WorldError) -> bool:
         return not isinstance(error, StoreFull | StoreBusy)
+
+    def is_ended(self, error: WorldError) -> bool:
+        return isinstance(error, StoreReplaced)
 
     def read(self, fn: Callable[[Tx], T]) -> T:
         """In memory: a read between two transactions. `query_only` would have every statement compiled anew, so a
@@ -229,8 +244,9 @@ class SqliteStore(Front):
         gate = None if self._memory else FileGate(f"{path}-gate", busy_timeout_s)
         try:
             connection = self._open(synchronous)
+            self._file = File(path)
             try:
-                self.generation = prepare(connection, path, gate, create=create)
+                self._file.generation = prepare(connection, path, gate, create=create)
             except BaseException:
                 connection.close()
                 raise
@@ -240,9 +256,13 @@ class SqliteStore(Front):
             if isinstance(error, sqlite3.Error):
                 raise faults.translate(error, path) from error
             raise
-        self._session = SqliteSession(connection, self._hot, path, gate)
+        self._session = SqliteSession(connection, self._hot, path, gate, self._file)
         self._wakeups = Wakeups(self.changes, look_s=look_s)
         self._writer = Writer(self._session, self._wakeups.committed, batch_max=batch_max)
+
+    @property
+    def generation(self) -> str:
+        return self._file.generation
 
     # --- reading --------------------------------------------------------------------------------------------------
 
@@ -289,6 +309,15 @@ class SqliteStore(Front):
                 self._watch = self._open_reader()
             # It counts the commits of every other connection, this store's writer among them.
             return int(self._watch.cursor.execute("PRAGMA data_version").fetchone()[0])
+
+    # --- another generation ---------------------------------------------------------------------------------------
+
+    def begin_anew(self) -> str:
+        def work(tx: Any) -> str:
+            return begin_anew(tx.cursor, self.path)
+
+        self._file.generation = self._writer.run(Call(work))
+        return self._file.generation
 
     # --- the end --------------------------------------------------------------------------------------------------
 

@@ -62,6 +62,9 @@ class Session(Savepoints, Protocol):
     def poisons(self, error: WorldError) -> bool:
         """Whether nothing may be written any more after a COMMIT that failed with this."""
 
+    def is_ended(self, error: WorldError) -> bool:
+        """Whether nothing may be written any more, whatever this came of."""
+
 
 class Writer:
     """Threads may share it. `committed` is called after each commit with the tasks it touched."""
@@ -233,7 +236,7 @@ class Writer:
                 session.commit()
         except WorldError as error:
             session.rollback()
-            if committing and session.poisons(error):
+            if (committing and session.poisons(error)) or session.is_ended(error):
                 self._poison = error
             return error
         except BaseException as interrupt:

@@ -10,6 +10,7 @@ How a worker on the same host is known to be dead at once, by its file lock: wor
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
@@ -40,6 +41,7 @@ class WorkerRow(NamedTuple):
     draining_at: float | None = None
     version: str | None = None
     figures: str | None = None
+    flows: str | None = None
 
 
 _ADD: Final = insert(workers)
@@ -87,6 +89,9 @@ _gone = (
 _POOLS_OF_GONE: Final = select(workers.c.pool).where(_gone, workers.c.figures.is_not(null())).distinct()
 _LOCK_FIGURES: Final = select(pools_table.c.figures).where(pools_table.c.name == bindparam("_pool")).with_for_update()
 _ADD_FIGURES: Final = update(pools_table).where(pools_table.c.name == bindparam("_pool"))
+_KNOWN: Final = select(workers.c.flows).where(
+    workers.c.pool == bindparam("_pool"), workers.c.dead == false(), workers.c.flows.is_not(null())
+)
 _FORGET: Final = delete(workers).where(_gone).returning(workers.c.pool, workers.c.figures)
 
 
@@ -134,6 +139,11 @@ def others(tx: Tx, worker: str) -> tuple[int, float | None]:
     """How many are alive beside that worker, and when the lease of the first of them runs out if it says no more."""
     count, first = tx.execute(_OTHERS, {"_id": worker}).first()
     return int(count), first
+
+
+def is_known(tx: Tx, pool: str, reference: str) -> bool:
+    """Whether a worker of the pool that is not known to be dead was given the flow of that reference."""
+    return any(reference in json.loads(flows) for flows in tx.execute(_KNOWN, {"_pool": pool}).scalars())
 
 
 def find(tx: Tx, worker: str) -> WorkerRow | None:

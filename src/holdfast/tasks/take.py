@@ -9,13 +9,14 @@ Whose lease has ended: tasks/lease.py. What makes a task ready: tasks/claims.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Text, bindparam, case, cast, false, func, literal, null, or_, select, true, update
+from sqlalchemy import Integer, Text, bindparam, case, cast, false, func, literal, null, or_, select, true, update
 
 from holdfast.errors import LeaseLost
 from holdfast.store.base import Tx
+from holdfast.store.history import floor
 from holdfast.store.schema import tasks, workers
 from holdfast.tasks import claims, pools, row, submit, tell, turn
 from holdfast.tasks.row import TaskRow
@@ -40,20 +41,23 @@ _LATE: Final = (
     select(tasks.c.id).where(_ours, _late).order_by(tasks.c.deadline_at, tasks.c.id).limit(bindparam("_limit"))
 )
 _TAKE_LATE: Final = _LATE.with_for_update(skip_locked=True)
+_LATE_OURS: Final = _LATE.where(turn.ours)
+_TAKE_LATE_OURS: Final = _LATE_OURS.with_for_update(skip_locked=True)
 _LATE_SOME: Final = select(tasks.c.id, tasks.c.pool).where(_only, _late).order_by(tasks.c.id)
 _TAKE_LATE_SOME: Final = _LATE_SOME.with_for_update(skip_locked=True)
 _NEXT_LATE: Final = select(func.min(tasks.c.deadline_at)).where(_ours, _waits, tasks.c.deadline_at > bindparam("_now"))
 _NEXT_LATE_SOME: Final = select(func.min(tasks.c.deadline_at)).where(
     _only, _waits, tasks.c.deadline_at > bindparam("_now")
 )
+_next = case((tasks.c.epoch < bindparam("_floor"), bindparam("_floor", type_=Integer)), else_=tasks.c.epoch + 1)
 _TAKE: Final = (
     update(tasks)
     .where(tasks.c.id.in_(bindparam("_tasks", expanding=True)))
     .values(
         worker_id=bindparam("_worker"),
         host=select(workers.c.host).where(workers.c.id == bindparam("_worker")).scalar_subquery(),
-        epoch=tasks.c.epoch + 1,
-        token=bindparam("_before", type_=Text) + cast(tasks.c.epoch + 1, Text) + bindparam("_after", type_=Text),
+        epoch=_next,
+        token=bindparam("_before", type_=Text) + cast(_next, Text) + bindparam("_after", type_=Text),
         due_at=null(),
         begun=true(),
     )
@@ -112,12 +116,13 @@ def take(
     pool: str,
     only: Collection[int] | None = None,
     after: str = "",
+    without: Sequence[str] = (),
 ) -> list[TaskRow]:
     """Take up to `limit` tasks of the pool that are due, and no more than its limit lets run at once; the most urgent
     first, the projects in turn, behind `after` (tasks/turn.py). Their rows, with the new tokens. Tasks whose
     `start_after` has come enter their queues first. One that is not `ready` still waits for its claims or its start,
     and is late: its flow's deadline has passed, and all that may be done is to end it. `only`: these alone, whatever
-    their pools, whose limits hold; that one of these is paused doesn't.
+    their pools, whose limits hold; that one of these is paused doesn't. `without`: none of these flows, by reference.
 
     Locked in this order: the row of the pool (it decides how many: tasks/pools.py), those of the tasks (each decides
     who has it: a row that another holds is passed over), that of the worker (it decides whether this worker may take
@@ -131,17 +136,19 @@ def take(
     if only is None:
         room = min(limit, pools.enter(tx, pool))
         submit.draw_due(tx, now)
-        found = turn.choose(tx, pool, now, room, after=after) if room > 0 else []
+        found = turn.choose(tx, pool, now, room, after=after, without=without) if room > 0 else []
         if len(found) < room:
-            found += tx.execute(_TAKE_LATE, {"_pool": pool, "_now": now, "_limit": room - len(found)}).scalars()
+            late = {"_pool": pool, "_now": now, "_limit": room - len(found), "_without": without}
+            found += tx.execute(_TAKE_LATE_OURS if without else _TAKE_LATE, late).scalars()
     else:
         which = {"_only": list(only), "_now": now}
         rooms = {name: pools.enter(tx, name, even_closed=True) for name in pools.names_of(tx, _waiting(tx, which))}
         submit.draw_due(tx, now)
         rows = tx.execute(_TAKE_SOME, which).all() + tx.execute(_TAKE_LATE_SOME, which).all()
         found = _within(rows, rooms)[:limit]
-    values = {"_worker": worker, "_before": f"{generation}.", "_after": f".{nonce}", "_tasks": found}
-    taken = {each.id: row.of(each) for each in tx.execute(_TAKE, values).all()} if found else {}
+    values = {"_worker": worker, "_before": f"{generation}.", "_after": f".{nonce}", "_floor": floor(generation)}
+    rows = tx.execute(_TAKE, {**values, "_tasks": found}).all() if found else []
+    taken = {each.id: row.of(each) for each in rows}
     if tx.execute(_ALIVE, {"_worker": worker}).first() is None:
         raise LeaseLost(worker=worker)
     return [taken[task] for task in found]
@@ -154,7 +161,7 @@ class Due(NamedTuple):
     crowded: bool = False
 
 
-def peek(tx: Tx, *, now: float, pool: str, only: Collection[int] | None = None) -> Due:
+def peek(tx: Tx, *, now: float, pool: str, only: Collection[int] | None = None, without: Sequence[str] = ()) -> Due:
     """Whether `take` would find anything to do, without a write or a lock."""
     if submit.undrawn(tx, now, limit=1):
         return Due(True)
@@ -162,8 +169,10 @@ def peek(tx: Tx, *, now: float, pool: str, only: Collection[int] | None = None) 
         room = pools.look(tx, pool)
         if room <= 0:
             return Due(False, crowded=not pools.find(tx, pool).is_closed and turn.is_any_due(tx, pool, now))
-        late = {"_pool": pool, "_now": now, "_limit": 1}
-        return Due(turn.is_any_due(tx, pool, now) or tx.execute(_LATE, late).first() is not None)
+        if turn.is_any_due(tx, pool, now, without=without):
+            return Due(True)
+        late = {"_pool": pool, "_now": now, "_limit": 1, "_without": without}
+        return Due(tx.execute(_LATE_OURS if without else _LATE, late).first() is not None)
     which = {"_only": list(only), "_now": now}
     rows = tx.execute(_SOME, which).all() + tx.execute(_LATE_SOME, which).all()
     rooms = {name: pools.look(tx, name, even_closed=True) for name in {name for _, name in rows}}

@@ -19,7 +19,7 @@ many may be taken: tasks/pools.py, whose lock comes first.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from heapq import heapify, heapreplace
 from itertools import islice, zip_longest
 from typing import Any, Final, NamedTuple
@@ -96,7 +96,7 @@ _HELD: Final = (
 )
 
 
-def _first(begun: Any) -> Select[Any]:
+def _first(begun: Any, *more: Any) -> Select[Any]:
     return (
         select(tasks.c.id)
         .where(
@@ -105,6 +105,7 @@ def _first(begun: Any) -> Select[Any]:
             tasks.c.project_id == bindparam("_project"),
             tasks.c.begun == begun,
             tasks.c.due_at <= bindparam("_now"),
+            *more,
         )
         .order_by(tasks.c.due_at, tasks.c.id)
         .limit(bindparam("_limit"))
@@ -112,24 +113,34 @@ def _first(begun: Any) -> Select[Any]:
     )
 
 
+#: Tasks of flows that are not for this worker are gone past, one by one: while workers are exchanged, and no longer.
+ours = tasks.c.reference.not_in(bindparam("_without", expanding=True))
 _AGAIN: Final = _first(true())
 _NEW: Final = _first(false())
+_AGAIN_OURS: Final = _first(true(), ours)
+_NEW_OURS: Final = _first(false(), ours)
 
 
-def is_any_due(tx: Tx, pool: str, now: float) -> bool:
+def is_any_due(tx: Tx, pool: str, now: float, *, without: Sequence[str] = ()) -> bool:
     """Whether anything of the pool could be taken, as far as its limits go."""
-    return any(next(_candidates(tx, pool, priority, "", now), None) for priority in _priorities(tx, pool))
+    for priority in _priorities(tx, pool):
+        where = {"_pool": pool, "_priority": priority, "_now": now, "_without": without}
+        for candidate in _candidates(tx, pool, priority, "", now):
+            if not without or _first_of(tx, candidate, where, 1):
+                return True
+    return False
 
 
-def choose(tx: Tx, pool: str, now: float, limit: int, *, after: str = "") -> list[int]:
+def choose(tx: Tx, pool: str, now: float, limit: int, *, after: str = "", without: Sequence[str] = ()) -> list[int]:
     """Up to `limit` tasks that are due, in the order in which they are to be begun; their rows are locked. `after`: the
-    project that was served last."""
+    project that was served last. `without`: the references of flows that are not for this worker."""
     chosen: list[int] = []
     given: Counter[str] = Counter()
     for priority in _priorities(tx, pool):
         ring = _candidates(tx, pool, priority, after, now)
         while len(chosen) < limit and (window := list(islice(ring, WINDOW))):
-            got = _share(tx, pool, priority, window, now, limit - len(chosen), given)
+            where = {"_pool": pool, "_priority": priority, "_now": now, "_without": without}
+            got = _share(tx, where, window, limit - len(chosen), given)
             chosen += [task for turn in zip_longest(*got.values()) for task in turn if task is not None]
             given.update({project: len(its) for project, its in got.items()})
         if len(chosen) >= limit:
@@ -169,13 +180,12 @@ def _pages(tx: Tx, where: dict[str, Any], after: str, now: float, *, from_start:
 
 
 def _share(
-    tx: Tx, pool: str, priority: int, window: list[Candidate], now: float, room: int, given: Counter[str]
+    tx: Tx, where: dict[str, Any], window: list[Candidate], room: int, given: Counter[str]
 ) -> dict[str, dict[int, None]]:
     """Tasks of these projects for so many places. `given`: what the projects got for more urgent tasks just now."""
     held = given.copy()
     if len(window) > 1:
-        held.update(dict(map(tuple, tx.execute(_HELD, {"_pool": pool}).all())))
-    where = {"_pool": pool, "_priority": priority, "_now": now}
+        held.update(dict(map(tuple, tx.execute(_HELD, {"_pool": where["_pool"]}).all())))
     got: dict[str, dict[int, None]] = {each.project: {} for each in window}
     open_ = window
     while open_ and room > 0:
@@ -211,9 +221,10 @@ def _allot(has: list[int], room: int) -> list[int]:
 def _first_of(tx: Tx, of: Candidate, where: dict[str, Any], limit: int) -> list[int]:
     """Those that a worker has had before come first; but of each two places one is for those that none has had. Else
     nothing new would begin, an abort neither, once a worker has all it can do with those that look again and again."""
+    first_again, first_new = (_AGAIN_OURS, _NEW_OURS) if where["_without"] else (_AGAIN, _NEW)
     where = {**where, "_project": of.project}
-    new = tx.execute(_NEW, {**where, "_limit": limit // 2}).scalars() if of.new and limit > 1 else []
-    again = tx.execute(_AGAIN, {**where, "_limit": limit - len(new)}).scalars() if of.again else []
+    new = tx.execute(first_new, {**where, "_limit": limit // 2}).scalars() if of.new and limit > 1 else []
+    again = tx.execute(first_again, {**where, "_limit": limit - len(new)}).scalars() if of.again else []
     if of.new and len(new) + len(again) < limit:
-        new = tx.execute(_NEW, {**where, "_limit": limit - len(again)}).scalars()
+        new = tx.execute(first_new, {**where, "_limit": limit - len(again)}).scalars()
     return [task for pair in zip_longest(again, new) for task in pair if task is not None]

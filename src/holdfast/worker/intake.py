@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from holdfast.store.base import Store
+from holdfast.store.base import Store, Tx
 from holdfast.tasks import take
+from holdfast.tasks.lease import is_known
 from holdfast.tasks.row import TaskRow
 from holdfast.worker.lease import Lease
+from holdfast.worker.load import rest_aside
 from holdfast.worker.pace import Pace
 from holdfast.worker.taken import Taken
 
 if TYPE_CHECKING:
     from holdfast.clock import Clock
+
+OTHERS_S: Final = 60.0  # until this worker looks again whether a flow is other workers' only
 
 
 class Intake:
@@ -33,10 +37,21 @@ class Intake:
         self.pace = pace
         self._pool = pool
         self._only = only
+        self._others: dict[str, float] = {}  # references of flows that other workers know, and until when they are left
         self._served = ""  # the project that had its turn last
         self.waiting: list[TaskRow] = []
         self.next_due: float | None = None
         self.crowded = False
+
+    def let_go(self, row: TaskRow, error: Exception, now: float) -> None:
+        """A task whose flow this worker can't find, or finds another: who was given that flow takes it, and this worker
+        takes no more of them for a while; or it rests for a person."""
+        reference = row.reference
+        if reference in self._lease.flows or not self._store.read(lambda tx: is_known(tx, self._pool, reference)):
+            rest_aside(self._store, row, "definition_changed", error, now)
+            return
+        self._others[reference] = now + OTHERS_S
+        self._store.write(partial(_give_back, row, now))
 
     def is_due(self, now: float) -> bool:
         return self.next_due is not None and self.next_due <= now
@@ -52,13 +67,15 @@ class Intake:
             self.close()
             return False
         self._lease.register(now)
-        due = self._store.read(lambda tx: take.peek(tx, now=now, pool=self._pool, only=self._only))
+        self._others = {each: until for each, until in self._others.items() if now < until <= now + OTHERS_S}
+        without = tuple(self._others)
+        due = self._store.read(lambda tx: take.peek(tx, now=now, pool=self._pool, only=self._only, without=without))
         self.crowded = due.crowded
         if due.any:
             self.waiting += self._store.write(
                 lambda tx: take.take(
                     tx, self._lease.id, generation=self._store.generation, nonce=self._clock.token_hex(8), now=now,
-                    limit=room, pool=self._pool, only=self._only, after=self._served,
+                    limit=room, pool=self._pool, only=self._only, after=self._served, without=without,
                 )
             )  # fmt: skip
         if not self.waiting:
@@ -80,3 +97,8 @@ class Intake:
             return True
         ending = partial(take.next_due, now=at, pool=self._pool, only=self._only, rounds=False)
         return self._store.read(ending) is None
+
+
+def _give_back(row: TaskRow, now: float, tx: Tx) -> None:
+    take.release(tx, row.id, row.token or "", due_at=now, now=now, seen=row.seq)
+    tx.touched(row.id)

@@ -1,14 +1,17 @@
 """The lease of one worker: its row, its heartbeat, its file lock; and the sweep that finds dead workers.
 
 Theory: a worker may write while its heartbeats succeed. It counts the end of its lease on the boot clock, from before
-the last one that succeeded was sent, and stops its steps itself when that is over; so it stops before anybody else
-may begin. On one host a file lock says more, and at once: the worker and the children of its steps hold it, so when
-nobody holds it nothing of that worker runs any more, and its tasks are taken over without waiting for the lease.
+the last one that succeeded was sent, and stops its steps itself when that is over; so it stops before anybody else may
+begin. Where the database has another generation (store/history.py), nothing that this incarnation remembers is worth
+anything, and it ends as if it had been taken for dead. On one host a file lock says more, and at once: the worker and
+the children of its steps hold it, so when nobody holds it nothing of that worker runs any more, and its tasks are taken
+over without waiting for the lease.
 """
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -16,7 +19,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from holdfast.errors import HoldfastClosed, LeaseLost, WorldError
+from holdfast.errors import HoldfastClosed, LeaseLost, SchemaNewer, WorldError
 from holdfast.store import keep_time
 from holdfast.store.base import Store, Tx
 from holdfast.tasks import agents
@@ -68,6 +71,7 @@ class Lease:
         self._boot = _boot_id(lock_prefix)
         self.id = clock.token_hex(16)
         self._registered = False
+        self._generation = store.generation  # of the database, when it was registered
         self._beat_at = 0.0  # boot clock, before the last heartbeat that succeeded was sent
         self._swept_at = float("-inf")  # boot clock
         self._read_at = float("-inf")  # boot clock: when the others' rows were read
@@ -85,6 +89,7 @@ class Lease:
         self.unsure = False  # what became of a commit is not known
         self.draining = False  # as of the last heartbeat: to take no more, and to hand over
         self._resumes = False  # the drain was called off
+        self.flows: tuple[str, ...] = ()  # the references of those that the worker was given
         self.expects = False  # a worker of this host is dead, and its lock is still held: by a child that is leaving
         self.lock_path: str | None = None
         self.lock_fd: int | None = None
@@ -105,8 +110,9 @@ class Lease:
         before = self._clock.monotonic()
         row = rows.WorkerRow(
             self.id, self._host, self._boot, os.getpid(), self.lock_path, self._pool, now, now, self._settings.lease_s,
-            version=__version__,
+            version=__version__, flows=json.dumps(self.flows) if self.flows else None,
         )  # fmt: skip
+        self._generation = self._store.generation
         self._store.write(lambda tx: rows.register(tx, row._replace(heartbeat_at=tx.now(now))))
         self._renewed(before)
         self._registered = True
@@ -143,6 +149,8 @@ class Lease:
         """What is due now: a heartbeat where no thread sends it, and a sweep. Whether there may be more to take."""
         if self.unsure:
             self._end(now)
+        if self._registered and self._store.generation != self._generation:
+            self.beat()
         if not self.threaded and self._registered:
             if self._clock.monotonic() - self._beat_at >= self._settings.heartbeat_s:
                 self.beat()
@@ -171,6 +179,7 @@ class Lease:
             before = self._clock.monotonic()
             lost: Sequence[int] | None = ()
             try:
+                self._check_generation()
                 now = self._clock.time()
                 lost, draining = self._store.write(
                     lambda tx: (
@@ -181,6 +190,7 @@ class Lease:
                     )
                 )
                 self._resumes = self._resumes or (self.draining and not draining)
+                self._check_generation()
                 self.draining = draining
                 self._renewed(before)
                 keep_time(self._store, self._clock)
@@ -189,11 +199,18 @@ class Lease:
                 self._renew()
             except HoldfastClosed:
                 return
+            except SchemaNewer:
+                lost = None  # the worker ends: it is told the same
             except WorldError:
                 if self._left_s() <= 0:
                     lost = None
         if (lost is None or lost) and self._on_lost is not None:
             self._on_lost(lost)
+
+    def _check_generation(self) -> None:
+        """Raises: LeaseLost."""
+        if self._store.generation != self._generation:
+            raise LeaseLost("the database was restored or promoted", worker=self.id)
 
     def _end(self, now: float) -> None:
         """Nobody knows what is ours: say that this incarnation is dead, and be another."""

@@ -266,7 +266,7 @@ class Worker:
         try:
             loaded = load(self._store, row, self._flows, self._settings.deaths_max, self._unseal, ahead)
         except (DefinitionChanged, TaskGone) as error:
-            rest_aside(self._store, row, "definition_changed", error, now)
+            self._intake.let_go(row, error, now)
             return
         except WorldError:
             raise

@@ -1,7 +1,13 @@
 """The schema's revisions: whether a database has the newest, and how it gets it.
 
+Theory: old and new code run on one database while it is upgraded, process by process. So a revision adds what code
+before it can ignore, wherever that can be, and the database says of itself which is the oldest revision whose code may
+run on it (`store_info.works_with`). Code of that revision or a later one opens it, though its schema is newer than what
+it knows; older code is refused. Where an upgrade moves that mark, nobody may be left who has the database open: of a
+file, nobody may have it open; a server's connections are ended in the same transaction, and who comes back is refused.
+
 Alembic is imported only to migrate: judging a revision is a look into a tuple. The revisions are in versions/; a test
-holds `REVISIONS` to them, and them to store/schema.py.
+holds `REVISIONS` and `WORKS_WITH` to them, and them to store/schema.py.
 """
 
 from __future__ import annotations
@@ -10,19 +16,46 @@ import os
 import sqlite3
 from typing import Any, Final
 
-from holdfast.errors import DatabaseUrlInvalid, SchemaNewer, SchemaOlder
+from holdfast.errors import DatabaseUrlInvalid, SchemaNewer, SchemaOlder, StoreBusy
 
 REVISIONS: Final = ("0001", "0002")  # oldest first
 HEAD: Final = REVISIONS[-1]
+WORKS_WITH: Final = "0002"  # the oldest whose code may run on a database of the newest
 
 
-def judge(revision: str) -> None:
-    """Raises SchemaOlder or SchemaNewer where `revision` is not the newest."""
-    if revision == HEAD:
+def judge(revision: str, works_with: str | None) -> None:
+    """Whether this code may run on a database of that revision, which says that it works with code from `works_with`
+    on. Raises: SchemaOlder, SchemaNewer."""
+    if revision == HEAD or is_newer(revision, works_with):
         return
+    raise SchemaOlder(
+        f"the database has schema {revision}, and this Holdfast needs {HEAD}: run `holdfast db upgrade`",
+        revision=revision, head=HEAD,
+    )  # fmt: skip
+
+
+def is_newer(revision: str, works_with: str | None) -> bool:
+    """Whether the database was made by a newer Holdfast, and works with this one. Raises: SchemaNewer: it does not."""
     if revision in REVISIONS:
-        raise SchemaOlder(revision=revision, head=HEAD)
-    raise SchemaNewer(revision=revision, head=HEAD)
+        return False
+    if works_with in REVISIONS:
+        return True
+    raise SchemaNewer(
+        f"the database has schema {revision}, made by a newer Holdfast, which works with {works_with or revision} and"
+        f" later; this one knows {HEAD}: upgrade this one",
+        revision=revision, works_with=works_with, head=HEAD,
+    )  # fmt: skip
+
+
+def cuts_off(before: Any) -> bool:
+    """Whether code that may run on the database as it is stamped may not run on it once it has the newest revision."""
+    if before is None or before.revision == HEAD:
+        return False
+    worked_with = before.works_with or before.revision
+    return REVISIONS.index(worked_with) < REVISIONS.index(WORKS_WITH)
+
+
+MARK: Final = f"UPDATE store_info SET works_with = '{WORKS_WITH}'"
 
 
 def check(url: str) -> None:
@@ -52,11 +85,12 @@ def check(url: str) -> None:
         connection.close()
     if found is None:
         raise DatabaseUrlInvalid(f"{path} is empty: there is no Holdfast database in it")
-    judge(found)
+    judge(*found)
 
 
 def upgrade(url: str, *, busy_timeout_s: float = 5.0) -> tuple[str | None, str]:
-    """Bring the database to the newest revision, in one transaction; the revisions before and after.
+    """Bring the database to the newest revision, in one transaction; the revisions before and after. One that is newer
+    and works with this code stays as it is.
 
     A database that has no tables gets them. Raises SchemaNewer, DatabaseUrlInvalid and a WorldError.
     """
@@ -67,7 +101,7 @@ def upgrade(url: str, *, busy_timeout_s: float = 5.0) -> tuple[str | None, str]:
     if is_postgresql(url):
         from holdfast.store import pg_migrations
 
-        return pg_migrations.upgrade(url, busy_timeout_s=busy_timeout_s), HEAD
+        return pg_migrations.upgrade(url, busy_timeout_s=busy_timeout_s)
     path = sqlite_path(url)
     if path == ":memory:":
         return HEAD, HEAD
@@ -79,8 +113,9 @@ def upgrade(url: str, *, busy_timeout_s: float = 5.0) -> tuple[str | None, str]:
             connection.execute("PRAGMA synchronous=full")
             gate.enter()
             try:
+                _be_alone(connection, path)
                 connection.execute("PRAGMA journal_mode=WAL")
-                return _migrate(connection, path), HEAD
+                return _migrate(connection, path)
             finally:
                 gate.leave()
         finally:
@@ -91,23 +126,46 @@ def upgrade(url: str, *, busy_timeout_s: float = 5.0) -> tuple[str | None, str]:
         gate.close()
 
 
-def _migrate(connection: sqlite3.Connection, path: str) -> str | None:
+def _be_alone(connection: sqlite3.Connection, path: str) -> None:
+    """Make sure that nobody has the file open who might not work with what it becomes. Raises: StoreBusy."""
+    from holdfast.store.creation import revision
+
+    before = revision(connection, path)
+    if before is None or before.revision not in REVISIONS or not cuts_off(before):
+        return
+    try:
+        connection.execute("PRAGMA journal_mode=DELETE")  # which SQLite does only for who is alone
+    except sqlite3.OperationalError as error:
+        raise StoreBusy(
+            f"{path} is in use, and a Holdfast older than this one doesn't work with its new schema: stop the services"
+            " and workers first, then upgrade it, and start the new ones"
+        ) from error
+
+
+def _migrate(connection: sqlite3.Connection, path: str) -> tuple[str | None, str]:
     from holdfast.store.creation import generation, revision
 
     connection.execute("BEGIN IMMEDIATE")
     try:
         before = revision(connection, path)
-        if before is not None and before not in REVISIONS:
-            raise SchemaNewer(revision=before, head=HEAD)
-        if before != HEAD:
-            run_alembic("sqlite://", _Held(connection))
-        generation(connection)
+        if before is None or not is_newer(*before):
+            if before is None or before.revision != HEAD:
+                run_alembic("sqlite://", _Held(connection))
+            generation(connection)
+            connection.execute(MARK)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    return before
+    return before_and_after(before)
+
+
+def before_and_after(before: Any) -> tuple[str | None, str]:
+    """What `upgrade` returns."""
+    if before is None:
+        return None, HEAD
+    return before.revision, HEAD if before.revision in REVISIONS else before.revision
 
 
 class _Held:

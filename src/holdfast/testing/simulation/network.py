@@ -20,6 +20,7 @@ from holdfast.clock import Clock
 from holdfast.errors import StoreAway, StoreUnknown, WorldError
 from holdfast.store.appends import Hot
 from holdfast.store.base import Tx
+from holdfast.store.history import File
 from holdfast.store.sqlite import SqliteSession
 from holdfast.store.statements import Statements
 from holdfast.store.writer import Writer
@@ -146,7 +147,7 @@ class RemoteSession(SqliteSession):
     __slots__ = ("link",)
 
     def __init__(self, connection: Any, hot: Hot, path: str, link: Link) -> None:
-        super().__init__(connection, hot, path, None)
+        super().__init__(connection, hot, path, None, File(path))
         self.link = link
 
     def translate(self, error: Exception) -> Exception:

@@ -1,7 +1,6 @@
 """Many machines: pools that hold over all their workers, and what a worker says of itself.
 
-Columns and tables are only added. A process of the revision before that has it open goes on, and takes without the
-index that is dropped; one that starts is refused (migrations.judge).
+Columns and tables are only added. Code of the revision before knows no mark that says so, and refuses it.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
+works_with = "0002"
 
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 BYTEWISE = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
@@ -34,6 +34,7 @@ def upgrade() -> None:
     _writers()
     _untold()
     _finished()
+    _history()
 
 
 def _pools() -> None:
@@ -199,3 +200,9 @@ def _finished() -> None:
         unique=False,
         **some("finished_at IS NOT NULL"),
     )
+
+
+def _history() -> None:
+    op.add_column("store_info", sa.Column("works_with", sa.Text(), nullable=True))
+    op.add_column("store_info", sa.Column("place", sa.Text(), nullable=True))
+    op.add_column("workers", sa.Column("flows", sa.Text(), nullable=True))
