@@ -20,7 +20,7 @@ from holdfast.errors import PastPivot, TaskNotFound, VerbRefused
 from holdfast.store.base import Tx
 from holdfast.store.journal import encode
 from holdfast.store.schema import tasks
-from holdfast.tasks import row
+from holdfast.tasks import claims, row
 from holdfast.tasks.row import TaskRow
 from holdfast.tasks.submit import Request
 
@@ -180,13 +180,15 @@ def tell_rest(tx: Tx, child: TaskRow, now: float) -> None:
 
 
 def lock(tx: Tx, task: int) -> TaskRow:
-    """The task's row, locked behind those of its descendants that live. Raises: TaskNotFound."""
+    """The task's row, locked behind those of its descendants that live, and all of them behind the queues in which they
+    wait. Raises: TaskNotFound."""
     below: list[int] = []
     above = [task]
     while above:
         found = [child.id for child in living(tx, above.pop())]
         below += found
         above += found
+    claims.lock_awaited(tx, [task, *below])
     for each in sorted(below, reverse=True):
         row.lock(tx, each)
     return row.lock(tx, task)

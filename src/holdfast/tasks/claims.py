@@ -114,6 +114,16 @@ def is_yielding(text: str) -> bool:
 
 _t = tickets.c
 _LOCK: Final = select(queues.c.next_ticket).where(queues.c.resource == bindparam("_r")).with_for_update()
+_LOCK_AWAITED: Final = (
+    select(queues.c.resource)
+    .where(
+        queues.c.resource.in_(
+            select(_t.resource).where(_t.task.in_(bindparam("_tasks", expanding=True)), _t.granted == false())
+        )
+    )
+    .order_by(queues.c.resource)
+    .with_for_update()
+)
 _INTO: Final = Into(tickets, "resource", "ticket", "task", "mode", "granted", "yielding")
 _QUEUES_INTO: Final = Into(queues, "resource", "next_ticket")
 _OF_TASK: Final = select(tickets).where(_t.task == bindparam("_task")).order_by(_t.resource)
@@ -245,6 +255,13 @@ def lock_queue(tx: Tx, resource: str) -> None:
     nobody has ever queued."""
     if not tx.insert_new(queues, {"resource": resource, "next_ticket": 1}):
         tx.execute(_LOCK, {"_r": resource})
+
+
+def lock_awaited(tx: Tx, them: Sequence[int]) -> None:
+    """Lock the queues in which these tasks wait, before their own rows: who frees a resource has its queue when he asks
+    for the row of the next in it. Who has been granted all is asked for by nobody, and his queues come after his row,
+    as at his end."""
+    tx.execute(_LOCK_AWAITED, {"_tasks": them}).all()
 
 
 def grant(tx: Tx, task: int, now: float) -> bool:
