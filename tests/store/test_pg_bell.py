@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
 from holdfast.clock import SYSTEM
 from holdfast.store.base import Tx
-from holdfast.store.pg_bell import PAUSE_S
+from holdfast.store.pg_bell import HEARD_MAX, PAUSE_S
 from holdfast.store.postgres import PostgresStore
 from holdfast.testing.conformance.store import add_task
 from tests.postgresql import Databases
@@ -110,3 +111,23 @@ def test_of_a_quiet_commit_nobody_is_told_and_nobody_finds_it_by_looking(url: st
 
         one.write(touching)  # it says so, and is wrong
         assert other.wait(seen, PATIENCE_S) != seen
+
+
+def test_of_many_processes_each_hears_less_often_but_the_first_at_once(url: str) -> None:
+    with PostgresStore(url, look_s=NEVER_S) as one, PostgresStore(url, look_s=NEVER_S) as other:
+        times: list[float] = []
+        one.changes()
+        seen = other.changes()
+        bell = other._bell
+        bell._others = HEARD_MAX // 2  # half a second
+        other.hear_others(lambda: times.append(SYSTEM.monotonic()))
+        pause, began = threading.Event(), SYSTEM.monotonic()
+        one.write(touch)
+        assert other.wait(seen, PATIENCE_S) != seen
+        while SYSTEM.monotonic() - began < 1.8:
+            one.write(touch)
+            pause.wait(0.01)
+        seen = other.changes()
+        assert len(times) <= (SYSTEM.monotonic() - began) / 0.5 + 2
+        assert other.wait(seen, PATIENCE_S) != seen, "the last of them is heard of as well"
+        assert all(later - sooner >= 0.49 for sooner, later in pairwise(times))

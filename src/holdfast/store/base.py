@@ -209,7 +209,7 @@ class Tx(Protocol):
 
     def keep_quiet(self) -> None:
         """What this transaction does is of no interest to anybody before the next commit: a heartbeat, housekeeping
-        that found nothing. If it shares its commit with others, all are told as ever."""
+        that found nothing. If it shares its commit with one that is not quiet, all are told as ever."""
 
     def touched(self, task: int) -> None:
         """Name a task that this transaction changes, for those who subscribed."""

@@ -2,9 +2,10 @@
 
 Theory: a NOTIFY tells that something was committed, and not what: who hears it looks. They are coalesced on both ways:
 after one was sent, or heard, the next waits a moment. So a quiet database tells at once, and a busy one PAUSE_S later
-what all of that time came to. They are sent outside the transactions they tell of, because a commit with a NOTIFY in it
-waits for all others of its kind. A connection may break, and then nobody hears anything; so each process looks every
-`look_s` at how many commits of others there were: a net below and no more, but through a pooler all there is.
+what all of that time came to; later still where there are many processes, because each of them reads then. They are
+sent outside the transactions they tell of, because a commit with a NOTIFY in it waits for all others of its kind. A
+connection may break, and then nobody hears anything; so each process looks every `look_s` at how many commits of others
+there were: a net below and no more, but through a pooler all there is.
 
 Who is told then: store/wakeups.py.
 """
@@ -29,7 +30,12 @@ if TYPE_CHECKING:
 CHANNEL: Final = "holdfast"
 PAUSE_S: Final = 0.02
 QUIET_BITS: Final = 20  # of a commit's number: they grow with the commits that nobody has to be told of
-_COMMITS: Final = f"SELECT coalesce(sum(number >> {QUIET_BITS}), 0) FROM writers WHERE id <> $1"
+HEARD_MAX: Final = 2000  # times a second that all processes together hear something, however many they are
+_LIVES_S: Final = 60.0  # a process that has not committed for so long is no worker
+_COMMITS: Final = (
+    f"SELECT coalesce(sum(number >> {QUIET_BITS}), 0),"
+    f" count(*) FILTER (WHERE at > extract(epoch FROM now()) - {_LIVES_S}) FROM writers WHERE id <> $1"
+)
 
 
 class Bell:
@@ -50,6 +56,7 @@ class Bell:
         self._closed = False
         self._connection: psycopg.Connection[Any] | None = None
         self._commits = -1
+        self._others = 0  # processes, besides this one
 
     # --- called by others -----------------------------------------------------------------------------------------
 
@@ -96,18 +103,22 @@ class Bell:
 
     def _run(self) -> None:
         looked_at = SYSTEM.monotonic()
+        told, heard_at = False, float("-inf")
         while not self._closed:
             try:
-                due = self._pause(self._look_s - (SYSTEM.monotonic() - looked_at))
+                left_s = self._look_s - (SYSTEM.monotonic() - looked_at)
+                if told:
+                    left_s = min(left_s, heard_at + self._quiet_s - SYSTEM.monotonic())
+                self._pause(left_s)
                 if self._connection is None:
                     if self._try_connecting():
                         self._heard()  # nobody knows what was missed
                     continue
-                told = self._told()
+                told = self._told() or told
                 if self._owed:
                     self._owed = False
                     self._connection.execute(self.RING)
-                if due or SYSTEM.monotonic() - looked_at >= self._look_s:
+                if SYSTEM.monotonic() - looked_at >= self._look_s:
                     looked_at = SYSTEM.monotonic()
                     told = self._look() or told
             except psycopg.Error:
@@ -116,15 +127,21 @@ class Bell:
             except SchemaNewer:  # everybody who asks the store for anything is told
                 self._heard()
                 break
-            if told:
+            if told and SYSTEM.monotonic() - heard_at >= self._quiet_s:
+                told, heard_at = False, SYSTEM.monotonic()
                 self._heard()
             if not self._closed:
                 SYSTEM.wait(_NEVER, PAUSE_S)
         if self._connection is not None:
             self._drop()
 
-    def _pause(self, left_s: float) -> bool:
-        """Until something is to be done; whether the time was up."""
+    @property
+    def _quiet_s(self) -> float:
+        """After something was heard, until the next is."""
+        return max(PAUSE_S, self._others / HEARD_MAX)
+
+    def _pause(self, left_s: float) -> None:
+        """Until something is to be done, or the time is up."""
         waited = [self._wake_r]
         if self._connection is not None:
             waited.append(self._connection.fileno())
@@ -134,7 +151,6 @@ class Bell:
                 os.read(self._wake_r, 4096)
             except BlockingIOError:
                 pass
-        return not found
 
     def _told(self) -> bool:
         """Whether another has rung; each is told of its own too."""
@@ -145,7 +161,7 @@ class Bell:
     def _look(self) -> bool:
         assert self._connection is not None
         self._history.look(Cursor(self._connection))
-        ((commits,),) = psycopg.RawCursor(self._connection).execute(_COMMITS, (self.own,)).fetchall()
+        ((commits, self._others),) = psycopg.RawCursor(self._connection).execute(_COMMITS, (self.own,)).fetchall()
         before, self._commits = self._commits, int(commits)
         return before >= 0 and commits != before
 

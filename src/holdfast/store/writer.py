@@ -229,9 +229,13 @@ class Writer:
                     if not self._alone(entries[0]):
                         return None
                 else:
+                    is_quiet = True
                     for entry in entries:
+                        tx.quiet = False
                         self._in_savepoint(entry)
-                tx.quiet = tx.quiet and len(entries) == 1 and not tx.tasks
+                        is_quiet = is_quiet and tx.quiet
+                    tx.quiet = is_quiet
+                tx.quiet = tx.quiet and not tx.tasks
                 committing = True
                 session.commit()
         except WorldError as error:
