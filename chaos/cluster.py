@@ -20,7 +20,7 @@ from typing import Final
 from chaos.witness import MEMBER, PLACE, RUNNER, Witness
 
 ROOT: Final = Path(__file__).absolute().parents[1]
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 180.0  # long, for machines that do a lot beside
 LOOK_S: Final = 0.02
 LATELY: Final = 50_000  # bytes that the witness heard
 FLOWS: Final = ("--flows", "chaos.flows:FLOWS")
@@ -93,6 +93,11 @@ class Member:
         """It may have ended by itself: who finds no database as it starts does, and a step of the flow `explode` kills
         its worker."""
         return self.code == -signal.SIGKILL or self._began_cut_off
+
+    @property
+    def is_ready(self) -> bool:
+        """It has started, and said so."""
+        return self.is_up and self.log.stat().st_size > 0
 
     # --- what is done to it ---------------------------------------------------------------------------------------
 

@@ -16,7 +16,8 @@ from chaos import load
 from chaos.cluster import Cluster, Member
 
 MOST_AT_ONCE: Final = 2
-IDLE_S: Final = 3.0  # for which a fault waits for a step to run
+IDLE_S: Final = 15.0  # for which a fault waits for a step to run
+EARLY: Final = 0.1  # how often something befalls a process that may not have started yet
 BURST_S: Final = 0.25
 #: Who left for want of a database comes back, and may leave again, so long after it is there again.
 EXCUSE_S: Final = 5.0
@@ -90,11 +91,22 @@ class Nemesis:
             self._end(each)
 
 
+def standing(members: Sequence[Member], chance: random.Random) -> list[Member]:
+    """Those to whom something may be done: mostly those that have started, or none would ever on a slow machine."""
+    early = chance.random() < EARLY
+    return [
+        member
+        for member in members
+        if (member.is_up if early else member.is_ready) and not member.is_frozen and not member.expected
+    ]
+
+
 def of_processes(cluster: Cluster, lease_s: float) -> list[Fault]:
     """What may befall any process, wherever its database is."""
 
     def some(members: Sequence[Member], chance: random.Random) -> Member | None:
-        up = [member for member in members if member.is_up and not member.is_frozen and not member.expected]
+        """One that works, if there is one; but for now and then one that has started, or is just starting."""
+        up = standing(members, chance)
         busy = [member for member in up if member.incarnation in cluster.busy()]
         return chance.choice(busy if busy and chance.random() < 0.8 else up) if up else None
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from chaos.cluster import Cluster
 from chaos.disk import Disk
-from chaos.faults import Fault, Heal
+from chaos.faults import Fault, Heal, standing
 from peers.postgres import Postgres
 
 SKEW_S: Final = 120
@@ -182,7 +182,7 @@ def _skewed(cluster: Cluster, lease_s: float) -> list[Fault]:
         return []
 
     def skew(chance: random.Random) -> Heal | None:
-        up = [member for member in cluster.members if member.is_up and not member.is_frozen and not member.expected]
+        up = standing(cluster.members, chance)
         if not up:
             return None
         member = chance.choice(up)

@@ -10,6 +10,7 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,7 +39,7 @@ PAUSE_S: Final = (0.5, 3.5)  # between two faults
 RUNNING_MAX: Final = 6  # tasks at once, over all workers
 TURN_S: Final = 0.03
 SAY_EVERY_S: Final = 10.0
-SETTLE_S: Final = 60.0
+SETTLE_S: Final = 180.0
 SHOWN_MOST: Final = 5
 
 
@@ -211,6 +212,7 @@ def verdict(soak: Soak) -> bool:
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what was started is ended
     parser = argparse.ArgumentParser(prog="python -m chaos.run", description=__doc__)
     parser.add_argument("--seed", type=int, default=None, help="of what is asked for and of the faults")
     parser.add_argument("--minutes", type=float, default=5.0)
