@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -224,9 +223,11 @@ def test_it_dies_with_the_worker_that_started_it(sim: Peer) -> None:
     )
     before = family()
     with subprocess.Popen([sys.executable, "-c", calling]) as worker:
-        assert until(lambda: "ipmitool" in names(family() - before))
-        (tool,) = family() - before - {worker.pid}
-        worker.send_signal(signal.SIGKILL)
+        try:
+            assert until(lambda: "ipmitool" in names(family() - before))
+            (tool,) = family() - before - {worker.pid}
+        finally:
+            worker.kill()
     assert until(lambda: not is_alive(tool))
     sim.wake()
     assert Ipmi().get_power_state(at(sim)) == words.POWER_OFF

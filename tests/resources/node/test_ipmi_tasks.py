@@ -207,8 +207,10 @@ with hf.open(url, kinds=[make_node()], secret_key=key, node_poll_s=0.05, lease_s
 def die(racks: Yard, key: str, when: Callable[[], object]) -> None:
     """kill -9 of a worker in a process of its own."""
     with subprocess.Popen([sys.executable, "-c", WORKER, racks.url, key]) as worker:
-        racks.until(when, "the worker to come so far")
-        worker.kill()
+        try:
+            racks.until(when, "the worker to come so far")
+        finally:
+            worker.kill()
 
 
 @pytest.mark.requirement("P11", "TF-16")

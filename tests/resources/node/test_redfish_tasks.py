@@ -243,8 +243,10 @@ with hf.open(url, kinds=[make_node()], secret_key=key, node_poll_s=0.02, node_ca
 def die(racks: Racks, when: Callable[[], object]) -> None:
     """kill -9 of a worker in a process of its own."""
     with subprocess.Popen([sys.executable, "-c", WORKER, racks.url, racks.key], cwd=REPOSITORY) as worker:
-        racks.until(when, "the worker to come so far")
-        worker.kill()
+        try:
+            racks.until(when, "the worker to come so far")
+        finally:
+            worker.kill()
 
 
 @pytest.mark.requirement("P11", "TF-16")
