@@ -33,10 +33,11 @@ def enter(
     now: float,
     *,
     desired: str | None = None,
+    name: str | None = None,
     is_new: bool = False,
 ) -> ResourceRow:
-    """Put a task that exists into the resource's queue; with it comes what is desired from now on, as its text.
-    `is_new`: the resource is not written yet."""
+    """Put a task that exists into the resource's queue; with it comes what is desired from now on, as its text,
+    and with that the `name` in it, where it is at hand. `is_new`: the resource is not written yet."""
     columns: dict[str, Any] = {"waiting": current.waiting + 1, "last_task": task.uuid}
     if entering.applies:
         columns["applying"] = current.applying + 1
@@ -44,6 +45,8 @@ def enter(
         columns["planned"] = entering.ends
     if desired is not None:
         columns["desired"] = desired
+        if name is not None:
+            columns["name"] = name
     after = state.change(tx, task, current, now, is_new=is_new, **columns)
     made = (task.id, current.kind, current.id, entering.name, after.revision, entering.applies, entering.ends)
     tx.add(_OPERATION, (*made, entering.rules, True))

@@ -120,7 +120,10 @@ def operate(tx: Tx, kinds: Kinds, asked: Asked, now: float, uuid: str) -> Accept
     if current is None:
         current = state.new(task, kind.name, resource_id, project_id=asked.project_id, lifecycle=kind.start, now=now)
     entering = operation_of(kinds, kind, operation)
-    after = enter(tx, task, current, entering, now, desired=text, is_new=is_new)
+    name = None if desired is None or sealer is not None else desired.get("name")
+    after = enter(
+        tx, task, current, entering, now, desired=text, name=name if isinstance(name, str) else None, is_new=is_new
+    )  # fmt: skip
     return Accepted(task, after, replayed=False, request=made.request)
 
 

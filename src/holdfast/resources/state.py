@@ -264,7 +264,8 @@ def change(
     tx: Tx, task: TaskRow | None, row: ResourceRow, now: float, *, is_new: bool = False, **columns: Any
 ) -> ResourceRow:
     """Write what a task makes of a resource, given the row as it is; the row after it. Its sync status follows. A new
-    `desired` is a new revision, which names the task. `is_new`: the row is of `new`.
+    `desired` is a new revision, which names the task; its name, as `name` where that is at hand, is the resource's.
+    `is_new`: the row is of `new`.
 
     Raises: NoTask.
     """
@@ -272,10 +273,12 @@ def change(
         raise NoTask
     if "desired" in columns:
         columns["revision"] = row.revision + 1
-        name = eye.value(columns["desired"]).get("name")
-        columns["name"] = name if isinstance(name, str) else row.name
+        if "name" not in columns:
+            name = eye.value(columns["desired"]).get("name")
+            columns["name"] = name if isinstance(name, str) else row.name
     after = row._replace(**columns)
-    after = after._replace(sync_status=sync_of(after))
+    if (synced := sync_of(after)) != after.sync_status:
+        after = after._replace(sync_status=synced)
     if is_new:
         tx.add(_INTO, after)
     elif after == row:

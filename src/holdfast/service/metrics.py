@@ -12,7 +12,7 @@ Who may ask: `metrics:read` of policy.py. Traces: tracing.py. Logs: logs.py.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
@@ -84,6 +84,16 @@ def read(tx: Tx, now: float) -> Facts:
     return Facts(now, by_state, queued, oldest, claimless, lease.alive(tx), hooks, log.newest(tx), counted)
 
 
+class _Answers:
+    """How many there were of one kind. `seconds`: of all of their method and route."""
+
+    __slots__ = ("number", "seconds")
+
+    def __init__(self, seconds: Tally) -> None:
+        self.number = 0
+        self.seconds = seconds
+
+
 class Metrics:
     """The registry of one service, and the handler that shows it."""
 
@@ -92,15 +102,6 @@ class Metrics:
         self.registry: Final = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
-        self._requests = Counter(
-            "holdfast_http_requests", "Requests that were answered, by the pattern of their route.",
-            ("method", "route", "status"), registry=self.registry,
-        )  # fmt: skip
-        self._seconds = Histogram(
-            "holdfast_http_request_duration_seconds",
-            "How long requests took, the time that they asked to wait for a task among it; event streams not.",
-            ("method", "route"), buckets=BUCKETS_S, registry=self.registry,
-        )  # fmt: skip
         self._commits = Counter(
             "holdfast_store_commits", "Transactions that this process has committed.", registry=self.registry
         )
@@ -110,7 +111,9 @@ class Metrics:
             buckets=COMMIT_BUCKETS_S, registry=self.registry,
         )  # fmt: skip
         self.registry.register(self)
-        self._known: dict[tuple[str, str, int], tuple[Any, Any]] = {}
+        # Counted on the loop alone, where Prometheus' own counters, which lock, would take as long as a header.
+        self._answers: dict[tuple[str, str, int], _Answers] = {}  # by method, route, class of status
+        self._seconds: dict[tuple[str, ...], Tally] = {}  # by method, route
         self._facts: Facts | None = None
         self._read_at = float("-inf")
         self._keep_s = KEPT_S
@@ -124,14 +127,12 @@ class Metrics:
         """One request has been answered; status 0: its client had gone."""
         method = "HEAD" if "holdfast.head" in scope else scope["method"]
         key = (method if method in METHODS else "other", NO_ROUTE if route is None else route.path, status // 100)
-        found = self._known.get(key)
+        found = self._answers.get(key)
         if found is None:
-            label = f"{key[2]}xx" if key[2] else "gone"
-            found = self._requests.labels(key[0], key[1], label), self._seconds.labels(key[0], key[1])
-            self._known[key] = found
-        found[0].inc()
+            found = self._answers[key] = _Answers(self._seconds.setdefault(key[:2], Tally(BUCKETS_S)))
+        found.number += 1
         if route is None or STREAM not in route.media or not _is_stream(scope):
-            found[1].observe(seconds)
+            found.seconds.note(seconds)
 
     def _committed(self, seconds: float) -> None:
         """On the thread that committed."""
@@ -166,6 +167,18 @@ class Metrics:
     def collect(self) -> Iterator[Metric]:
         """What is known without having been counted here."""
         yield _gauge("holdfast_build_info", "Which Holdfast this is; always 1.", {__version__: 1}, "version")
+        requests = CounterMetricFamily(
+            "holdfast_http_requests", "Requests that were answered, by the pattern of their route.",
+            labels=("method", "route", "status"),
+        )  # fmt: skip
+        for (method, path, status), found in list(self._answers.items()):
+            requests.add_metric((method, path, f"{status}xx" if status else "gone"), found.number)
+        yield requests
+        yield _histogram(
+            "holdfast_http_request_duration_seconds",
+            "How long requests took, the time that they asked to wait for a task among it; event streams not.",
+            dict(self._seconds), ("method", "route"),
+        )  # fmt: skip
         hub = self.service.hub
         yield _gauge("holdfast_event_streams", "Event streams that are open.", hub.streams)
         slow = CounterMetricFamily(
@@ -206,9 +219,11 @@ def _told(facts: Facts) -> Iterator[Metric]:
     yield _histogram(
         "holdfast_claim_wait_seconds",
         "How long tasks could have been taken, with their claims and their start come, until a worker first had them.",
-        counted.waits,
+        {(): counted.waits},
     )  # fmt: skip
-    yield _histogram("holdfast_append_tasks", "For how many tasks workers wrote with one commit.", counted.batches)
+    yield _histogram(
+        "holdfast_append_tasks", "For how many tasks workers wrote with one commit.", {(): counted.batches}
+    )
     losses = CounterMetricFamily(
         "holdfast_worker_lease_losses", "How often a worker found that it had been taken for dead."
     )
@@ -230,11 +245,14 @@ def _gauge(name: str, help: str, values: float | dict[str, int], label: str | No
     return made
 
 
-def _histogram(name: str, help: str, tally: Tally) -> HistogramMetricFamily:
-    made = HistogramMetricFamily(name, help)
-    counts = accumulate(tally.counts)
-    bounds = [*(str(float(bound)) for bound in tally.bounds), "+Inf"]
-    made.add_metric((), list(zip(bounds, counts, strict=True)), tally.total)
+def _histogram(
+    name: str, help: str, tallies: Mapping[tuple[str, ...], Tally], labels: tuple[str, ...] = ()
+) -> HistogramMetricFamily:
+    made = HistogramMetricFamily(name, help, labels=labels)
+    for of, tally in tallies.items():
+        counts = accumulate(tally.counts)
+        bounds = [*(str(float(bound)) for bound in tally.bounds), "+Inf"]
+        made.add_metric(of, list(zip(bounds, counts, strict=True)), tally.total)
     return made
 
 

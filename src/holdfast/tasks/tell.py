@@ -66,10 +66,10 @@ def tell(
 ) -> None:
     """Write one event of a task; what is about a resource says so (`subject`, as `servers/<id>`, and its id)."""
     at = row.read(tx, task) if isinstance(task, int) else task
-    told = news(at, type, data)
-    if subject is not None:
-        told = told._replace(subject=subject, resource=resource, project_id=project_id or at.project_id)
-    write(tx, [told], now)
+    if subject is None:
+        write(tx, [news(at, type, data)], now)
+    else:
+        write(tx, [News(type, project_id or at.project_id, at.id, subject, resource, _encode(data))], now)
 
 
 def state(
