@@ -109,7 +109,16 @@ class Transaction:
         """Write what waits to be: all of it, or what these tables are to have."""
         due = [into for into in self._pending if tables is None or into.table.name in tables]
         for into in due:
-            self.cursor.executemany(self.hot.into(into), self._pending.pop(into))
+            rows = self._pending.pop(into)
+            many = self.hot.into_many(into) if len(rows) >= appends.MANY else None
+            if many is not None:
+                rest = len(rows) % appends.MANY
+                for first in range(0, len(rows) - rest, appends.MANY):
+                    some = rows[first : first + appends.MANY]
+                    self.cursor.execute(many, [value for row in some for value in row])
+                rows = rows[len(rows) - rest :]
+            if rows:
+                self.cursor.executemany(self.hot.into(into), rows)
 
     def forget(self) -> None:
         """Something was undone: what waits to be written is undone too, and nobody can say what else."""

@@ -16,6 +16,7 @@ from holdfast.store.schema import feed, plans, queues, tasks
 from holdfast.testing.conformance.store import Failed, StoreBase, add_one, add_task, rows, touch_and_fail
 
 _PLANS: Final = Into(plans, "digest", "outline")
+_FEED: Final = Into(feed, "at", "type", "project_id", "task", "subject", "resource", "data")
 _DIGESTS: Final = select(plans.c.digest).order_by(plans.c.digest)
 _LOCKED: Final = (
     update(tasks)
@@ -110,6 +111,22 @@ class StoreGroups(StoreBase):
         with pytest.raises(Conflict):
             store.write(lambda tx: add(tx, "h", "a"))
         assert store.read(lambda tx: tx.execute(_DIGESTS).scalars()) == ["a", "b", "e", "f", "g"]
+
+    def test_many_rows_that_are_gathered(self, store: Store) -> None:
+        names = [f"{number:03}" for number in range(100)]
+
+        def add(tx: Tx, *some: str) -> None:
+            for name in some:
+                tx.add(_PLANS, (name, name))
+                tx.add(_FEED, (1.0, "t", "p", None, name, None, "{}"))
+
+        store.write(lambda tx: add(tx, *names[:50]))
+        asked: list[Callable[[Tx], object]] = [lambda tx, name=name: add(tx, name) for name in names[50:]]  # type: ignore[misc]
+        answers = store.write_all([*asked[:30], lambda tx: add(tx, names[7]), *asked[30:]])
+        assert [place for place, answer in enumerate(answers) if isinstance(answer, Conflict)] == [30]
+        assert store.read(lambda tx: tx.execute(_DIGESTS).scalars()) == names
+        subjects = select(feed.c.subject).order_by(feed.c.id)
+        assert store.read(lambda tx: tx.execute(subjects).scalars()) == names, "in the order in which they were added"
 
     def test_a_row_that_is_inserted_tells_its_id(self, store: Store) -> None:
         def add(tx: Tx) -> int:
