@@ -1,8 +1,9 @@
 """From the event loop to the store and back.
 
 Theory: the loop never waits for a disk. What is to be written is queued to one thread, which takes all that is queued
-into one commit and wakes the loop once for all of it: while one commit syncs, the next forms. It is told once for
-all that the loop takes in together. While the functions of a commit run the loop stands still (`Still`): two threads
+into one commit and wakes the loop once for all of it: while one commit syncs, the next forms. It is told when the loop
+has nothing more in hand, or after GATHER_S: those who were answered together ask again together, and one large commit
+costs much less than two. While the functions of a commit run the loop stands still (`Still`): two threads
 that both have much to do pass the interpreter on with every statement, which costs as much again as the statement.
 
 A read of a local file is shorter than the way to another thread and back, so it is done where it is asked for; what
@@ -33,6 +34,8 @@ from holdfast.store.base import Tx
 T = TypeVar("T")
 STILL_S: Final = 0.01
 STILL_MIN: Final = 4  # fewer functions are over before the loop hears of them
+GATHER_S: Final = 0.005
+QUIET: Final = 3  # what is read in one round of the loop is begun in the next, and asks in that one
 READERS: Final = 2  # more would only hold the loop up: they share one interpreter with it
 ASKERS: Final = 8  # of a server: they wait, most of the time
 LOOKS: Final = 20  # at who waits for too long, in the time that he may wait
@@ -74,7 +77,10 @@ class Bridge:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._queue: deque[_Write] = deque()
         self._asked = threading.Event()
-        self._announced = False  # the loop will set `_asked`
+        self._gathers = False  # the loop will set `_asked`, or the thread is at work
+        self._there = 0  # how long the queue was when it was last looked at
+        self._quiet = 0  # how many rounds of the loop have added nothing
+        self._until = 0.0  # it is waited for more
         self._closed = False
         self._reads_some = False  # in this round of the loop
         self._reads: deque[tuple[Callable[[Tx], Any], asyncio.Future[bytes]]] = deque()
@@ -97,9 +103,8 @@ class Bridge:
         clock = self.hold.clock
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.append(_Write(lambda tx: fn(tx, clock.time()), future))
-        if not self._announced:
-            self._announced = True
-            self._loop.call_soon(self._announce)
+        if not self._gathers:
+            self._gather()
         return await self._in_time(future)
 
     async def read(self, fn: Callable[[Tx], T], *, timeout_s: float | None = None) -> T:
@@ -189,10 +194,29 @@ class Bridge:
         if waiting:
             self._loop.call_later(self._timeout_s / LOOKS, self._look)
 
-    def _announce(self) -> None:
-        """After all requests that came in one round of the loop, so that they share a commit."""
-        self._announced = False
-        self._asked.set()
+    def _gather(self) -> None:
+        """Wait for those who are on their way, so that they share a commit."""
+        assert self._loop is not None
+        self._gathers = True
+        self._there = self._quiet = 0
+        self._until = self._loop.time() + GATHER_S
+        self._loop.call_soon(self._look_for_more)
+
+    def _look_for_more(self) -> None:
+        assert self._loop is not None
+        there = len(self._queue)
+        self._quiet = self._quiet + 1 if there == self._there else 0
+        self._there = there
+        if self._quiet < QUIET and self._loop.time() < self._until:
+            self._loop.call_soon(self._look_for_more)
+        else:
+            self._asked.set()
+
+    def _written(self) -> None:
+        """All are answered that were there when the thread was told; others may have come meanwhile."""
+        self._gathers = False
+        if self._queue:
+            self._gather()
 
     # --- the thread -----------------------------------------------------------------------------------------------
 
@@ -202,13 +226,14 @@ class Bridge:
             self._asked.wait()
             self._asked.clear()
             closed = self._closed
-            left = len(self._queue)  # what comes from now on is announced
+            left = len(self._queue)  # what comes from now on is seen when these are written
             while left:
                 batch = [self._queue.popleft() for _ in range(min(left, batch_max))]
                 left -= len(batch)
                 self._write(batch)
             if closed:
                 return
+            self._tell(self._written)
 
     def _write(self, batch: list[_Write]) -> None:
         assert self._loop is not None
@@ -223,10 +248,15 @@ class Bridge:
             answers = [error] * len(batch)
             if self.broken is not None and self.hold.store.broken:
                 self.broken(error)
+        self._tell(_answer, batch, answers)
+
+    def _tell(self, fn: Callable[..., None], *about: Any) -> None:
+        """Have the loop do it."""
+        assert self._loop is not None
         try:
-            self._loop.call_soon_threadsafe(_answer, batch, answers)
+            self._loop.call_soon_threadsafe(fn, *about)
         except RuntimeError:
-            pass  # the loop has ended, and nobody waits
+            pass  # it has ended, and nobody waits
 
 
 def _answer(batch: list[_Write], answers: list[Any]) -> None:
