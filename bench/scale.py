@@ -179,6 +179,7 @@ def hosts(numbers: list[int], seconds: float, rate: float) -> None:
         for number in numbers:
             url = server.postgres.make(f"hosts_{number}")
             with hf.open(url, flows=[ONE]) as hold:
+                _crowd(url, number)
                 children = _fleet(url, number)
                 try:
                     _settle(hold, number)
@@ -208,6 +209,16 @@ def _fleet(url: str, number: int) -> list[subprocess.Popen[bytes]]:
         subprocess.Popen([sys.executable, "-m", "bench.scale", "some", url, str(first), str(min(first + each, number))])
         for first in range(0, number, each)
     ]
+
+
+def _crowd(url: str, number: int) -> None:
+    """A row for each process that there would be: how often one is told goes by how many there are."""
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "INSERT INTO writers (id, number, fence, at)"
+            " SELECT 'host' || n, 0, 0, extract(epoch FROM now()) + 86400 FROM generate_series(1, %s) AS n",
+            (max(0, number - PROCESSES),),
+        )
 
 
 def _settle(hold: Any, number: int) -> None:
