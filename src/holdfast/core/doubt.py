@@ -3,6 +3,9 @@
 Theory: what was in flight when its worker died may have happened. Its author said what follows: run it again, undo it,
 ask a person, or first ask the world by a probe (DESIGN.md G3). Deaths are counted against what was in flight until
 anything is recorded as done (G10).
+
+The author may say otherwise in an upgrade (G9). What became of the row by the journal goes before what its options make
+of it today: `overrule`.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from holdfast.core.state import State
 from holdfast.core.states import (
     S_ABANDONED,
     S_INTERRUPTED,
+    S_PENDING,
     S_REVERTING,
     S_WAITING,
 )
@@ -69,25 +73,52 @@ def _not_known(state: State, row: int, on_interrupt: str, at: float) -> None:
     if on_interrupt == "suspend":
         state.doubts[row] = "outcome_unknown"
     elif not state.in_failing(row):
-        failure = Failure(("Interrupted",), "it was interrupted and its author asked to undo it", None, ())
-        state.failures[row] = failure
-        state.failed[row] = at
+        _to_undo(state, row, at)
+
+
+def _to_undo(state: State, row: int, at: float) -> None:
+    state.failures[row] = Failure(("Interrupted",), "it was interrupted and its author asked to undo it", None, ())
+    state.failed[row] = at
+
+
+def overrule(state: State, row: int) -> None:
+    """The journal says what became of a row that was in doubt. It is INTERRUPTED until that is folded, and nothing
+    else is known of it."""
+    state.doubts.pop(row, None)
+    state.to_probe.pop(row, None)
+    if state.failed.pop(row, None) is not None:
+        state.failures.pop(row, None)
+    rows.unpark(state, row)
+    if state.st[row] == S_PENDING:
+        rows.unready(state, row)
+        state.attempt[row] += 1
+    state.st[row] = S_INTERRUPTED
+
+
+def rests(state: State, row: int, reason: str, at: float) -> None:
+    """The task rests for an answer about the row."""
+    if reason == "outcome_unknown":
+        overrule(state, row)
+        state.doubts[row] = reason
+    elif reason in ("on_failure", "past_pivot") and row not in state.failed:
+        overrule(state, row)
+        _to_undo(state, row, at)
 
 
 def probed(state: State, event: e.Probed) -> None:
     state.at = event.at
     row = event.row
     state.to_probe.pop(row, None)
-    if state.st[row] != S_INTERRUPTED or row in state.undo_of:
+    was_put_back = state.st[row] == S_PENDING and state.began[row]
+    if row in state.undo_of or not (state.st[row] == S_INTERRUPTED or was_put_back):
         return
+    overrule(state, row)
     if event.verdict == "done":
         state.results[row] = event.result
-        rows.unpark(state, row)
         rows.settle_step(state, row)
     elif event.verdict == "not_done":
         rows.back_to_ready(state, row)
     else:
-        rows.unpark(state, row)
         state.doubts[row] = "outcome_unknown"
 
 

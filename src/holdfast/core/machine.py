@@ -20,6 +20,7 @@ from holdfast.core.plan import OPEN
 from holdfast.core.state import State
 from holdfast.core.states import (
     S_FAILED,
+    S_INTERRUPTED,
     S_PENDING,
     S_REVERT_FAILED,
     S_REVERTED,
@@ -175,7 +176,10 @@ def _started(state: State, event: e.Started) -> None:
         queue.popleft()
     else:
         state.wake_at.pop(row, None)
-        rows.unready(state, row)
+        if state.st[row] == S_INTERRUPTED:
+            doubt.overrule(state, row)
+        else:
+            rows.unready(state, row)
     state.st[row] = S_RUNNING
     state.running[row] = None
     if state.phase == "WAITING":
@@ -240,6 +244,8 @@ def _rested(state: State, event: e.Rested) -> None:
     state.reason = event.reason
     state.resting = event.rows
     state.asked_undo = False
+    for row in event.rows:
+        doubt.rests(state, row, event.reason, event.at)
 
 
 def _ended(state: State, event: e.Ended) -> None:
