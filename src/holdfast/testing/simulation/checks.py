@@ -110,7 +110,7 @@ class Replay(Checker):
                 if not self.world.may_rest_aside(shadow, last.reason, commit.by):
                     raise Violation(f"task {row.id} is set aside as {last.reason}: {row.error}")
             if fresh and (type(fresh[-1][1]) in (e.Ended, e.Rested) or row.state in FINAL):
-                self._compare_all(row, shadow)
+                self._compare_all(row, shadow, commit.by)
             elif fresh and self.world.chance_to_look():
                 self._read_again(shadow)
             if fresh and row.steps_seq < row.seq and all(type(event) in _STEADY for _, event in fresh):
@@ -124,7 +124,7 @@ class Replay(Checker):
         names = json.loads(row.resting) if row.resting else []
         self._same(shadow, "resting", names, [state.ids[each] for each in state.resting] if at_rest else [])
 
-    def _compare_all(self, row: TaskRow, shadow: Shadow) -> None:
+    def _compare_all(self, row: TaskRow, shadow: Shadow, by: str) -> None:
         state = shadow.state
         if row.reason == "definition_changed":
             return  # who set it aside has no plan to show more of it by
@@ -134,7 +134,7 @@ class Replay(Checker):
             self._same(shadow, "completed", row.completed, state.completed)
             self._same(shadow, "total", row.total, state.total)
         self._read_again(shadow)
-        if self._is_behind(shadow):
+        if self._is_behind(shadow, by):
             return
         self._compare_steps(shadow)
         if row.state in FINAL:
@@ -149,11 +149,15 @@ class Replay(Checker):
             true = STEP_STATES[state.st[state.row_of(node)]]
             self._same(shadow, f"state of {node}", word, true)
 
-    def _is_behind(self, shadow: Shadow) -> bool:
-        """Whether a verb has ended the task before a worker that has its plan could show what an event changed."""
+    def _is_behind(self, shadow: Shadow, by: str) -> bool:
+        """Whether a verb, or a worker that lacks its plan, has ended the task before one that has it could show what
+        an event changed."""
         for row, event in reversed(shadow.journal):
             if isinstance(event, (e.ResumeAsked, e.Turned, e.ScopeTurned, e.ScopeReset)):
-                return type(shadow.journal[-1][1]) is not e.Ended
+                lacks_plan = self.world.may_rest_aside(shadow, "definition_changed", by)
+                return lacks_plan or type(shadow.journal[-1][1]) is not e.Ended
+            if type(event) is e.Ended and event.state == "ABORTED":
+                continue
             if is_workers(row) and not (type(event) is e.Rested and event.reason == "definition_changed"):
                 return False
         return False

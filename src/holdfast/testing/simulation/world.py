@@ -39,7 +39,7 @@ SETTINGS = Settings(
     lease_s=9.0, heartbeat_s=3.0, poll_s=1.0, grace_s=2.0, workers_max=4, retention_s=60.0, progress_interval_s=0.5
 )
 JUMP_S = 3.0  # a heartbeat
-ROUNDS_MAX = 600  # of the calm after the storm
+ROUNDS_MAX = 600  # of the calm after the storm, in which no task ends
 HISTORY = 60  # lines that are kept
 SUSPENDED = api_state(SUSPENDED_PENDING)
 _FAULTS = ("kill", "kill", "freeze", "fuse", "fuse", "commit", "commit", "power", "leave")
@@ -182,12 +182,16 @@ class World:
             if idle:
                 self.jump()
         self.mend()
-        for _ in range(ROUNDS_MAX):
+        rounds = ended = 0
+        while rounds < ROUNDS_MAX:
+            rounds += 1
             if self.round():
                 continue
             left = [row for row in self.rows.values() if row.state not in FINAL]
             if not left:
                 return
+            if len(self.rows) - len(left) > ended:
+                rounds, ended = 0, len(self.rows) - len(left)
             if not self.help(left):
                 self.jump()
         stuck = ", ".join(f"task {row.id} {row.state} {row.hold or ''} {row.reason or ''}" for row in left)
