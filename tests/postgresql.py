@@ -120,6 +120,16 @@ def size_of(url: str) -> int:
     return int(_shared().server.execute("SELECT pg_database_size(current_database())", _name(url))[0][0])
 
 
+def stored_at(path: Path) -> bytes:
+    """Everything that is in the database which a test calls by that path."""
+    if not ON_POSTGRESQL:
+        return b"".join(file.read_bytes() for file in path.parent.glob(f"{path.name}*"))
+    name, server = _name(_named[str(path)]), _shared().server
+    tables = server.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", name)
+    rows = [row for (table,) in tables for row in server.execute(f'SELECT one::text FROM "{table}" AS one', name)]
+    return "\n".join(text for (text,) in rows).encode()
+
+
 def drop_beneath(directory: Path) -> None:
     """The databases that were called by a path in there."""
     for path in [path for path in _named if Path(path).is_relative_to(directory)]:

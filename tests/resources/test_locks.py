@@ -1,10 +1,8 @@
-"""In which order rows are locked, and what becomes of who comes second where there is no row yet. SQLite has one writer
-at a time, so nothing waits here; but every transaction locks in the one order that lets others run beside it."""
+"""In which order rows are locked, and what becomes of who comes second where there is no row yet. Nothing waits here,
+for one process writes; but every transaction locks in the one order that lets others run beside it."""
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -13,13 +11,17 @@ from sqlalchemy import Insert, Select, Update
 from holdfast.errors import ResourceImmutable, ResourceNotFound
 from holdfast.resources.operate import Asked, operate
 from holdfast.store.base import Result, Tx
+from holdfast.store.pg_session import PostgresSession
 from holdfast.store.schema import queues
 from holdfast.store.sqlite import SqliteSession
 from holdfast.store.transaction import Transaction
 from holdfast.tasks import claims
+from tests.postgresql import ON_POSTGRESQL
 from tests.resources.conftest import Shop
 from tests.resources.meanwhile import Meanwhile
 from tests.resources.test_crash import die_in_the_middle, work_without_kinds
+
+Session: Any = PostgresSession if ON_POSTGRESQL else SqliteSession
 
 
 class Locks:
@@ -27,7 +29,7 @@ class Locks:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.parts: list[list[str]] = [[]]
-        execute, begin, savepoint = Transaction.execute, SqliteSession.begin, SqliteSession.savepoint
+        execute, begin, savepoint = Transaction.execute, Session.begin, Session.savepoint
 
         def noted(tx: Transaction, statement: Any, parameters: Any = None) -> Result:
             if isinstance(statement, Update) or (
@@ -40,17 +42,17 @@ class Locks:
                 self.parts[-1].append(queues.name)
             return execute(tx, statement, parameters)
 
-        def begun(session: SqliteSession) -> None:
+        def begun(session: Any) -> None:
             self.parts.append([])
             begin(session)
 
-        def parted(session: SqliteSession) -> None:
+        def parted(session: Any) -> None:
             self.parts.append([])
             savepoint(session)
 
         patch.setattr(Transaction, "execute", noted)
-        patch.setattr(SqliteSession, "begin", begun)
-        patch.setattr(SqliteSession, "savepoint", parted)
+        patch.setattr(Session, "begin", begun)
+        patch.setattr(Session, "savepoint", parted)
 
 
 def test_resources_are_locked_before_queues_whoever_comes(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,5 +110,4 @@ def test_who_makes_what_another_has_just_made_is_told_so(shop: Shop, project: st
 
     with pytest.raises(error):
         hold.store.write(both)
-    with closing(sqlite3.connect(shop.backend.directory / "tasks.db")) as database:
-        assert database.execute("SELECT count(*) FROM tasks").fetchone() == (0,), "all of it was undone"
+    assert shop.hold.tasks() == [], "all of it was undone"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import select
 
 import holdfast as hf
 from holdfast.errors import DocumentInvalid, KindError, SecretKeyMissing, TagReused
@@ -17,8 +17,9 @@ from holdfast.resources import sealing
 from holdfast.resources.kind import Kind, resting
 from holdfast.resources.operate import Asked, operate
 from holdfast.seal import new_key
+from holdfast.store.schema import tags as table
 from holdfast.tasks import tags
-from tests.postgresql import database_at
+from tests.postgresql import database_at, stored_at
 from tests.resources.boxes import BoxFields, Device, make_kind
 
 PASSWORD = "correct horse battery"
@@ -46,7 +47,7 @@ class House:
         return found
 
     def bytes(self) -> bytes:
-        return b"".join(file.read_bytes() for file in self.directory.iterdir() if file.name.startswith("tasks.db"))
+        return stored_at(self.directory / "tasks.db")
 
 
 @pytest.fixture
@@ -138,8 +139,7 @@ def test_a_repeated_request_is_known_and_its_fingerprint_tells_nothing(house: Ho
     asked = Asked("box", "create", None, desired=desired, tag="s", fingerprint=tags.hashed(desired))
     made = house.hold.write(lambda tx, now: operate(tx, house.hold.kinds, asked, now, house.hold.clock.uuid7()))
     assert made.task.uuid != first.id
-    with sqlite3.connect(house.directory / "tasks.db") as database:
-        stored = [row[0] for row in database.execute("SELECT fingerprint FROM tags ORDER BY tag")]
+    stored = house.hold.store.read(lambda tx: [row[0] for row in tx.execute(select(table.c.fingerprint)).all()])
     guesses = [tags.hashed(desired), tags.hashed(["box", "create", None, {}, desired, []])]
     assert len(stored) == 2
     assert not set(guesses) & set(stored)

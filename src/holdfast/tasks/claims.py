@@ -38,7 +38,7 @@ from holdfast.core import compact
 from holdfast.core.states import SUSPENDED_PENDING, api_state
 from holdfast.errors import UsageError
 from holdfast.store.base import Into, Tx
-from holdfast.store.schema import queues, tasks, tickets
+from holdfast.store.schema import operations, queues, resources, tasks, tickets
 
 EXCLUSIVE: Final = "exclusive"
 SHARED: Final = "shared"
@@ -114,15 +114,19 @@ def is_yielding(text: str) -> bool:
 
 _t = tickets.c
 _LOCK: Final = select(queues.c.next_ticket).where(queues.c.resource == bindparam("_r")).with_for_update()
+_AWAITED: Final = (_t.task.in_(bindparam("_tasks", expanding=True)), _t.granted == false())
 _LOCK_AWAITED: Final = (
     select(queues.c.resource)
-    .where(
-        queues.c.resource.in_(
-            select(_t.resource).where(_t.task.in_(bindparam("_tasks", expanding=True)), _t.granted == false())
-        )
-    )
+    .where(queues.c.resource.in_(select(_t.resource).where(*_AWAITED)))
     .order_by(queues.c.resource)
     .with_for_update()
+)
+_LOCK_OPERATED: Final = (
+    select(resources.c.id)
+    .where(operations.c.task.in_(select(_t.task).where(*_AWAITED)))
+    .where(resources.c.kind == operations.c.kind, resources.c.id == operations.c.id)
+    .order_by(resources.c.kind, resources.c.id)
+    .with_for_update(of=resources)
 )
 _INTO: Final = Into(tickets, "resource", "ticket", "task", "mode", "granted", "yielding")
 _QUEUES_INTO: Final = Into(queues, "resource", "next_ticket")
@@ -259,8 +263,9 @@ def lock_queue(tx: Tx, resource: str) -> None:
 
 def lock_awaited(tx: Tx, them: Sequence[int]) -> None:
     """Lock the queues in which these tasks wait, before their own rows: who frees a resource has its queue when he asks
-    for the row of the next in it. Who has been granted all is asked for by nobody, and his queues come after his row,
-    as at his end."""
+    for the row of the next in it. The resources that they are to change come before the queues, as they do at an end.
+    Who has been granted all is asked for by nobody, and his queues come after his row, as at his end."""
+    tx.execute(_LOCK_OPERATED, {"_tasks": them}).all()
     tx.execute(_LOCK_AWAITED, {"_tasks": them}).all()
 
 

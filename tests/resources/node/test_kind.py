@@ -13,6 +13,7 @@ from holdfast.errors import DriverInvalid, PowerUnsupported, ResourceImmutable
 from holdfast.resources.node import drivers, words
 from holdfast.resources.node.power import Bmc
 from holdfast.resources.registry import Kinds
+from tests.postgresql import stored_at
 from tests.resources.node.conftest import Yard
 
 AWAY = [{"what": "unreachable"}]
@@ -133,8 +134,7 @@ def test_a_password_reaches_the_driver_and_nobody_else(tmp_path: Path) -> None:
         assert len(heard) >= 3
         assert "calvin" not in repr(heard[0][1])
         assert "calvin" not in repr((task.view(), node.view(), yard.states(node)))
-    for file in tmp_path.iterdir():
-        assert b"calvin-1" not in file.read_bytes()
+    assert b"calvin-1" not in stored_at(tmp_path / "tasks.db")
 
 
 def test_packages_are_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from holdfast.resources.node import drivers
 from holdfast.resources.node.fake import Fake
 from holdfast.resources.node.power import Bmc
 from holdfast.seal import new_key
+from tests.postgresql import stored_at
 from tests.resources.node.conftest import Yard
 
 
@@ -36,7 +37,8 @@ def test_what_a_driver_calls_secret_is_sealed_as_the_password_is(
         assert yard.until_ended(node.update({**node.desired, "extra": {"rack": 7}})).state == "SUCCEEDED"
         assert yard.do(node, "power_off").state == "SUCCEEDED"
         yard.until_ended(yard.hold.watch_drift(rounds=1)[0])
-        stored = b"".join(file.read_bytes() for file in tmp_path.iterdir() if file.name.startswith("tasks.db"))
+        stored = stored_at(tmp_path / "tasks.db")
+    assert b"power_off" in stored
     assert set(opened) == {("open sesame", "t0ken-of-the-bmc")}
     assert len(opened) >= 4  # enrolled, looked at before and after it went off, and by the watch
     assert b"open sesame" not in stored
