@@ -17,6 +17,7 @@ import holdfast as hf
 from holdfast.core.values import encode
 from holdfast.seal import new_key
 from holdfast.service.policy import RULES
+from holdfast.store import open_store
 from tests.agent.agent_flows import FLOWS
 from tests.agent.conftest import stored
 from tests.service.conftest import MakeService, Service
@@ -102,6 +103,25 @@ def test_an_administrator_sees_what_is_offered_and_who_has_leased_it(service: Se
     assert admin.get("/v3/leases", params={"pool": "hv2"}).json() == {"leases": [], "links": []}
     assert admin.get("/v3/leases", params={"marker": leased["number"]}).json()["leases"] == []
     assert service.client(roles="agent").get("/v3/leases").status_code == 403
+
+
+@pytest.mark.requirement("G2")
+def test_after_a_restore_nothing_of_an_agent_is_taken_and_its_step_is_offered_anew(make_service: MakeService) -> None:
+    """Its lease runs out first, for it may be at it still."""
+    service = make_service(offered=FLOWS, lease_s=3, heartbeat_s=1)
+    uuid = service.submit("waiting_there")["uuid"]
+    executor = Executor(service)
+    old = executor.take()
+    with open_store(service.hold.url) as store:
+        store.begin_anew()
+    for verb, body in (("heartbeat", {}), ("progress", {"fraction": 0.5}), ("complete", {"result": 1})):
+        assert executor.lost(verb, body), verb
+    assert executor.ask(wait=0) == []
+    (new,) = executor.ask(wait=20)
+    assert new["work"]["context"]["fence"] > old["work"]["context"]["fence"] + 1000
+    executor.lease = new
+    assert executor.say("complete", {"result": 1}).status_code == 204
+    service.until(uuid, "SUCCEEDED")
 
 
 @pytest.mark.requirement("G3")
