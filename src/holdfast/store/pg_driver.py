@@ -81,10 +81,10 @@ class Text(str):
     """The text of a statement that can be run for many rows in one go, and how. `many` takes an array for each
     parameter; `keys`: the places of the values of which no two rows may have the same; the last one counts."""
 
-    __slots__ = ("floats", "keys", "many")
+    __slots__ = ("keys", "kinds", "many")
     many: str
     keys: tuple[int, ...]
-    floats: tuple[bool, ...]
+    kinds: tuple[str, ...]
 
 
 class PgStatements(Statements):
@@ -101,7 +101,7 @@ class PgStatements(Statements):
 def _many(sql: str, *, apart: bool) -> Text:
     """A text that has been looked at; `many` is empty where rows have to go one by one."""
     text = Text(sql)
-    text.many, text.keys, text.floats = "", (), ()
+    text.many, text.keys, text.kinds = "", (), ()
     casts = dict(_PARAMETER.findall(sql))
     numbers = sorted(map(int, casts))
     if not numbers or numbers != list(range(1, len(numbers) + 1)) or len(re.findall(r"\$\d+(?!\d|::)", sql)):
@@ -121,7 +121,7 @@ def _many(sql: str, *, apart: bool) -> Text:
         begin, where = (_PARAMETER.sub(r"given.p\1", part) for part in change.groups())
         word = "FROM" if begin.startswith("UPDATE") else "USING"
         text.many = f"{begin} {word} unnest({arrays}) AS given ({names}){where}"
-    text.floats = tuple(kind == "FLOAT" for kind in kinds)
+    text.kinds = tuple("text" if kind == "VARCHAR" else kind for kind in kinds)
     return text
 
 
@@ -241,10 +241,7 @@ class Cursor:
         elif rows and isinstance(sql, Text) and sql.many:
             if sql.keys:
                 rows = list({tuple(row[key] for key in sql.keys): row for row in rows}.values())
-            self._cursor.execute(sql.many, [
-                [None if value is None else float(value) for value in column] if is_float else list(column)
-                for column, is_float in zip(zip(*rows, strict=True), sql.floats, strict=True)
-            ])  # fmt: skip
+            self._cursor.execute(sql.many, list(map(array, zip(*rows, strict=True), sql.kinds)))
         elif rows:
             self._cursor.executemany(sql, rows)
 

@@ -33,7 +33,7 @@ from holdfast.errors import StoreAway, StoreFull, StoreUnknown, WorldError
 from holdfast.store import pg_faults
 from holdfast.store.pg_append import Writing
 from holdfast.store.pg_bell import QUIET_BITS
-from holdfast.store.pg_driver import Cursor, writing
+from holdfast.store.pg_driver import Cursor, array, writing
 from holdfast.store.pg_faults import Contended
 from holdfast.store.pg_silence import is_silence
 from holdfast.store.place import redacted
@@ -126,21 +126,19 @@ class _Telling(Transaction):
 
 
 _TOLD: Final = tuple(column.name for column in feed.columns if column.name != "id")
+_KINDS: Final = {"at": "float8", "task": "bigint"}
 
 
 @functools.cache
 def _tell() -> str:
-    kinds = {"at": "float8", "task": "bigint"}
-    arrays = (f"${number}::{kinds.get(name, 'text')}[]" for number, name in enumerate(_TOLD, 1))
+    arrays = (f"${number}::{_KINDS.get(name, 'text')}[]" for number, name in enumerate(_TOLD, 1))
     return _TELL.format(lock=_FEED_LOCK, columns=", ".join(_TOLD), arrays=", ".join(arrays))
 
 
-def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    """An array for each column. One array has one type, and a moment may be given as a whole number."""
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    place = _TOLD.index("at")
-    columns[place] = list(map(float, columns[place]))
-    return columns
+def _columns(rows: Sequence[Sequence[Any]]) -> list[str]:
+    """An array for each column."""
+    kinds = (_KINDS.get(name, "text") for name in _TOLD)
+    return [array(column, kind) for column, kind in zip(zip(*rows, strict=True), kinds, strict=True)]
 
 
 class PostgresSession:
