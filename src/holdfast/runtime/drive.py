@@ -70,7 +70,7 @@ class Drive:
         self.keys_of = keys_of or task_id
         self.inbox: deque[Any] = deque()
         self.facts: list[e.Event] = []
-        self.dones: list[tuple[Call, Callable[[BaseException | None], None]]] = []  # checkpoints that wait to be stored
+        self.dones: list[Callable[[BaseException | None], None]] = []  # checkpoints that wait for their append
         self.calls: dict[int, Call] = {}
         self.progress_of: dict[int, tuple[float, str | None]] = {}
         self.progress_is_new = False
@@ -103,8 +103,6 @@ class Drive:
         self.inbox.append((call, value, done))
         if self._dropped:  # looked at after the append, as `drop` looks at the inbox after it has said so
             self._refuse_checkpoints()
-        elif call.isolation == "thread" and call.stop_reason == "lease_lost":
-            done(LeaseLost())
         elif call.isolation == "inline":
             self._drain(self.clock.time())
             self.settle_checkpoints(None)
@@ -222,13 +220,8 @@ class Drive:
                 item[2](LeaseLost())
 
     def stop_steps(self) -> None:
-        """The lease is lost or nearly: whatever runs must stop now. From any thread. A thread that waits for its
-        checkpoint to be stored would stop when the database is back, and so beside its successor."""
+        """The lease is lost or nearly: whatever runs must stop now. From any thread."""
         self._patience.stop_all()
-        waiting = [*self.dones, *((item[0], item[2]) for item in list(self.inbox) if type(item) is tuple)]
-        for call, done in waiting:
-            if call.isolation == "thread":
-                done(LeaseLost())
 
     def kill_coroutines(self) -> None:
         """Cancel what runs on the event loop, for a cancel that came from there."""
@@ -239,7 +232,7 @@ class Drive:
 
     def settle_checkpoints(self, error: BaseException | None) -> None:
         dones, self.dones = self.dones, []
-        for _, done in dones:
+        for done in dones:
             done(error)
 
     # --- folding -------------------------------------------------------------------------------------------------
@@ -280,7 +273,7 @@ class Drive:
             done(error)
             return
         self._fold(e.Checkpointed(call.row, kept, now))
-        self.dones.append((call, done))
+        self.dones.append(done)
 
     # --- deciding ------------------------------------------------------------------------------------------------
 
