@@ -309,7 +309,7 @@ def test_a_worker_that_lost_a_task_hears_nothing_of_its_successors(desk: Desk) -
     (found,) = desk.store.write(
         lambda tx: take.take(tx, slow.lease.id, generation="g", nonce="n", now=now, limit=1, pool="default")
     )
-    slow._start(found, now)
+    slow._start(found, now, {})
     (held,) = slow.taken.values()
     desk.store.write(lambda tx: lease.mark_dead(tx, slow.lease.id, now))
     other = desk.worker(Line(desk.disk, "other"))
