@@ -59,7 +59,9 @@ class ScriptedRuntime:
         return True
 
     def close(self, grace_s: float = 5.0) -> None:
-        self.calls.clear()
+        for call in list(self.calls):
+            call.stop_reason = call.stop_reason or "suspend"
+            self.end(call, "stopped", call.stop_reason)
 
     def end(self, call: Call, how: str, what: Any = None) -> None:
         self.calls.remove(call)

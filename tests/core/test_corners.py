@@ -233,8 +233,32 @@ def test_a_task_that_ended_for_its_deadline_can_be_rolled_back() -> None:
 def test_a_step_killed_for_a_lease_that_nobody_took_is_entered_again() -> None:
     task = script(step("a"))
     task.drive.stop_steps()
+    task.drive.halted = False  # it is seen to be nobody else's
     end(task, "a", "killed", None)
     assert running(task) == ["execute a"]
+    assert task.state.deaths == 0  # its worker ended it
+
+
+def test_what_a_worker_that_leaves_has_to_leave_behind_is_entered_again_and_is_no_death() -> None:
+    task = script(hf.linear("f", step("a"), step("b")))
+    (call,) = task.runtime.calls
+    call.began = True
+    assert task.drive.leave_behind(task.clock.now)
+    task.runtime.calls.clear()
+    assert not task.drive.leave_behind(task.clock.now)
+    task.settle()
+    assert (running(task), task.state.deaths) == (["execute a"], 0)
+
+
+def test_what_never_began_is_not_left_behind_but_withdrawn() -> None:
+    task = script(step("a"))
+    (call,) = task.runtime.calls
+    call.began = False
+    task.drive.leave_behind(task.clock.now)
+    task.runtime.calls.clear()
+    task.settle()
+    assert running(task) == ["execute a"]
+    assert [type(fact).__name__ for fact in task.journal].count("Withdrawn") == 1
 
 
 # --- results that are not what was promised ----------------------------------------------------------------------

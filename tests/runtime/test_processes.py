@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.clock import Clock
+from holdfast.clock import SYSTEM, Clock
 from holdfast.core.failure import Failure
 from holdfast.core.values import Secret
 from holdfast.errors import FlowNotFound, HoldfastClosed, ValueRefused
@@ -109,6 +109,17 @@ def test_killed_means_reaped_with_its_whole_group(runtime: ProcessRuntime, host:
         os.kill(own, 0)
     assert is_gone(pidfd)
     os.close(pidfd)
+
+
+def test_who_ends_itself_with_the_worker_s_lease_was_killed_and_has_not_died(
+    runtime: ProcessRuntime, host: Recorder
+) -> None:
+    call = call_of(host, "hangs_with_a_child")
+    runtime.start(call)
+    assert host.until(lambda: host.told)
+    runtime.extend(SYSTEM.monotonic() + 0.1)
+    assert host.until(lambda: host.ends)
+    assert call.outcome == ("killed", None)
 
 
 def test_an_outcome_that_was_sent_beats_a_kill_that_came_too_late(runtime: ProcessRuntime, host: Recorder) -> None:

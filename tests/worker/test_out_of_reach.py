@@ -5,10 +5,15 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 import holdfast as hf
+from holdfast.errors import StoreAway
+from holdfast.runtime.base import Call
+from holdfast.runtime.drive import Drive
+from holdfast.tasks import lease as leases
 from tests.postgresql import only_sqlite
 from tests.worker import flows
 from tests.worker.house import House, until
@@ -76,3 +81,41 @@ def test_whose_lease_is_over_takes_nothing_before_it_is_renewed(tmp_path: Path) 
     bench.settle()
     assert bench.running() == ["only"]
     assert len(until) == 2
+
+
+@pytest.mark.requirement("G2", "P10")
+@pytest.mark.parametrize("meanwhile", ["nobody", "another"])
+def test_an_answer_that_came_after_the_lease_was_over_begins_no_step(tmp_path: Path, meanwhile: str) -> None:
+    """The commit was in time, its answer was not: a cable was down, say. A heartbeat doesn't get through either."""
+    bench = Bench(tmp_path, hf.linear("two", step("one"), step("two")))
+    task = bench.submit()
+    bench.settle()
+    store, lease = bench.hold.store, bench.worker.lease
+    append, write, start = store.append, store.write, bench.runtime.start
+    began: list[tuple[str, int]] = []
+
+    def cut_off(fn: Any) -> Any:
+        store.write = write  # type: ignore[method-assign]
+        raise StoreAway("no answer")
+
+    def late(batch: Any) -> Any:
+        answers = append(batch)
+        store.append = append  # type: ignore[method-assign]
+        lease._beat_at -= bench.hold.settings.lease_s * 2
+        if meanwhile == "another":
+            write(lambda tx: leases.mark_dead(tx, lease.id, bench.clock.time()))
+        else:
+            store.write = cut_off  # type: ignore[method-assign]
+        return answers
+
+    def noted(call: Call) -> None:
+        began.append((call.step_id, cast(Drive, call.host).fence))
+        start(call)
+
+    bench.runtime.end(bench.call("one"), "returned", 1)
+    store.append, bench.runtime.start = late, noted  # type: ignore[method-assign]
+    bench.worker.turn(bench.clock.time())
+    assert began == []
+    bench.settle()
+    assert began == [("two/two", 1 if meanwhile == "nobody" else 3)]
+    assert bench.words(task).count("withdrawn") == (meanwhile == "nobody")

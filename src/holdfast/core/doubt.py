@@ -24,8 +24,9 @@ from holdfast.core.states import (
 
 
 def died(state: State, event: e.Died) -> None:
-    state.deaths += 1
-    state.suspects[event.row] = None
+    if not event.ours:
+        state.deaths += 1
+        state.suspects[event.row] = None
     state.running.pop(event.row, None)
     _in_doubt(state, event.row, event.at, event.poisoned)
 

@@ -111,12 +111,14 @@ class Interrupted(NamedTuple):
 
 
 class Died(NamedTuple):
-    """The process that ran the step died by itself. `poisoned`: as in TakenOver."""
+    """The process that ran the step died by itself. `poisoned`: as in TakenOver. `ours`: its worker ended it, for a
+    lease that was over or because it left, or left it behind: what it did is in doubt, and that was not its doing."""
 
     row: int
     why: str
     at: float
     poisoned: bool = False
+    ours: bool | None = None
 
 
 class Abandoned(NamedTuple):

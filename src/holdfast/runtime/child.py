@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from holdfast.clock import SYSTEM, Clock
@@ -166,6 +167,8 @@ class _Worker:
                 poll = select.poll()
                 poll.register(self.conn, select.POLLIN)
                 if not poll.poll(1000 * max(0.0, self.lease_until - SYSTEM.monotonic())):
+                    with suppress(OSError):  # the worker may not read for long, or never
+                        self.conn.send(frame("lapsed"), socket.MSG_DONTWAIT)
                     return b""
             return self.conn.recv(65536)
         except OSError:

@@ -85,6 +85,7 @@ class Drive:
         self._patience = Patience(self.calls, grace_s)
         self._in_start = False
         self._dropped = False
+        self.halted = False
         self.starved = False  # something could begin, but no thread or process is free
 
     # --- what runtimes say, from any thread ----------------------------------------------------------------------
@@ -197,6 +198,18 @@ class Drive:
             moments.append(self.deadline_at)
         return min(moments) if moments else None
 
+    def leave_behind(self, now: float) -> bool:
+        """Its worker leaves, and nothing can end what still runs: that is another's to find out. Whether there is any.
+        Agents go on as ever."""
+        self._drain(now)
+        left = [call for call in self.calls.values() if call.isolation != "agent"]
+        for call in left:
+            del self.calls[call.row]
+            if call.what != "probe":
+                why = e.Died(call.row, "left behind", now, ours=True) if call.began else e.Withdrawn(call.row, now)
+                self._fold(why)
+        return bool(left)
+
     def drop(self) -> None:
         """Another worker has the task: stop everything and write nothing more."""
         self._dropped = True
@@ -220,7 +233,9 @@ class Drive:
                 item[2](LeaseLost())
 
     def stop_steps(self) -> None:
-        """The lease is lost or nearly: whatever runs must stop now. From any thread."""
+        """The lease is lost or nearly: whatever runs must stop now, and nothing begins while it is `halted`. From any
+        thread."""
+        self.halted = True
         self._patience.stop_all()
 
     def kill_coroutines(self) -> None:
@@ -334,6 +349,10 @@ class Drive:
         call = self._made(row, what)
         self.calls[row] = call
         self._runtimes.places.take(call)
+        if self.halted:
+            call.outcome = ("stopped", "lease_lost")
+            self.ended(call)
+            return
         try:
             give(self, call)
         except Exception as error:

@@ -47,7 +47,7 @@ def fact_of(call: Call, state: State, now: float, keep: Keep | None) -> e.Event 
         # Who is killed for an undo or an abort is not entered again; anybody else's effect is in doubt. So it is where
         # a lease was over and nobody took the task: it goes on here.
         asked = call.stop_reason in ("cancel", "rollback", "sibling_failed", "abort")
-        return e.Interrupted(call.row, now) if asked else e.Died(call.row, "killed", now, poisons(state))
+        return e.Interrupted(call.row, now) if asked else e.Died(call.row, "killed", now, ours=True)
     if not call.began:
         return e.Withdrawn(call.row, now)
     if call.stop_reason is None:

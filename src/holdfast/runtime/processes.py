@@ -145,6 +145,8 @@ class ProcessRuntime:
             call.host.progress(call, message["fraction"], message["message"])
         elif kind == "ended":
             child.outcome = read_outcome(message)
+        elif kind == "lapsed":  # it ended itself with the worker's lease
+            child.killed = True
         elif kind == "checkpoint":
             number = message["number"]
 

@@ -81,6 +81,7 @@ _FREE: Final = (
     .values(worker_id=null(), token=null(), epoch=tasks.c.epoch + 1, due_at=bindparam("_now"))
     .returning(tasks.c.id)
 )
+_LET_GO: Final = _FREE.where(tasks.c.id.not_in(bindparam("_but", expanding=True)))
 _gone = (
     (workers.c.dead == true())
     & (workers.c.heartbeat_at < bindparam("_before"))
@@ -166,10 +167,18 @@ def mark_dead(tx: Tx, worker: str, now: float, *, seen: float | None = None, fig
     values = {"_id": worker, "_seen": float("1e300") if seen is None else seen, "_figures": figures}
     if tx.execute(_BURY, values).rowcount != 1:
         return []
-    freed = sorted(tx.execute(_FREE, {"_id": worker, "_now": now}).scalars())
-    for task in freed:
+    return _freed(tx, sorted(tx.execute(_FREE, {"_id": worker, "_now": now}).scalars()))
+
+
+def let_go(tx: Tx, worker: str, now: float, *, but: Collection[int]) -> list[int]:
+    """Let anybody take the worker's tasks, but for these; their ids."""
+    return _freed(tx, sorted(tx.execute(_LET_GO, {"_id": worker, "_now": now, "_but": list(but)}).scalars()))
+
+
+def _freed(tx: Tx, tasks: list[int]) -> list[int]:
+    for task in tasks:
         tx.touched(task)
-    return freed
+    return tasks
 
 
 def forget(tx: Tx, *, before: float) -> int:

@@ -14,7 +14,7 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -138,6 +138,12 @@ class Lease:
         while not self._clock.wait(self._stop, max(self._left_s(), self._settings.heartbeat_s / 4)):
             if self._registered and self._left_s() <= 0 and self._on_lost is not None:
                 self._on_lost(None)
+
+    def holds(self) -> bool:
+        """Whether steps may begin. A lease that is over is renewed now, if it can be."""
+        if self._left_s() <= 0:
+            self.beat()
+        return self._left_s() > 0
 
     def _left_s(self) -> float:
         """For how long steps may go on if nothing more is heard of the database. A heartbeat's time is kept for them to
@@ -312,8 +318,13 @@ class Lease:
                 thread.join()
         self._threads = []
 
-    def leave(self, now: float) -> None:
-        """Say that this worker is gone: its tasks are anybody's."""
+    def leave(self, now: float, behind: Collection[int] = ()) -> None:
+        """Say that this worker is gone: its tasks are anybody's. Those of which something is left `behind` that still
+        runs are not, before this process or the lease has ended: whoever goes on with them must not meet it."""
+        if behind and self._registered:
+            self._registered = False
+            self._store.write(lambda tx: rows.let_go(tx, self.id, now, but=behind))
+            return
         try:
             if self._registered:
                 self._registered = False

@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -187,14 +188,13 @@ class Worker:
         else:
             self._runtimes.close(self._settings.grace_s)
         self.lease.stop()
+        now = self._clock.time()
+        behind = [task for task, taken in self.taken.items() if taken.drive.leave_behind(now)]
         self._save()
-        try:
-            self.lease.leave(self._clock.time())
-        except (LeaseLost, WorldError, HoldfastClosed):
-            pass  # whoever sweeps will find that we are gone
-        for taken in self.taken.values():
-            taken.drive.drop()
-        self.taken.clear()
+        with suppress(LeaseLost, WorldError, HoldfastClosed):  # whoever sweeps will find that we are gone
+            self.lease.leave(now, behind)
+        while self.taken:
+            self.taken.popitem()[1].drive.drop()
 
     def _save(self) -> None:
         for taken in save_all(list(self.taken.values()), self._clock.time()):
@@ -237,7 +237,8 @@ class Worker:
             taken.hear()
             return True
         except (LeaseLost, TaskNotFound):
-            self._drop(taken)
+            self._forget(taken)
+            taken.drive.drop()
         except WorldError:
             raise
         except Exception as error:
@@ -321,6 +322,8 @@ class Worker:
         try:
             answers: Sequence[Any] = self._store.append([append for _, append in batch])
             self.lease.figures.batches.note(len(batch))
+            if not self.lease.holds():  # the answer may have come long after the commit
+                self._lost_lease(None)
         except WorldError as error:
             answers = [error] * len(batch)
         self._runtimes.begin_batch()
@@ -349,7 +352,8 @@ class Worker:
             else:
                 self._timers.watch(taken, now)
         except LeaseLost:
-            self._drop(taken)
+            self._forget(taken)
+            taken.drive.drop()
         except WorldError:
             raise
         except Exception as error:
@@ -367,11 +371,6 @@ class Worker:
         if leaving:
             self._poked = True
             give_back(self._store, leaving, now, self._forget, self._set_aside)
-
-    def _drop(self, taken: Taken) -> None:
-        """Another worker has it."""
-        self._forget(taken)
-        taken.drive.drop()
 
     def _set_aside(self, taken: Taken, error: Exception, now: float) -> None:
         """One bad task hurts no other."""
@@ -396,5 +395,6 @@ class Worker:
         """See which of the tasks that the lease's thread named are another's by now, and forget them."""
         while self._lost:
             if (taken := self.taken.get(self._lost[0])) is not None and self._listen(taken):
+                taken.drive.halted = False
                 self._dirty[taken.task.id] = None
             self._lost.popleft()
