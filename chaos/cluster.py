@@ -22,6 +22,7 @@ from chaos.witness import MEMBER, PLACE, RUNNER, Witness
 ROOT: Final = Path(__file__).absolute().parents[1]
 PATIENCE_S: Final = 180.0  # long, for machines that do a lot beside
 LOOK_S: Final = 0.02
+READY: Final = (b"serving ", b" takes the tasks of ")  # what a service and a worker say when they have started
 LATELY: Final = 50_000  # bytes that the witness heard
 FLOWS: Final = ("--flows", "chaos.flows:FLOWS")
 
@@ -39,7 +40,8 @@ class Member:
         self.expected = False  # to end: it was told to
         self.is_frozen = False
         self.is_cut_off = False  # its host, from the database and from all others
-        self._began_cut_off = False
+        self.lacked = False  # its database, before it had started
+        self._has_started = False
         self._directory = directory
         self._witness = witness
         self._number = 0
@@ -62,7 +64,7 @@ class Member:
         """From the main thread: the process ends with the thread that started it."""
         self._number += 1
         self.expected = self.is_frozen = False
-        self._began_cut_off = self.is_cut_off
+        self.lacked, self._has_started = self.is_cut_off, False
         # What somebody has set for their own Holdfast is not for this one.
         env = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
         env |= {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]), "PYTHONUNBUFFERED": "1"}
@@ -92,12 +94,15 @@ class Member:
     def is_excused(self) -> bool:
         """It may have ended by itself: who finds no database as it starts does, and a step of the flow `explode` kills
         its worker."""
-        return self.code == -signal.SIGKILL or self._began_cut_off
+        return self.code == -signal.SIGKILL or self.lacked
 
     @property
     def is_ready(self) -> bool:
         """It has started, and said so."""
-        return self.is_up and self.log.stat().st_size > 0
+        if not self._has_started:
+            said = self.log.read_bytes()
+            self._has_started = any(word in said for word in READY)
+        return self.is_up and self._has_started
 
     # --- what is done to it ---------------------------------------------------------------------------------------
 
@@ -213,6 +218,8 @@ class Cluster:
         """Start again who has ended. `excused`: whether it may end by itself now, because its database fails."""
         self.tend_database()
         for member in self.members:
+            if member.is_up:
+                member.lacked = not member.is_ready and (member.lacked or member.is_cut_off or self.excused())
             if member.code is not None:
                 self.witness.say("fault", "killed", member=member.incarnation)
                 if not member.expected:
