@@ -25,6 +25,12 @@ PATIENCE_S = 60.0
 SETTINGS = {"lease_s": str(LEASE_S), "heartbeat_s": "0.5", "busy_timeout_s": "1", "grace_s": "1"}
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long goes first: begun last, it would be waited for."""
+    items.sort(key=lambda item: item.path.name != "test_soak.py" or item.path.parent != Path(__file__).parent)
+
+
 class Site:
     """A cluster, who asks it, and its database, which can be taken away."""
 

@@ -119,6 +119,19 @@ def test_a_dead_workers_tasks_are_anybodys_and_it_writes_no_more(desk: Desk) -> 
     assert isinstance(desk.store.append([late])[0], LeaseLost)
 
 
+@pytest.mark.requirement("NOVA-14", "NOVA-17")
+def test_what_was_begun_is_gone_on_with_before_what_is_new_whatever_clock_found_the_worker_dead(desk: Desk) -> None:
+    register(desk)
+    begun = [desk.submit() for _ in range(2)]
+    assert len(taken(desk)) == 2
+    new = [desk.submit() for _ in range(2)]
+    ahead = desk.now + 5.0  # the database's clock, as who sweeps has read it just now
+    assert desk.store.write(lambda tx: lease.mark_dead(tx, "w", ahead)) == begun
+    (first,) = taken(desk, "v", limit=1)
+    rest = taken(desk, "v")
+    assert [first.id, *(each.id for each in rest)] == [begun[0], begun[1], *new]
+
+
 def test_who_speaks_in_time_is_not_dead(desk: Desk) -> None:
     register(desk)
     task = desk.submit()

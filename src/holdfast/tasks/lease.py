@@ -14,7 +14,7 @@ import json
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
-from sqlalchemy import Text, bindparam, delete, exists, false, func, insert, null, select, true, update
+from sqlalchemy import Text, bindparam, case, delete, exists, false, func, insert, null, select, true, update
 
 from holdfast.errors import LeaseLost
 from holdfast.store.base import Tx
@@ -75,10 +75,14 @@ _BURY: Final = (
     .where(workers.c.id == bindparam("_id"), workers.c.dead == false(), workers.c.heartbeat_at <= bindparam("_seen"))
     .values(dead=true(), figures=func.coalesce(bindparam("_figures", type_=Text), workers.c.figures))
 )
+_last = select(workers.c.heartbeat_at).where(workers.c.id == bindparam("_id")).scalar_subquery()
+#: Due since then, not since now: who takes by a clock that is a moment behind this one would pass them over, and what
+#: is new would have their places.
+_since = case((_last < bindparam("_now"), _last), else_=bindparam("_now"))
 _FREE: Final = (
     update(tasks)
     .where(tasks.c.worker_id == bindparam("_id"))
-    .values(worker_id=null(), token=null(), epoch=tasks.c.epoch + 1, due_at=bindparam("_now"))
+    .values(worker_id=null(), token=null(), epoch=tasks.c.epoch + 1, due_at=_since)
     .returning(tasks.c.id)
 )
 _LET_GO: Final = _FREE.where(tasks.c.id.not_in(bindparam("_but", expanding=True)))
