@@ -34,6 +34,7 @@ TEND_S: Final = 2.0
 RETRY_S: Final = 0.1
 CROWD: Final = 40  # more than a service has connections of its database for reading
 TIMEOUT_S: Final = 15.0
+REQUEST_TIMEOUT: Final = 408
 
 
 class Heard(NamedTuple):
@@ -78,7 +79,7 @@ class Line:
         while True:
             try:
                 heard = self.ask(place, method, path, body, **headers)
-                if heard.status < 500:
+                if heard.status < 500 and heard.status != REQUEST_TIMEOUT:  # half of it came, before a cable was cut
                     return heard
                 said = str(heard.body)
             except NoAnswer as error:

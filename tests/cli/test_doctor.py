@@ -52,6 +52,22 @@ def test_a_flow_that_cannot_be_found_again(shell: Shell) -> None:
     assert (done.code, "can't be found from here: there is no file" in done.out) == (1, True)
 
 
+def test_a_schedule_that_nobody_can_do_and_one_that_nobody_has_looked_at(shell: Shell, say: Say) -> None:
+    say("run", "flows_for_cli.py:good")  # the database is there
+    say("schedule", "add", "nightly", "30 2 * * *", "flows_for_cli.py:good", "network=lab")
+    assert "schedules: 1 ACTIVE" in say("doctor").out
+    connection = sqlite3.connect(shell.directory / "tasks.db")
+    connection.execute("UPDATE schedules SET next_at = 5")
+    connection.commit()
+    connection.close()
+    late = say("doctor")
+    assert (late.code, "the moment of schedule nightly has long passed" in late.out) == (1, True)
+    shell.flows.unlink()
+    lost = shell("doctor")
+    assert "schedule nightly makes no task from here: " in lost.out
+    assert "there is no file" in lost.out
+
+
 def test_a_task_in_no_state_of_the_table(say: Say, shell: Shell) -> None:
     say("run", "flows_for_cli.py:good", "--no-wait")
     for state, hold, phase in (("PENDING", "'sideways'", "PENDING/sideways"), ("SUSPENDED", "NULL", "SUSPENDED")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from holdfast.store.base import Tx
     from holdfast.tasks.lease import WorkerRow
     from holdfast.tasks.row import TaskRow
+    from holdfast.tasks.schedules import Schedule
 
 SPACE_BYTES_LEAST: Final = 100 << 20
 SYNCHRONOUS: Final = {0: "off", 1: "normal", 2: "full", 3: "extra"}
@@ -55,6 +57,7 @@ def examine(database: str | None, flows: Sequence[str]) -> Iterator[Finding]:
             yield from _resources(hold)
             yield from _secrets(hold)
             yield from _flows(hold)
+            yield from _schedules(hold)
     except HoldfastError as error:
         yield Finding(False, str(error))
 
@@ -276,3 +279,37 @@ def _flows(hold: Holdfast) -> Iterator[Finding]:
             yield Finding(False, f"the flow of task {uuid} can't be found from here: {error}")
     if references:
         yield Finding(True, f"{len(references)} flows of unfinished tasks were looked for")
+
+
+def _schedules(hold: Holdfast) -> Iterator[Finding]:
+    """Whether what is asked for again and again can be found from here, and is asked for at moments that there are."""
+    from holdfast.flow.registry import find
+    from holdfast.tasks import schedules
+
+    known = hold.store.read(_all_schedules)
+    for at in known:
+        try:
+            schedules.check(at)
+            asked = at.asked
+            if "flow" in asked:
+                find(asked["flow"]["reference"], hold.flows)
+            else:
+                hold.kinds.operation(asked["operation"]["kind"], asked["operation"]["operation"])
+        except HoldfastError as error:
+            yield Finding(
+                False,
+                f"schedule {at.name} makes no task from here: {error}; give its flow with --flows, or"
+                f" `holdfast schedule remove {at.id}`",
+            )
+    if known:
+        counted = ", ".join(f"{count} {state}" for state, count in sorted(Counter(at.state for at in known).items()))
+        yield Finding(True, f"schedules: {counted}")
+
+
+def _all_schedules(tx: Tx) -> list[Schedule]:
+    from holdfast.tasks import schedules
+
+    found: list[Schedule] = []
+    while page := schedules.page(tx, None, after=found[-1].id if found else ""):
+        found += page
+    return found

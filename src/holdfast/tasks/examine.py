@@ -1,4 +1,5 @@
-"""What no task, ticket or tag may be: for `holdfast doctor`, and for tests after any chaos.
+"""What no task, ticket or tag may be: for `holdfast doctor`, and for tests after any chaos. What is around them:
+examine_around.py.
 
 Theory: each transaction leaves these as they must be, so none of this should ever be seen. Who sees one has found a
 defect, or a database that somebody has edited. Each fault is a statement that finds the rows, and says what they are
@@ -9,16 +10,17 @@ Resources: resources/examine.py. Workers that have died, and what else is no fau
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import Select, Text, and_, bindparam, cast, exists, false, func, literal, not_, null, or_, select, true
 
 from holdfast.core import states
 from holdfast.store.base import Tx
 from holdfast.store.schema import journal, queues, tags, tasks, tickets, workers
-from holdfast.tasks import claims
+from holdfast.tasks import claims, examine_around
+from holdfast.tasks.fault import Fault
 
 FOUND_MAX: Final = 20  # of each fault
 
@@ -27,16 +29,6 @@ _final = _t.state.in_([state for state in states.API_STATES if state in states.F
 _ended = _t.finished_at.is_not(null())
 _report: Final = "report it, with the output of `holdfast task show {it}`"
 _end_it: Final = "`holdfast task force-fail {it}` ends it; " + _report
-
-
-class Fault(NamedTuple):
-    """`find`: its rows; the first column names what it is about. `says`: of {it}. `holds`: whether a row that was found
-    really is one, where that can't be said in a statement."""
-
-    name: str
-    find: Select[Any]
-    says: str
-    holds: Callable[[Tx, Any], bool] | None = None
 
 
 def _of_tasks(*conditions: Any) -> Select[Any]:
@@ -175,6 +167,7 @@ FAULTS: Final = (
         .where(tags.c.task.is_not(null()), ~exists().where(_t.id == tags.c.task)).order_by(tags.c.tag),
         "the tag {it} names a task that there is not: ask with another tag; report it",
     ),
+    *examine_around.FAULTS,
 )  # fmt: skip
 
 
