@@ -11,7 +11,7 @@ What the end of the task does: project.py. How it queues: tasks/claims.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -31,7 +31,7 @@ from holdfast.seal import Sealer
 from holdfast.store.base import Tx
 from holdfast.store.schema import tasks, tickets
 from holdfast.tasks import claims, row, tags
-from holdfast.tasks.claims import EXCLUSIVE, claims_of
+from holdfast.tasks.claims import Claim, claims_of
 from holdfast.tasks.quota import Limits
 from holdfast.tasks.row import TaskRow
 from holdfast.tasks.submit import Request, Submitted, submit
@@ -292,7 +292,7 @@ def _submit(
         version=flow.version,
         reference=flow.reference,
         inputs=encode({"resource_id": change.resource_id, "params": change.params}, seal, name="the parameters"),
-        claims=claims_of(_claims(operation, asked, change)),
+        claims=_claims(operation, asked, change),
         operation=operation.name,
         resource_type=kind.name,
         resource_id=change.resource_id,
@@ -322,10 +322,9 @@ def _submit(
     return made
 
 
-def _claims(operation: Operation, asked: Asked, change: Change) -> Iterable[str | tuple[str, str]]:
-    if operation.mode != UNCLAIMED:
-        own = f"{change.kind.name}/{change.resource_id}"
-        yield own if operation.mode == EXCLUSIVE else (own, operation.mode)
-    if operation.claims is not None:
-        yield from operation.claims(change)
-    yield from asked.claims
+def _claims(operation: Operation, asked: Asked, change: Change) -> tuple[Claim, ...]:
+    own = () if operation.mode == UNCLAIMED else (Claim(f"{change.kind.name}/{change.resource_id}", operation.mode),)
+    if operation.claims is None and not asked.claims and (change.current is not None or asked.resource_id is None):
+        return own  # of what is there, or was named here: a name that may be claimed
+    more = () if operation.claims is None else operation.claims(change)
+    return claims_of([*own, *more, *asked.claims])

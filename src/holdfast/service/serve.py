@@ -25,7 +25,8 @@ from holdfast.settings import Settings
 
 BACKLOG: Final = 2048
 DATE_S: Final = 1.0  # how old the date of an answer may be
-GARBAGE: Final = (5_000, 20, 20)
+# The requests of one commit are thousands of objects, and all of them go by themselves.
+GARBAGE: Final = (50_000, 20, 20)
 FILES_BESIDE: Final = 256  # that a process needs beside its connections: databases, children, streams
 
 

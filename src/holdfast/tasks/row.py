@@ -81,9 +81,10 @@ class TaskRow(NamedTuple):
         return self.root_id if self.root_id is not None else self.id
 
 
-def fresh(id: int, values: Mapping[str, Any]) -> TaskRow:
-    """The row of a task that was inserted with these columns; the others are as schema.tasks says for a new row."""
-    return TaskRow._make(map({**values, "id": id}.get, TaskRow._fields, _FRESH))
+def fresh(values: Mapping[str, Any]) -> TaskRow:
+    """The row of a task that was inserted with these columns and has this `id`; the others are as schema.tasks says for
+    a new row."""
+    return TaskRow._make(map(values.get, TaskRow._fields, _FRESH))
 
 
 _FRESH: Final = TaskRow(

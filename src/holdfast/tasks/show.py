@@ -23,6 +23,9 @@ from holdfast.tasks.row import TaskRow
 #: What stands for a secret.
 HIDDEN: Final = "******"
 _NONE: Final = {None}
+_ALONE: Final[dict[str, Any]] = {
+    "parent_id": None, "root_id": None, "retry_of": None, "rollback_of": None, "attempt": 1
+}  # fmt: skip
 _OUTCOMES: Final = ("observed", "answer")
 #: What is not told by a task's row alone, or may be large.
 COSTLY: Final = ("claims", "queue_position", "blocked_by", "params", "result")
@@ -146,6 +149,8 @@ def _names(tx: Tx, rows: Sequence[TaskRow]) -> dict[int, str]:
 
 
 def _relations(tx: Tx, at: TaskRow, names: dict[int, str]) -> dict[str, Any]:
+    if not names and at.retry_of is None:
+        return _ALONE
     return {
         "parent_id": _name(names, at.parent_id),
         "root_id": _name(names, at.root_id),

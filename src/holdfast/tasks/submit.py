@@ -9,7 +9,7 @@ How tickets are granted: tasks/claims.py. What a tag is for: tasks/tags.py.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, exists, false, func, insert, literal, null, select, update
 
@@ -196,7 +196,7 @@ def _root_of(tx: Tx, parent: int) -> int:
 
 def _insert(tx: Tx, request: Request, now: float, uuid: str, root: int | None, *, ready: bool) -> TaskRow:
     later = _is_later(request, now)
-    values = {
+    values: dict[str, Any] = {
         "uuid": uuid,
         "state": PENDING,
         "ready": ready,
@@ -231,4 +231,5 @@ def _insert(tx: Tx, request: Request, now: float, uuid: str, root: int | None, *
     task = tx.insert(tasks, values)
     text = claims.to_text(request.claims, yielding=request.yielding)
     tx.add(_INPUTS, (task, request.inputs, text))
-    return row.fresh(task, values)
+    values["id"] = task
+    return row.fresh(values)
