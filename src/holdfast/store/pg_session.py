@@ -245,10 +245,16 @@ class PostgresSession:
 
     def _tell_and_commit(self) -> None:
         """In one journey: whoever freezes meanwhile, the server goes on to the end and frees the lock."""
-        with self._connection.pipeline():
-            self._cursor.execute(_tell(), _columns(self._telling.told))
-            self._cursor.execute(_NUMBER_APART, (self._id, self._number, self._acked))
-            self._cursor.execute("COMMIT")
+        try:
+            with self._connection.pipeline():
+                self._cursor.execute(_tell(), _columns(self._telling.told))
+                self._cursor.execute(_NUMBER_APART, (self._id, self._number, self._acked))
+                self._cursor.execute("COMMIT")
+        except psycopg.Error:
+            # What stands behind a statement that failed is passed over, and what was to prepare it too: the driver
+            # takes it for prepared all the same, and whatever uses it next fails, for as long as the connection lives.
+            self._connection.close()
+            raise
 
     def _ring(self) -> None:
         try:
