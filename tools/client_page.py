@@ -9,7 +9,7 @@ from typing import Any
 
 from holdfast.client.patience import Patience
 from holdfast.client.stream import Event
-from holdfast.client.surface import Many, Nodes, One, Pools, Resources, Root, Schedules, Tasks, Workers
+from holdfast.client.surface import Leases, Many, Nodes, One, Pools, Resources, Root, Schedules, Tasks, Workers
 from holdfast.client.tasks import Accepted
 from tools import pages
 from tools.python_page import WIDTH, code, parameters, shown, told
@@ -27,7 +27,8 @@ def client(module: ModuleType) -> str:
         made = getattr(module, name)
         parts += [f"## {name}", code(f"holdfast.client.{name}", made), told(made)]
     surfaces = {"client": Root, "client.tasks": Tasks, "client.resources": Resources, "client.nodes": Nodes,
-                "client.schedules": Schedules, "client.pools": Pools, "client.workers": Workers}  # fmt: skip
+                "client.schedules": Schedules, "client.pools": Pools, "client.workers": Workers,
+                "client.leases": Leases}  # fmt: skip
     for title, surface in surfaces.items():
         parts.append(f"## {title}")
         parts += calls(title, surface)

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 import holdfast as hf
+from holdfast.client import connect
 from holdfast.core.values import encode
 from holdfast.seal import new_key
 from holdfast.service.policy import RULES
@@ -103,6 +104,9 @@ def test_an_administrator_sees_what_is_offered_and_who_has_leased_it(service: Se
     assert admin.get("/v3/leases", params={"pool": "hv2"}).json() == {"leases": [], "links": []}
     assert admin.get("/v3/leases", params={"marker": leased["number"]}).json()["leases"] == []
     assert service.client(roles="agent").get("/v3/leases").status_code == 403
+    with connect(service.url, project="default", roles="admin") as client:
+        assert list(client.leases.list(pool="hv1")) == [leased]
+        assert list(client.leases.list(pool="hv2")) == []
 
 
 @pytest.mark.requirement("G2")

@@ -1,4 +1,4 @@
-"""Calls about workers and pools, for administrators.
+"""Calls about workers, pools and what agents run, for administrators.
 
 What a call yields, and who does it: protocol.py.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast.client.protocol import Call, Ways, ask, ask_json, document, member, path_of
+from holdfast.client.protocol import Call, Ways, ask, ask_json, document, member, pages, path_of
 from holdfast.client.tasks import Document
 
 
@@ -15,6 +15,12 @@ def workers(ways: Ways, /, *, pool: str | None = None) -> Call[list[Document]]:
     """The workers that nobody has found dead, the oldest first, with what they do now."""
     query = None if pool is None else {"pool": pool}
     return list(member((yield from ask_json(ways, path_of("workers"), query)), "workers"))
+
+
+def leases(ways: Ways, /, *, pool: str | None = None, limit: int | None = None) -> Call[None]:
+    """What agents run, or are to run, the oldest first, at most `limit`."""
+    query = {"pool": pool, "limit": None if limit is None else max(1, min(limit, 1000))}
+    return pages(ways, path_of("leases"), "leases", query, limit)
 
 
 def pools(ways: Ways, /) -> Call[list[Document]]:

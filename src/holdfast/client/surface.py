@@ -164,6 +164,12 @@ class Workers(Surface[M]):
     list = One(fleet.workers)
 
 
+class Leases(Surface[M]):
+    """`client.leases`."""
+
+    list = Many(fleet.leases, dict[str, Any])
+
+
 class Schedules(Surface[M]):
     """`client.schedules`."""
 
@@ -189,3 +195,4 @@ class Root(Surface[M]):
         self.schedules: Schedules[M] = Schedules(shell)
         self.pools: Pools[M] = Pools(shell)
         self.workers: Workers[M] = Workers(shell)
+        self.leases: Leases[M] = Leases(shell)
