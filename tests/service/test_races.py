@@ -38,6 +38,7 @@ def ended(line: Line, uuid: str) -> dict[str, Any]:
         line.ask("GET", f"/v3/tasks/{uuid}?wait=1")
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.requirement("IRONIC-18")
 def test_an_abort_races_with_the_end_and_the_answer_says_who_won(make_service: MakeService) -> None:
     """Each task is aborted at a moment of its own, on average when it ends. Every third waits for an event, whose

@@ -121,7 +121,7 @@ class Bridge:
         """What reads for a millisecond or two, as JSON: here, but one in a round of the loop. Who wants less, and comes
         when hundreds want this, waits for one of them."""
         if not self._runs_here:
-            return await self.read_json(fn)
+            return await self._elsewhere(self._askers, self._read_as_json, fn)
         assert self._loop is not None
         if not self._reads_some:
             self._reads_some = True

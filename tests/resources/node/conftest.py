@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import holdfast as hf
+from holdfast.core.states import FINAL
 from holdfast.resources import state
 from holdfast.resources.handle import Resource
 from holdfast.resources.node import views
@@ -65,13 +66,14 @@ class Yard:
         return state.read(tx, "node", node.id)
 
     def until(self, fact: Callable[[], object], what: str = "it", within_s: float = PATIENCE_S) -> None:
-        limit, pause = time.monotonic() + within_s, threading.Event()
+        limit, pause, look_s = time.monotonic() + within_s, threading.Event(), 0.005
         while not fact():
             assert time.monotonic() < limit, f"waited {within_s:g} s for {what}"
-            pause.wait(0.005)
+            pause.wait(look_s)
+            look_s = min(look_s * 1.5, 0.05)  # many look at once, and a look is a question to a server
 
     def until_ended(self, task: hf.Task) -> hf.Task:
-        self.until(lambda: task.view()["finish_time"] is not None, f"the end of {task.view()['task']}")
+        self.until(lambda: task.state in FINAL, f"the end of {task.id}")
         return task
 
     def until_sent(self, node: Node, command: str, times: int = 1) -> None:

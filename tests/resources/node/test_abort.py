@@ -194,6 +194,7 @@ def test_a_call_that_hangs_and_is_not_aborted_ends_by_its_time(tmp_path: Any) ->
 # --- a race ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.requirement("IRONIC-18")
 def test_abort_against_completion_has_one_winner_and_says_which(tmp_path: Any) -> None:
     """A thousand times: the abort is asked for at about the moment at which the machine goes off."""
