@@ -16,6 +16,7 @@ from holdfast.core.state import State
 from holdfast.core.states import S_INTERRUPTED
 from holdfast.runtime.drive import Drive
 from holdfast.store import appends, sqlite
+from holdfast.store.base import do_then
 from holdfast.store.schema import tasks
 from holdfast.store.transaction import Transaction
 from holdfast.tasks import claims, tell
@@ -168,10 +169,9 @@ def told_behind_the_end(patch: Patch) -> None:
     """The end of a task is told before what its last append has to say of its steps."""
     monkey = telling._tell_and
 
-    def hasty(told: Any, now: float, then: Any, tx: Any) -> None:
-        if then is not None:
-            then(tx)
-        monkey(told, now, None, tx)
+    def hasty(tx: Any, ones: Any) -> None:
+        do_then(tx, [then for _, _, then in ones if then is not None])
+        monkey(tx, [(told, now, None) for told, now, _ in ones])
 
     patch.setattr(telling, "_tell_and", hasty)
 
