@@ -239,5 +239,6 @@ def test_the_last_lines_of_a_long_story_are_whole(tmp_path: Path) -> None:
     for number in range(100):
         witness.say("w", "x", number=number)
     size = (tmp_path / "lines").stat().st_size
-    assert [line.more["number"] for line in witness.lately(size // 10)] == list(range(91, 100))
+    last = [line.more["number"] for line in witness.lately(size // 10)]
+    assert last in (list(range(90, 100)), list(range(91, 100))), "lines are not all as long as each other"
     assert [line.more["number"] for line in witness.lately(size * 2)] == list(range(100))

@@ -40,7 +40,7 @@ def no_fence(patch: Patch) -> None:
     anything = bindparam("_token", type_=Text).is_not(None)
     behind = (
         update(tasks)
-        .where(tasks.c.id == bindparam("_task"), anything)
+        .where(tasks.c.id == bindparam("_task"), anything, tasks.c.seq >= bindparam("_seen"))
         .values(seq=tasks.c.seq + bindparam("_count"))
         .returning(tasks.c.seq)
     )
