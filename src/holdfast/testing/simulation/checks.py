@@ -368,9 +368,8 @@ class Finality(Checker):
                 call = entry.call
                 if call.host.task_id != after.uuid or entry.token != before.token:  # type: ignore[attr-defined]
                     continue
-                if call.what == "probe":
-                    continue  # it only looks, and who turns back does not wait for what it sees
-                if call.began and not entry.abandoned and call.outcome is None:
+                looks = call.what == "probe"  # who turns back does not wait for what it sees
+                if call.began and not (entry.abandoned or looks) and call.outcome is None:
                     raise Violation(f"task {after.id} is {after.state} while {call.what} of {call.step_id} still runs")
 
 
