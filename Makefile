@@ -11,8 +11,9 @@ CODE := $(wildcard src tests tools demo bench chaos examples peers)
 # The tests wait more than they compute, so there are more of them at once than cores.
 PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 # What of the suite is run on PostgreSQL too, but for tests that have no database: tests/conftest.py leaves them out.
-ON_BOTH := tests/tasks tests/worker tests/feed tests/service tests/resources
-ON_BOTH += tests/test_verbs.py tests/test_undo.py tests/test_progress.py
+# Each time, and by `make postgresql`.
+ON_BOTH := tests/tasks tests/worker tests/feed
+ON_POSTGRESQL := $(ON_BOTH) tests/service tests/resources tests/test_verbs.py tests/test_undo.py tests/test_progress.py
 
 export PYTHON
 .NOTPARALLEL:
@@ -56,7 +57,7 @@ endif
 
 .PHONY: postgresql
 postgresql: packages .venv/.test ## Whatever of the suite has a database, on PostgreSQL
-	TEST_DATABASE=postgresql $(PYTEST) $(or $(ONLY),$(ON_BOTH))
+	TEST_DATABASE=postgresql $(PYTEST) $(or $(ONLY),$(ON_POSTGRESQL))
 
 .PHONY: check
 check: .venv/.check ## Lint, format, types, layers, shape, news, and generated pages that are out of date
