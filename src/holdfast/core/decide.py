@@ -31,7 +31,7 @@ def decide(state: State, now: float, slots: int) -> list[c.Command]:
     if phase == "PENDING":
         if state.deadline_reached:
             return [c.End("FAILED")]
-        return [c.Begin()]
+        return [c.Begin(), *_first(state, slots)]
     if phase == "CANCELLING" or phase == "REVERTING":
         return _back(state, now, slots)
     if phase.startswith("SUSPENDING"):
@@ -85,6 +85,15 @@ def _forward(state: State, now: float, slots: int) -> list[c.Command]:
         may_turn = state.plan.options.on_revert_failure == "fail" and not state.pivots
         return [c.Turn("FAILED") if may_turn else c.Rest("revert_failed", stuck)]
     return [c.Wait()] if state.phase == "RUNNING" else []
+
+
+def _first(state: State, slots: int) -> Iterator[c.Command]:
+    """The steps that begin with the task, because they need nothing. What else there is to do is asked once it has."""
+    if state.inverse:
+        return
+    for row in islice((row for row, need in enumerate(state.plan.need) if not need), slots):
+        if state.kind[row] == STEP:
+            yield c.Start(row, False)
 
 
 def _woken(state: State, found: list[c.Command]) -> list[c.Command]:

@@ -103,35 +103,37 @@ class Bell:
 
     def _run(self) -> None:
         looked_at = SYSTEM.monotonic()
-        told, heard_at = False, float("-inf")
+        rang_at = heard_at = float("-inf")
+        told = False
         while not self._closed:
+            ends = [looked_at + self._look_s]
+            if told:
+                ends.append(heard_at + self._quiet_s)
+            if self._owed and self._connection is not None:
+                ends.append(rang_at + PAUSE_S)
+            self._pause(min(ends) - SYSTEM.monotonic(), hears=not told)
+            now = SYSTEM.monotonic()
+            is_overdue = now - looked_at >= self._look_s
+            if is_overdue:
+                looked_at = now
             try:
-                left_s = self._look_s - (SYSTEM.monotonic() - looked_at)
-                if told:
-                    left_s = min(left_s, heard_at + self._quiet_s - SYSTEM.monotonic())
-                self._pause(left_s)
                 if self._connection is None:
-                    if self._try_connecting():
-                        self._heard()  # nobody knows what was missed
-                    continue
-                told = self._told() or told
-                if self._owed:
-                    self._owed = False
-                    self._connection.execute(self.RING)
-                if SYSTEM.monotonic() - looked_at >= self._look_s:
-                    looked_at = SYSTEM.monotonic()
-                    told = self._look() or told
+                    told = (is_overdue and self._try_connecting()) or told  # nobody knows what was missed
+                else:
+                    if self._owed and now - rang_at >= PAUSE_S:
+                        self._owed, rang_at = False, now
+                        self._connection.execute(self.RING)
+                    told = (is_overdue and self._look()) or told
+                    told = self._told() or told  # the last: what came with another answer wakes nobody
             except psycopg.Error:
                 self._drop()
                 continue
             except SchemaNewer:  # everybody who asks the store for anything is told
                 self._heard()
                 break
-            if told and SYSTEM.monotonic() - heard_at >= self._quiet_s:
-                told, heard_at = False, SYSTEM.monotonic()
+            if told and now - heard_at >= self._quiet_s:
+                told, heard_at = False, now
                 self._heard()
-            if not self._closed:
-                SYSTEM.wait(_NEVER, PAUSE_S)
         if self._connection is not None:
             self._drop()
 
@@ -140,10 +142,10 @@ class Bell:
         """After something was heard, until the next is."""
         return max(PAUSE_S, self._others / HEARD_MAX)
 
-    def _pause(self, left_s: float) -> None:
-        """Until something is to be done, or the time is up."""
+    def _pause(self, left_s: float, *, hears: bool) -> None:
+        """Until something is to be done, or the time is up. `hears`: what others ring is to be heard at once."""
         waited = [self._wake_r]
-        if self._connection is not None:
+        if hears and self._connection is not None:
             waited.append(self._connection.fileno())
         found, _, _ = select.select(waited, [], [], max(0.0, left_s))
         if self._wake_r in found:
@@ -181,5 +183,3 @@ class Bell:
             self._connection.close()
             self._connection = None
 
-
-_NEVER: Final = threading.Event()

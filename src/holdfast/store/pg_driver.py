@@ -18,7 +18,7 @@ import psycopg
 from psycopg.adapt import Loader
 from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import StrDumperUnknown as StrDumper
-from sqlalchemy import BigInteger, Float, Integer
+from sqlalchemy import BigInteger, Boolean, Float, Integer
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
@@ -52,12 +52,16 @@ class _Whole(BigInteger):
     render_bind_cast = True
 
 
+class _Truth(Boolean):
+    render_bind_cast = True
+
+
 class _Dialect(PGDialect_psycopg):
     """Every parameter is $n::TYPE, so the server knows what a NULL is. What is compared with a small number may be
     larger than it can become."""
 
     supports_statement_cache = True
-    colspecs = PGDialect_psycopg.colspecs | {Float: _Float, Integer: _Whole}
+    colspecs = PGDialect_psycopg.colspecs | {Boolean: _Truth, Float: _Float, Integer: _Whole}
 
 
 class _ReadingCompiler(PGDialect_psycopg.statement_compiler):  # type: ignore[valid-type,misc]

@@ -85,8 +85,11 @@ class Recorder:
         if self._was_steady:
             return self._steady(token, seen, facts, decisions, now)
         ids = self._state.ids
-        steps_facts = showing.of_facts(facts)
-        steps_all = steps_facts + showing.of_decisions(decisions)
+        if decisions and type(decisions[0]) is e.Began and not facts and not showing.stale:
+            steps_facts, steps_all = showing.of_steady((), decisions[1:])  # type: ignore[arg-type]
+        else:
+            steps_facts = showing.of_facts(facts)
+            steps_all = steps_facts + showing.of_decisions(decisions)
         return Append(
             self._task,
             token,
