@@ -229,7 +229,7 @@ class PostgresSession:
             if self._connection.closed:
                 self._connect()
             self._cursor.execute(*self._writing.of(batch, self._number, int(wait_s * 1000)))
-            if not self._cursor.fetchall():
+            if not self._cursor.rowcount:
                 return False
         except psycopg.Error as error:
             if not pg_faults.is_lost(error):
@@ -258,7 +258,7 @@ class PostgresSession:
 
     def _ring(self) -> None:
         try:
-            self._cursor.run(self._bell.RING)
+            self._cursor.run(self._bell.RING_APART)
         except psycopg.Error:
             pass  # the next transaction sees to it, and others look by themselves
 

@@ -26,7 +26,8 @@ OTHERS_S: Final = 60.0  # until this worker looks again whether a flow is other 
 
 class Intake:
     """Of one worker. `only`: these tasks and their children alone. `waiting`: those that are its own and not begun yet.
-    `next_due`: when the next will be due by time alone. `crowded`: something is due for which its pool has no place."""
+    `next_due`: when the next will be due by time alone. `owed`: that is still to be found out, as of then. `crowded`:
+    something is due for which its pool has no place."""
 
     def __init__(
         self, store: Store, clock: Clock, lease: Lease, pace: Pace, *, pool: str, only: Collection[int] | None
@@ -41,7 +42,9 @@ class Intake:
         self._served = ""  # the project that had its turn last
         self.waiting: list[TaskRow] = []
         self.next_due: float | None = None
+        self.owed: float | None = None
         self.crowded = False
+        self._filled = False  # the last time there was no room left: there will be more
 
     def let_go(self, row: TaskRow, error: Exception, now: float) -> None:
         """A task whose flow this worker can't find, or finds another: who was given that flow takes it, and this worker
@@ -54,7 +57,7 @@ class Intake:
         self._store.write(partial(_give_back, row, now))
 
     def is_due(self, now: float) -> bool:
-        return self.next_due is not None and self.next_due <= now
+        return self.next_due is not None and self.next_due <= now and self.owed is None
 
     def take(self, taken: Collection[Taken], now: float) -> bool:
         """Take what there is room for beside `taken`. Whether there may be room for more once these have begun.
@@ -69,9 +72,11 @@ class Intake:
         self._lease.register(now)
         self._others = {each: until for each, until in self._others.items() if now < until <= now + OTHERS_S}
         without = tuple(self._others)
-        due = self._store.read(lambda tx: take.peek(tx, now=now, pool=self._pool, only=self._only, without=without))
-        self.crowded = due.crowded
-        if due.any:
+        filled, self._filled = self._filled, False
+        if not filled:
+            due = self._store.read(lambda tx: take.peek(tx, now=now, pool=self._pool, only=self._only, without=without))
+            self.crowded = due.crowded
+        if filled or due.any:
             self.waiting += self._store.write(
                 lambda tx: take.take(
                     tx, self._lease.id, generation=self._store.generation, nonce=self._clock.token_hex(8), now=now,
@@ -79,20 +84,31 @@ class Intake:
                 )
             )  # fmt: skip
         if not self.waiting:
-            return False
+            return filled  # why there is nothing is not known
         self._served = self.waiting[-1].project_id
         self._lease.figures.taken(self.waiting, now)
-        return len(self.waiting) >= room
+        self._filled = len(self.waiting) >= room
+        return self._filled or filled
 
     def close(self) -> None:
         """When something is due is of no interest before there is room, and then it is looked for."""
-        self.next_due = None
+        self.next_due = self.owed = None
 
-    def look_ahead(self, now: float) -> None:
+    def owe(self, now: float, *, later: bool) -> None:
+        """Find out what is due after now. `later`: something was taken, and is begun first."""
+        self.next_due = self.owed = now
+        if not later:
+            self.look_ahead()
+
+    def look_ahead(self) -> None:
+        if self.owed is None:
+            return
+        now, self.owed = self.owed, None
         self.next_due = self._store.read(partial(take.next_due, now=now, pool=self._pool, only=self._only))
 
     def ends(self, at: float) -> bool:
         """Whether nothing will be due by time alone, rounds that never end left out."""
+        self.look_ahead()
         if self.next_due is None:
             return True
         ending = partial(take.next_due, now=at, pool=self._pool, only=self._only, rounds=False)

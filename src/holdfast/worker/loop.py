@@ -32,7 +32,7 @@ from holdfast.worker.load import DefinitionChanged, load, read_ahead, rest_aside
 from holdfast.worker.pace import Pace, whose_turn
 from holdfast.worker.report import write_reports
 from holdfast.worker.rest import rest
-from holdfast.worker.rota import Rota
+from holdfast.worker.rota import LOOK_S, Rota
 from holdfast.worker.taken import Taken, note_heard
 from holdfast.worker.timers import Timers
 
@@ -92,8 +92,8 @@ class Worker:
         self._woken = threading.Event()
         self._poked = True
         self._changes, self._looked_at = -1, 0.0
-        self.draining = False
-        self._stopped = False
+        self._look_s = settings.poll_s if store.runs_here else max(settings.poll_s, LOOK_S)  # others are heard of
+        self.draining = self._stopped = False
         self._starved: dict[int, None] = {}
         self._house = House(store, settings, clock)
         self._rota = Rota(store, clock, admit)
@@ -165,9 +165,10 @@ class Worker:
         if self.lease.turn(now) or self._rota.turn(now):
             self._poked = True
         self.draining = self._runtimes.places.closed = self.lease.draining
-        is_stale = not self._looked_at <= now < self._looked_at + self._settings.poll_s
-        if self._poked or self._intake.is_due(now) or is_stale:
+        if self._poked or self._intake.is_due(now) or not self._looked_at <= now < self._looked_at + self._look_s:
             did = self._look(now)
+        else:
+            self._intake.look_ahead()
         self._let_go_of_lost()
         for taken, error in write_reports(self._store, self.taken.values(), now):
             self._set_aside(taken, error, now)
@@ -220,9 +221,7 @@ class Worker:
         heard = []
         for task, seq in self._store.read(lambda tx: take.called(tx, self.lease.id)):
             taken = self.taken.get(task)
-            if taken is None:
-                continue
-            if seq > taken.seen and not self._listen(taken):
+            if taken is None or (seq > taken.seen and not self._listen(taken)):
                 continue
             heard.append(taken)
             self._dirty[task] = None
@@ -260,7 +259,7 @@ class Worker:
         while waiting:  # what could not be read this time is ours all the same, and begun the next
             self._start(waiting[0], now, ahead)
             del waiting[0]
-        self._intake.look_ahead(now)
+        self._intake.owe(now, later=started)
         return started
 
     def _start(self, row: TaskRow, now: float, ahead: Mapping[int, str]) -> None:
