@@ -195,7 +195,7 @@ in_loop = hf.linear("in_loop", first, awaiting, last)
 in_process = hf.linear("in_process", first, napping, last)
 in_c = hf.linear("in_c", first, hung, last)
 # The first starts the server of processes, so that the time of the second is its own.
-in_c_timed = hf.linear("in_c_timed", first.with_options(isolation="process"), hung.with_options(timeout_s=4), last)
+in_c_timed = hf.linear("in_c_timed", first.with_options(isolation="process"), hung.with_options(timeout_s=10), last)
 unhearing = hf.linear("unhearing", first, deaf, last)
 unhearing_timed = hf.linear("unhearing_timed", first, deaf.with_options(timeout_s=0.2, grace_s=0.1), last)
 short = hf.linear("short", first, last)

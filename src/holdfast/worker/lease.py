@@ -182,11 +182,11 @@ class Lease:
         with self._mutex:
             if not self._registered:
                 return
-            before = self._clock.monotonic()
             lost: Sequence[int] | None = ()
             try:
+                keep_time(self._store, self._clock)
                 self._check_generation()
-                now = self._clock.time()
+                before, now = self._clock.monotonic(), self._clock.time()
                 lost, draining = self._store.write(
                     lambda tx: (
                         rows.heartbeat(
@@ -199,7 +199,6 @@ class Lease:
                 self._check_generation()
                 self.draining = draining
                 self._renewed(before)
-                keep_time(self._store, self._clock)
             except LeaseLost:
                 lost = None
                 self._renew()

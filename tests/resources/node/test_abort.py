@@ -55,8 +55,10 @@ def test_rows_1_and_3_either_abort_stops_whatever_aims_at_soft_power_off(
     assert f"{operation} was aborted by library" in states["last_error"]
     assert node.sync_status == "UNKNOWN"
 
-    assert yard.do(node, "power_off").state == "SUCCEEDED"  # it takes its next command
-    assert time.monotonic() - asked < 1
+    following = node.operate("power_off")
+    yard.until_sent(node, "power off")
+    assert time.monotonic() - asked < 1, "it takes its next command"
+    assert yard.until_ended(following).state == "SUCCEEDED"
     assert yard.shown(node) == ("power off", None)
     assert yard.states(node)["last_error"] is None
 
