@@ -184,4 +184,3 @@ class Bell:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-

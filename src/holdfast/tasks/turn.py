@@ -223,7 +223,7 @@ def _first_of(tx: Tx, of: Candidate, where: dict[str, Any], limit: int) -> list[
     nothing new would begin, an abort neither, once a worker has all it can do with those that look again and again."""
     first_again, first_new = (_AGAIN_OURS, _NEW_OURS) if where["_without"] else (_AGAIN, _NEW)
     where = {**where, "_project": of.project}
-    new = tx.execute(first_new, {**where, "_limit": limit // 2}).scalars() if of.new and limit > 1 else []
+    new = tx.execute(first_new, {**where, "_limit": limit // 2}).scalars() if of.new and of.again and limit > 1 else []
     again = tx.execute(first_again, {**where, "_limit": limit - len(new)}).scalars() if of.again else []
     if of.new and len(new) + len(again) < limit:
         new = tx.execute(first_new, {**where, "_limit": limit - len(again)}).scalars()

@@ -64,9 +64,13 @@ class Server:
 
     def write(self, fn: Callable[[Tx], Any]) -> Any:
         """What `fn` returns; None where the world was against it, and nobody knows whether it happened."""
+        return self.do(lambda: self.store.write(fn))
+
+    def do(self, work: Callable[[], Any]) -> Any:
+        """What the work returns; None where the world was against it."""
         self.is_busy = True
         try:
-            return self.store.write(fn)
+            return work()
         except (Killed, WorldError):
             self.failed()
             return None

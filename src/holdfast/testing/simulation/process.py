@@ -145,15 +145,11 @@ class Process:
 
     def die(self) -> None:
         """kill -9: of the process and its children nothing is left."""
-        if not self.is_alive:
-            return
-        self.world.note(f"{self.name} is gone")
-        self.is_alive = False
-        self.line.dead = True
-        self.code.entries.clear()
-        self.worker.lease.drop_lock()
-        self.world.disk.recover()
-        self.starts_at = self.world.now() + self.world.chance.choice((0.0, 2.0, 12.0))
+        if self.is_alive:
+            self.line.dead = True
+            self.code.entries.clear()
+            self.worker.lease.drop_lock()
+            self.world.lose(self)
 
     def token_of(self, call: Call) -> str:
         for taken in self.worker.taken.values():

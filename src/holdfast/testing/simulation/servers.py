@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from holdfast.errors import HoldfastError, WorldError
+from holdfast.errors import HoldfastError
 from holdfast.feed import log
 from holdfast.store import keep_time
 from holdfast.store.base import Tx
@@ -19,7 +19,6 @@ from holdfast.tasks.row import TaskRow
 from holdfast.tasks.schedules import Schedule
 from holdfast.tasks.submit import Request, submit
 from holdfast.testing.simulation.client import Client, Server
-from holdfast.testing.simulation.disk import Killed
 from holdfast.testing.simulation.network import HostClock, Link, RemoteStore
 from holdfast.testing.simulation.shadow import Violation
 
@@ -85,29 +84,14 @@ class ApiServer(Server):
         """What `fn` returns; None: the database is out of reach."""
         return self.do(lambda: self.store.read(fn))
 
-    def do(self, work: Callable[[], Any]) -> Any:
-        """What the work returns; None where the world was against it."""
-        self.is_busy = True
-        try:
-            return work()
-        except (Killed, WorldError):
-            self.failed()
-            return None
-        finally:
-            self.is_busy = False
-
     def failed(self) -> None:
         if self.link.dead:
             self.die()
 
     def die(self) -> None:
-        if not self.is_alive:
-            return
-        self.world.note(f"{self.name} is gone")
-        self.is_alive = False
-        self.link.dead = True
-        self.world.disk.recover()
-        self.starts_at = self.world.now() + self.world.chance.choice((0.0, 2.0, 12.0))
+        if self.is_alive:
+            self.link.dead = True
+            self.world.lose(self)
 
 
 class Reader:

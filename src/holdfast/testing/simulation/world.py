@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from holdfast.core.plan import Plan
     from holdfast.tasks.schedules import Admit
     from holdfast.testing.simulation.code import Entry
+    from holdfast.testing.simulation.servers import ApiServer
 
 SETTINGS = Settings(
     lease_s=9.0, heartbeat_s=3.0, poll_s=1.0, grace_s=2.0, workers_max=4, retention_s=60.0, progress_interval_s=0.5
@@ -142,6 +143,13 @@ class World:
 
     def note(self, line: str) -> None:
         self.lines.append(f"{self.now() - self.started_at:8.2f} {line}")
+
+    def lose(self, who: Process | ApiServer) -> None:
+        """It is gone, and comes up again after a while."""
+        self.note(f"{who.name} is gone")
+        who.is_alive = False
+        self.disk.recover()
+        who.starts_at = self.now() + self.chance.choice((0.0, 2.0, 12.0))
 
     def steps_of(self, task: int) -> list[tuple[str, str]]:
         return [(step.node, step.state) for step in self.watch.steps(task)]
