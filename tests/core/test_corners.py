@@ -12,6 +12,7 @@ import holdfast as hf
 from holdfast.core import events as e
 from holdfast.core.machine import invert
 from holdfast.core.states import STEP_STATES
+from holdfast.errors import LeaseLost
 from holdfast.flow.compile import compile
 from tests.core.scripted import Script, differences
 
@@ -259,6 +260,22 @@ def test_what_never_began_is_not_left_behind_but_withdrawn() -> None:
     task.settle()
     assert running(task) == ["execute a"]
     assert [type(fact).__name__ for fact in task.journal].count("Withdrawn") == 1
+
+
+@pytest.mark.requirement("G2")
+@pytest.mark.parametrize("is_in_an_append", [False, True])
+def test_a_thread_that_waits_for_its_checkpoint_stops_when_the_lease_is_over(is_in_an_append: bool) -> None:
+    task = script(step("a"))
+    (call,) = task.runtime.calls
+    assert call.isolation == "thread"
+    said: list[BaseException | None] = []
+    task.drive.checkpoint(call, 1, said.append)
+    if is_in_an_append:
+        task.drive.advance(task.clock.now)
+    task.drive.stop_steps()
+    assert [type(error) for error in said] == [LeaseLost]
+    task.drive.checkpoint(call, 2, said.append)
+    assert [type(error) for error in said] == [LeaseLost, LeaseLost]
 
 
 # --- results that are not what was promised ----------------------------------------------------------------------

@@ -70,7 +70,7 @@ class Drive:
         self.keys_of = keys_of or task_id
         self.inbox: deque[Any] = deque()
         self.facts: list[e.Event] = []
-        self.dones: list[Callable[[BaseException | None], None]] = []  # checkpoints that wait for their append
+        self.dones: list[tuple[Call, Callable[[BaseException | None], None]]] = []  # checkpoints that wait to be stored
         self.calls: dict[int, Call] = {}
         self.progress_of: dict[int, tuple[float, str | None]] = {}
         self.progress_is_new = False
@@ -84,7 +84,7 @@ class Drive:
         self._reference = reference
         self._patience = Patience(self.calls, grace_s)
         self._in_start = False
-        self._dropped = False
+        self.is_dropped = False  # the task is another worker's
         self.halted = False
         self.starved = False  # something could begin, but no thread or process is free
 
@@ -102,8 +102,10 @@ class Drive:
             self._flush_now(call, value, done)
             return
         self.inbox.append((call, value, done))
-        if self._dropped:  # looked at after the append, as `drop` looks at the inbox after it has said so
+        if self.is_dropped:  # looked at after the append, as `drop` looks at the inbox after it has said so
             self._refuse_checkpoints()
+        elif call.isolation == "thread" and call.stop_reason == "lease_lost":
+            done(LeaseLost())
         elif call.isolation == "inline":
             self._drain(self.clock.time())
             self.settle_checkpoints(None)
@@ -212,15 +214,10 @@ class Drive:
 
     def drop(self) -> None:
         """Another worker has the task: stop everything and write nothing more."""
-        self._dropped = True
+        self.is_dropped = True
         self.settle_checkpoints(LeaseLost())
         self._refuse_checkpoints()
         self.stop_steps()
-
-    @property
-    def is_dropped(self) -> bool:
-        """Whether the task is another worker's."""
-        return self._dropped
 
     def _refuse_checkpoints(self) -> None:
         """Let nobody wait for what will never be written."""
@@ -234,9 +231,13 @@ class Drive:
 
     def stop_steps(self) -> None:
         """The lease is lost or nearly: whatever runs must stop now, and nothing begins while it is `halted`. From any
-        thread."""
+        thread. A step that waits for its checkpoint would stop when the database is back, beside its successor."""
         self.halted = True
         self._patience.stop_all()
+        waiting = [*self.dones, *((item[0], item[2]) for item in list(self.inbox) if type(item) is tuple)]
+        for call, done in waiting:
+            if call.isolation == "thread":
+                done(LeaseLost())
 
     def kill_coroutines(self) -> None:
         """Cancel what runs on the event loop, for a cancel that came from there."""
@@ -247,7 +248,7 @@ class Drive:
 
     def settle_checkpoints(self, error: BaseException | None) -> None:
         dones, self.dones = self.dones, []
-        for done in dones:
+        for _, done in dones:
             done(error)
 
     # --- folding -------------------------------------------------------------------------------------------------
@@ -288,7 +289,7 @@ class Drive:
             done(error)
             return
         self._fold(e.Checkpointed(call.row, kept, now))
-        self.dones.append(done)
+        self.dones.append((call, done))
 
     # --- deciding ------------------------------------------------------------------------------------------------
 
