@@ -6,9 +6,11 @@ import threading
 from collections.abc import Iterator
 from itertools import pairwise
 
+import psycopg
 import pytest
 
 from holdfast.clock import SYSTEM
+from holdfast.store import pg_bell
 from holdfast.store.base import Tx
 from holdfast.store.pg_bell import HEARD_MAX, PAUSE_S
 from holdfast.store.postgres import PostgresStore
@@ -17,6 +19,10 @@ from tests.postgresql import Databases
 
 PATIENCE_S = 30.0
 NEVER_S = 3600.0
+ENDED = (
+    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'holdfast bell'"
+    " AND datname = current_database()"
+)
 
 
 @pytest.fixture
@@ -84,14 +90,43 @@ def test_what_was_not_told_is_found_by_looking(url: str) -> None:
 def test_who_lost_his_ear_gets_another(postgresql: Databases, url: str) -> None:
     with PostgresStore(url, look_s=0.05) as one, PostgresStore(url, look_s=0.05) as other:
         seen = other.changes()
-        ended = (
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'holdfast bell'"
-            " AND datname = current_database()"
-        )
-        assert postgresql.server.execute(ended, url.rpartition("/")[2])[0][0] == 1
+        assert postgresql.server.execute(ENDED, url.rpartition("/")[2])[0][0] == 1
         seen = other.wait(seen, PATIENCE_S)  # nobody knows what was missed
         one.write(touch)
         assert other.wait(seen, PATIENCE_S) != seen
+
+
+def test_who_has_just_rung_hears_another_at_once(
+    two: tuple[PostgresStore, PostgresStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pg_bell, "PAUSE_S", 5.0)
+    one, other = two
+    one.changes()
+    other.changes()
+    other.write(touch)
+    SYSTEM.wait(threading.Event(), 0.2)  # others are told of that
+    seen, began = other.changes(), SYSTEM.monotonic()
+    one.write(touch)
+    assert other.wait(seen, PATIENCE_S) != seen
+    assert SYSTEM.monotonic() - began < 2.5
+
+
+def test_a_server_that_is_away_is_asked_for_now_and_then(
+    postgresql: Databases, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with PostgresStore(url, look_s=0.1) as store:
+        store.changes()
+        tries: list[None] = []
+
+        def away(*_: object, **__: object) -> None:
+            tries.append(None)
+            raise psycopg.OperationalError("connection refused")
+
+        monkeypatch.setattr(store._server, "connect", away)
+        began = SYSTEM.monotonic()
+        postgresql.server.execute(ENDED, url.rpartition("/")[2])
+        SYSTEM.wait(threading.Event(), 1.0)
+        assert 0 < len(tries) <= (SYSTEM.monotonic() - began) / 0.1 + 1
 
 
 def test_of_a_quiet_commit_nobody_is_told_and_nobody_finds_it_by_looking(url: str) -> None:
