@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from holdfast.store.pg_driver import writing
 from holdfast.store.schema import tasks
 from holdfast.store.statements import KEPT_MAX, Statements
 
@@ -78,3 +81,9 @@ def test_an_insert_has_no_hidden_columns(statements: Statements) -> None:
     prepared = statements.prepare(insert(tasks), {"uuid": "u", "state": "s"})
     assert prepared.names == ("uuid", "state")
     assert prepared.make is None
+
+
+@pytest.mark.parametrize("columns", [("state", "past_pivot", "executed_at"), ("progress_done", "completed")])
+def test_the_guards_of_many_tasks_are_one_statement_of_postgresqls(columns: tuple[str, ...]) -> None:
+    text: Any = writing().guard(columns, tells_steps=False)[0]
+    assert "unnest(" in text.many

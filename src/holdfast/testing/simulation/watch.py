@@ -6,6 +6,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core import events as e
+from holdfast.flow.outline import digest
 from holdfast.store.base import JournalRow, StepRow
 from holdfast.store.schema import tasks, tickets
 from holdfast.store.sqlite import hot_statements
@@ -104,7 +105,8 @@ class Watch:
         place = len(shadow.journal)
         rows = self.journal(row.id, shadow.seq)
         by_its = self.world.plan_by(by, row.flow)
-        if by_its not in (None, shadow.plan) and any(each.node and is_workers(each) for each in rows):
+        differs = by_its is not None and digest(by_its) != digest(shadow.plan)
+        if differs and any(each.node and is_workers(each) for each in rows):
             if row.rollback_of is None:
                 raise Violation(f"{by} drives task {row.id} by another plan than its row says")
             shadow.replan(by_its, self.world.settings.deaths_max)
