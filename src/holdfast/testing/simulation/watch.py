@@ -97,17 +97,17 @@ class Watch:
         shadow = self.shadows.get(row.id)
         if shadow is None:
             shadow = self._meet(row)
-        if row.rollback_of is None and (plan := self.world.plans[row.digest or ""]) is not shadow.plan:
+        if row.rollback_of is None and row.digest != digest(shadow.plan):
             self.world.happened["replanned"] += 1
-            shadow.replan(plan, self.world.settings.deaths_max)
+            shadow.replan(self.world.plans[row.digest or ""], self.world.settings.deaths_max)
         if row.seq == shadow.seq:
             return []
         place = len(shadow.journal)
         rows = self.journal(row.id, shadow.seq)
         by_its = self.world.plan_by(by, row.flow)
-        differs = by_its is not None and digest(by_its) != digest(shadow.plan)
-        if differs and any(each.node and is_workers(each) for each in rows):
-            if row.rollback_of is None:
+        if by_its not in (None, shadow.plan) and any(each.node and is_workers(each) for each in rows):
+            assert by_its is not None
+            if row.rollback_of is None and digest(by_its) != digest(shadow.plan):  # else only what it can undo differs
                 raise Violation(f"{by} drives task {row.id} by another plan than its row says")
             shadow.replan(by_its, self.world.settings.deaths_max)
         for each in rows:
