@@ -137,8 +137,8 @@ def test_a_project_with_one_task_is_not_held_up_by_one_with_hundreds(house: Hous
     many = [ask(hold, house, "many", number) for number in range(300)]
     worker = house.worker(workers_max=2)
     house.until_said("leave", 20)
-    before = house.said().count("enter")
     one = ask(hold, house, "few", 1000)
+    before = house.said().count("enter")
     assert one.wait(60).state == "SUCCEEDED"
     entered = [line.extra for line in house.lines() if line.what == "enter"]
     assert entered.index(1000) - before < 30

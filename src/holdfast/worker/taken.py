@@ -39,7 +39,7 @@ class Taken:
     """See the module. `wake` tells the worker that its inbox has something."""
 
     __slots__ = (
-        "_batch", "_clock", "_flushed_at", "_held_up", "_seal", "_settings", "_store", "_unseal", "drive",
+        "_batch", "_flushed_at", "_held_up", "_seal", "_settings", "_store", "_unseal", "drive",
         "entries", "has_more", "leases", "recorder", "seen", "task", "telling", "timer_at", "token",
     )  # fmt: skip
 
@@ -63,7 +63,6 @@ class Taken:
         self.recorder = loaded.recorder
         self.timer_at: float | None = None
         self._store = store
-        self._clock = clock
         self._settings = settings
         self._seal = seal
         self._unseal = unseal
@@ -83,8 +82,8 @@ class Taken:
             clock=clock,
             slots=1 if runtimes.is_inline else settings.workers_max,
             wake=wake,
-            keep=self._keep,
-            flush=self._flush,
+            keep=lambda value, name: Stored.of(value, seal, name=name, bytes_max=settings.value_bytes_max),
+            flush=_flush,
             reference=task.reference,
             deadline_at=deadline_at,
             grace_s=settings.grace_s,
@@ -99,9 +98,6 @@ class Taken:
         away = runtimes.agents.attach(self, loaded, clock.time()) if isinstance(runtimes.agents, Agents) else ()
         if len(loaded.state.running) > len(away):
             self.drive.note(e.TakenOver(task.epoch, clock.time(), poisons(loaded.state), away or None))
-
-    def _keep(self, value: Any, name: str) -> Any:
-        return Stored.of(value, self._seal, name=name, bytes_max=self._settings.value_bytes_max)
 
     # --- one append -----------------------------------------------------------------------------------------------
 
@@ -203,7 +199,10 @@ class Taken:
         self.drive.accepted(decisions)
         # After starts there is nothing more to decide until one of them ends, and that rings.
         self.has_more = bool(self.drive.inbox) or any(type(event) not in STARTS for event in decisions)
-        return bool(decisions) and type(decisions[-1]) in (e.Ended, e.Rested)
+        is_over = bool(decisions) and type(decisions[-1]) in (e.Ended, e.Rested)
+        if is_over and not self.drive.state.plan.remote:
+            self.drive.owner = None  # else the two hold each other, and are freed by a collection of garbage only
+        return is_over
 
     def unanswered(self) -> None:
         """Nothing was stored: all of it is still to be said."""
@@ -234,18 +233,6 @@ class Taken:
             self.drive.saw(fold_verbs(self.drive.state, answer.unseen, self._unseal))
             self.recorder.forget_columns()
         self.seen = answer.seq
-
-    def _flush(self, drive: Drive, fact: e.Event, done: Callable[[BaseException | None], None]) -> None:
-        """Make one fact durable while the worker's thread is inside the step that reports it."""
-        drive.note(fact)
-        try:
-            self.append_facts([fact], self._clock.time())
-        except HoldfastError as error:
-            done(error)
-            return
-        drive.facts.clear()
-        drive.ask_now(self._clock.time())
-        done(None)
 
     def hear(self) -> None:
         """Fold the verbs that others have appended. Raises: LeaseLost: what is new may be another worker's."""
@@ -293,6 +280,19 @@ class Taken:
             rest_aside(self._store, at, "poison", error, now)
         except (LeaseLost, StateError):
             pass  # it is another's, or stands where nothing more can be said of it
+
+
+def _flush(drive: Drive, fact: e.Event, done: Callable[[BaseException | None], None]) -> None:
+    """Make one fact durable while the worker's thread is inside the step that reports it."""
+    drive.note(fact)
+    try:
+        drive.owner.append_facts([fact], drive.clock.time())
+    except HoldfastError as error:
+        done(error)
+        return
+    drive.facts.clear()
+    drive.ask_now(drive.clock.time())
+    done(None)
 
 
 def _report(writes: Callable[[Tx], None], tells: Callable[[Tx], None] | None, tx: Tx) -> None:
