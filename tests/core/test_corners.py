@@ -240,6 +240,20 @@ def test_a_step_killed_for_a_lease_that_nobody_took_is_entered_again() -> None:
     assert task.state.deaths == 0  # its worker ended it
 
 
+def test_no_probe_begins_while_the_lease_is_over_and_nobody_waits_for_one() -> None:
+    """It would be stopped at once and asked for again, without an end."""
+    first = hf.step(ok, name="a")
+    first.probe(lambda: hf.Done(3))
+    task = script(hf.linear("f", first))
+    task.crash()
+    task.drive.stop_steps()
+    task.settle()
+    assert running(task) == []
+    task.drive.halted = False
+    task.settle()
+    assert running(task) == ["probe a"]
+
+
 def test_what_a_worker_that_leaves_has_to_leave_behind_is_entered_again_and_is_no_death() -> None:
     task = script(hf.linear("f", step("a"), step("b")))
     (call,) = task.runtime.calls

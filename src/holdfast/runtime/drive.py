@@ -312,7 +312,7 @@ class Drive:
             elif kind is c.Ask:
                 self._ask(command, now)
             elif kind is c.Probe:
-                if command.row not in self.calls:  # type: ignore[union-attr]
+                if command.row not in self.calls and not self.halted:  # type: ignore[union-attr]
                     self._launch(command.row, "probe")  # type: ignore[union-attr]
                     folded = folded or self._took(now)
             else:
