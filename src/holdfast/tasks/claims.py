@@ -35,7 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.sql import Select
 
 from holdfast.core import compact
-from holdfast.core.states import SUSPENDED_PENDING, api_state
+from holdfast.core.states import FINAL, SUSPENDED_PENDING, api_state
 from holdfast.errors import UsageError
 from holdfast.store.base import Into, Tx
 from holdfast.store.schema import operations, queues, resources, tasks, tickets
@@ -276,7 +276,7 @@ def grant(tx: Tx, task: int, now: float) -> bool:
     what the first did.
     """
     candidate = tx.execute(_CANDIDATE, {"_task": task}).first()
-    if candidate is None:
+    if candidate is None or candidate.state in FINAL:  # it ends in this transaction: its tickets go with the others
         return False
     mine = tx.execute(_OF_TASK, {"_task": task}).all()
     if not all(ticket.granted for ticket in mine):

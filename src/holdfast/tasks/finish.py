@@ -33,6 +33,10 @@ _COUNT: Final = (
     .group_by(steps.c.state)
 )
 _SHOWN: Final = select(steps.c.node, steps.c.state).where(steps.c.task == bindparam("_task")).order_by(steps.c.ord)
+#: What holds of no task that has ended.
+_CLEARED: Final[dict[str, Any]] = {
+    "hold": None, "reason": None, "resting": None, "due_at": None, "ready": False, "worker_id": None, "token": None,
+}  # fmt: skip
 _END: Final = (
     update(tasks)
     .where(tasks.c.id == bindparam("_task"))
@@ -43,13 +47,7 @@ _END: Final = (
         finished_at=bindparam("_now"),
         updated_at=bindparam("_now"),
         expires_at=bindparam("_expires"),
-        hold=null(),
-        reason=null(),
-        resting=null(),
-        due_at=null(),
-        ready=false(),
-        worker_id=null(),
-        token=null(),
+        **{name: null() if value is None else false() for name, value in _CLEARED.items()},
     )
     .execution_options(**{APART: True})
 )
@@ -71,7 +69,8 @@ def join(projection: Projection) -> None:
 
 class End(NamedTuple):
     """One task's. `columns`: further ones to set (`result`, `error` …); `left` is what `left_behind` says, where the
-    caller knows it better; `actor` who the event feed says it was."""
+    caller knows it better; `actor` who the event feed says it was. `before`: the task's row, where the append that ends
+    it sets what `columns_of` says; nothing else of it may have changed that a projection reads."""
 
     task: int
     state: str
@@ -80,6 +79,22 @@ class End(NamedTuple):
     left: tuple[str, str] | None = None
     actor: str = tell.WORKER
     columns: Mapping[str, Any] = {}
+    before: TaskRow | None = None
+
+
+def columns_of(end: End) -> dict[str, Any]:
+    """What the end sets in the task's row; `left` has to be known."""
+    assert end.left is not None
+    return {
+        "state": end.state,
+        "effect": end.left[0],
+        "revert": end.left[1],
+        "finished_at": end.now,
+        "updated_at": end.now,
+        "expires_at": end.now + end.retention_s,
+        **_CLEARED,
+        **end.columns,
+    }
 
 
 def ended(
@@ -101,13 +116,16 @@ def ended_all(tx: Tx, ends: Sequence[End]) -> None:
     """End the tasks: set what an end sets, free their claims and grant the next. Nobody can write to them afterwards:
     their tokens are gone.
 
-    A row's state must still be the one before: an append that ends a task leaves `state` out of its projection,
-    because a final state and `finished_at` come together.
+    A row's state must still be the one before, or all of the end be in it: a final state and `finished_at` come
+    together.
     """
-    found = row.read_all(tx, [end.task for end in ends])
+    found = row.read_all(tx, [end.task for end in ends if end.before is None])
     lefts: dict[int, tuple[str, str]] = {}
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for end in ends:
+        if end.before is not None and end.left is not None:
+            found[end.task], lefts[end.task] = end.before, end.left
+            continue
         if end.task not in found:
             raise TaskNotFound(task=end.task)
         left = lefts[end.task] = end.left or left_behind(tx, found[end.task], end.state)

@@ -110,7 +110,10 @@ class Taken:
         if not facts and not decisions:
             return None
         self._batch = (facts, decisions)
-        append = self.recorder.append(self.token, self.seen, facts, decisions, now, self._then(decisions, now))
+        then = self._then(decisions, now)
+        append = self.recorder.append(self.token, self.seen, facts, decisions, now, then)
+        if isinstance(then, Joint) and then.one.before is not None:
+            append = append._replace(projection={**(append.projection or {}), **finish.columns_of(then.one)})
         return self.telling.add(append, decisions, now)
 
     def _waits_for_children(self, last: e.Event, now: float) -> bool:
@@ -173,7 +176,10 @@ class Taken:
         if type(last) is e.Ended:
             columns = self.recorder.end_columns(last, lambda value: encode(value, self._seal))
             left = aftermath(self.drive.state, last.state)
-            end = finish.End(self.task.id, last.state, now, self._settings.retention_s, left, columns=columns)
+            # Where it is nobody's operation, no more than that is to be known of the row.
+            before = None if self.task.resource_type else self.task._replace(state=api_state(self.drive.state.phase))
+            retention_s = self._settings.retention_s
+            end = finish.End(self.task.id, last.state, now, retention_s, left, columns=columns, before=before)
             return Joint(finish.ended_all, end)
         return None
 
