@@ -82,8 +82,8 @@ class Apart(Checker):
                 call = entry.call
                 if not call.began or call.outcome is not None or entry.abandoned or call.what == "probe":
                     continue
-                if entry.waiting:
-                    continue  # for its checkpoint to be stored: it does nothing
+                if entry.waiting or (entry.will[0] == "stopped" and entry.due <= now):
+                    continue  # for its checkpoint to be stored, or to be seen to have ended: it does nothing
                 if self._shadow(entry).verbs["force_failed"]:
                     continue  # what it still does nobody knows: an administrator has said so
                 ends_itself = call.isolation == "process"

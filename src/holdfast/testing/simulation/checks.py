@@ -139,8 +139,10 @@ class Replay(Checker):
         self._compare_steps(shadow)
         if row.state in FINAL:
             left = aftermath(state, row.state)
-            # Who ends it over its worker's head does not know the plan, and so not that all there is to undo is undone.
-            if type(shadow.journal[-1][1]) is e.Ended or left.effect != "none":
+            # Who ends it over its worker's head, or lacks its plan, does not know that all there is to undo is undone.
+            lacks_plan = self.world.may_rest_aside(shadow, "definition_changed", by)
+            is_known = type(shadow.journal[-1][1]) is e.Ended and not lacks_plan
+            if is_known or (left.effect != "none" and not self.world.newer):
                 self._same(shadow, "aftermath", (row.effect, row.revert), tuple(left))
 
     def _compare_steps(self, shadow: Shadow) -> None:
@@ -150,8 +152,7 @@ class Replay(Checker):
             self._same(shadow, f"state of {node}", word, true)
 
     def _is_behind(self, shadow: Shadow, by: str) -> bool:
-        """Whether a verb, or a worker that lacks its plan, has ended the task before one that has it could show what
-        an event changed."""
+        """Whether who ended the task, by a verb or without its plan, could not show what an event changed."""
         for row, event in reversed(shadow.journal):
             if isinstance(event, (e.ResumeAsked, e.Turned, e.ScopeTurned, e.ScopeReset)):
                 lacks_plan = self.world.may_rest_aside(shadow, "definition_changed", by)
@@ -166,8 +167,7 @@ class Replay(Checker):
         rows = self.world.journal_of(shadow.id)
         state = new_state(shadow, self.world.settings.deaths_max)
         fold_all(state, rows)
-        found = differences(state, shadow.state)
-        if found:
+        if found := differences(state, shadow.state):
             raise Violation(f"the journal of task {shadow.id} no longer replays to what was recorded: {found}")
 
     def _same(self, shadow: Shadow, what: str, shown: Any, true: Any) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from holdfast.core.plan import Plan
+    from holdfast.flow.patterns import Flow
     from holdfast.tasks.schedules import Admit
     from holdfast.testing.simulation.code import Entry
     from holdfast.testing.simulation.servers import ApiServer
@@ -74,6 +75,7 @@ class World:
         self.locks: set[str] = set()
         self._number = 0
         self.flows = [make_flow(chance, f"{name}_") for name in ("f", "g")[: chance.randint(1, 2)]]
+        self.newer: dict[str, Flow] = {}  # what an upgrade makes of them
         self.plans = {digest(plan): plan for plan in map(compile, self.flows)}
         self.watch = Watch(self)
         self.witness = Witness(self)
