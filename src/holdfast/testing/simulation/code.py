@@ -111,7 +111,7 @@ class Code(Runtimes):
 
     def _settled(self, entry: Entry, value: int) -> Callable[[BaseException | None], None]:
         def done(error: BaseException | None) -> None:
-            if entry.will[0] == "killed":
+            if entry.will[0] == "killed" or not entry.waiting:  # it has been told already
                 return
             entry.waiting = False
             entry.due = self.world.now() + self.world.chance.choice((0.0, 0.5))
