@@ -49,7 +49,7 @@ def test_tasks_that_only_poll_keep_no_other_from_being_begun(house: House) -> No
 
 
 def test_what_many_tasks_say_and_their_leaving_are_a_few_commits(tmp_path: Path) -> None:
-    """Each commit is a sync of the disk, and nobody is heard meanwhile. A worker takes as many as it has threads for."""
+    """Each commit is a sync of the disk, and nobody is heard meanwhile. All have a thread here."""
     bench = Bench(tmp_path, hf.linear("many", step("poll")))
     tasks = [bench.submit() for _ in range(30)]
     bench.settle()
