@@ -84,6 +84,12 @@ SAME: list[tuple[str, Flow, list[str], Flow]] = [
         linear("f", A, unordered("u", B, C), D),
     ),
     ("a retry around it all", linear("f", A, B), ["f/a", "f/b"], linear("f", A, B, retry=Retry(attempts=2))),
+    (
+        "a step behind what is tried with each value of a list",
+        linear("f", linear("in", B, retry=Retry(over="xs", item="x"))),
+        ["f/in/(open)", "f/in/b"],
+        linear("f", linear("in", B, retry=Retry(over="xs", item="x")), D),
+    ),
     ("the order of steps that don't wait for each other", unordered("f", A, B), ["f/a", "f/b"], unordered("f", B, A)),
     (
         "a step behind in an element",
@@ -165,6 +171,22 @@ OTHER: list[tuple[str, Flow, list[str], Flow, str]] = [
         ["f/u/a", "f/u/b", "f/e"],
         linear("f", A, unordered("u", B, D), wants("e", "z")),
         "f/u/a has begun and is no longer in the flow",
+    ),
+    (
+        "a list of values to try",
+        linear("f", A, linear("in", B, D)),
+        ["f/a", "f/in/b"],
+        linear("f", A, linear("in", B, D, retry=Retry(over="xs", item="x"))),
+        "f/in/(open) asks for a list of values to try, and the steps behind it have begun without one",
+    ),
+    (
+        "a list of values to try, in an element",
+        linear("f", map_("m", linear("b", A, linear("in", B, D)), over="xs", item="i")),
+        ["f/m", "f/m[0]/b/a", "f/m[0]/b/in/b"],
+        linear(
+            "f", map_("m", linear("b", A, linear("in", B, D, retry=Retry(over="ys", item="y"))), over="xs", item="i")
+        ),
+        "f/m/b/in/(open) asks for a list of values to try, and the steps behind it have begun without one",
     ),
     (
         "a condition",

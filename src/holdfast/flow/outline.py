@@ -109,7 +109,7 @@ def changed(recorded_ids: Iterable[str], old_outline: str, new_plan: Plan) -> li
             faults.append(
                 f"{label} no longer comes right after the same steps: {_names(before)} then, {_names(after)} now"
             )
-    return faults
+    return [*faults, *_unlisted(new_plan, recorded)]
 
 
 Name = tuple[str, ...]  # the ids of the maps around a row, from outside in, and its own
@@ -122,6 +122,19 @@ def _template_names(step_id: str) -> Iterator[Name]:
         own, _, _index = piece.partition("[")
         parts.append(own)
         yield tuple(parts)
+
+
+def _unlisted(plan: Plan, recorded: set[Name], around: Name = ()) -> Iterator[str]:
+    """The flows to be tried with one value of a list after the other of which steps have begun without: in the new
+    plan nothing in them comes before its list is there. The outline doesn't tell of retries."""
+    for scope in plan.scopes:
+        if scope.over is None or (*around, plan.ids[scope.open_row]) in recorded:
+            continue
+        if any((*around, plan.ids[row]) in recorded for row in range(scope.first, scope.end)):
+            label = "/".join((*around, plan.ids[scope.open_row]))
+            yield f"{label} asks for a list of values to try, and the steps behind it have begun without one"
+    for row, spec in plan.maps.items():
+        yield from _unlisted(spec.template, recorded, (*around, plan.ids[row]))
 
 
 def _difference(was: list[Any], now: list[Any]) -> str:
