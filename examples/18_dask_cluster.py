@@ -33,6 +33,7 @@ def main() -> None:
     from distributed import Client, LocalCluster
 
     quiet = logging.CRITICAL + 1
+    logging.getLogger("asyncio").setLevel(quiet)  # of connections that end while a busy machine opens them
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=quiet) as cluster,
         Client(cluster, set_as_default=False) as client,

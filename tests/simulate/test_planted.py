@@ -198,7 +198,7 @@ def untold_verb(patch: Patch) -> None:
         (out_of_turn, r"was granted before"),
         (dropped_ticket, r"has begun something without its claims|which nobody holds up"),
         (no_wake, r"which nobody holds up"),
-        (unheard_verb, r"by its journal|was told as \w+, and now as|set aside|does not answer|nothing is in the way"),
+        (unheard_verb, r"(by|than) its journal|was told as \w+, and now as|set aside|does not answer|in the way"),
         (unwritten_verb, r"by its journal|was accepted, and|says that its journal"),
         (told_twice, r"is recorded twice"),
         (early_word, r"was told that its checkpoint is stored, and it is not"),
