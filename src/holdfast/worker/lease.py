@@ -142,7 +142,7 @@ class Lease:
     def holds(self) -> bool:
         """Whether steps may begin. A lease that is over is renewed now, if it can be."""
         if self._left_s() <= 0:
-            self.beat()
+            self.beat(keeps_time=False)  # nothing may lie between its answer and the steps
         return self._left_s() > 0
 
     def _left_s(self) -> float:
@@ -177,16 +177,17 @@ class Lease:
         pause_s = min(SWEEP_S * self._others / FLEET, self._settings.heartbeat_s)
         return self._clock.monotonic() - self._read_at >= pause_s and self._store.changes() != self._changes
 
-    def beat(self) -> None:
-        """Send a heartbeat. If that fails for so long that the lease is over, everything is lost."""
+    def beat(self, *, keeps_time: bool = True) -> None:
+        """Send a heartbeat. If that fails for so long that the lease is over, everything is lost. `keeps_time`: look at
+        the database's clock as well."""
         with self._mutex:
             if not self._registered:
                 return
+            before = self._clock.monotonic()
             lost: Sequence[int] | None = ()
             try:
-                keep_time(self._store, self._clock)
                 self._check_generation()
-                before, now = self._clock.monotonic(), self._clock.time()
+                now = self._clock.time()
                 lost, draining = self._store.write(
                     lambda tx: (
                         rows.heartbeat(
@@ -199,6 +200,8 @@ class Lease:
                 self._check_generation()
                 self.draining = draining
                 self._renewed(before)
+                if keeps_time:
+                    keep_time(self._store, self._clock)
             except LeaseLost:
                 lost = None
                 self._renew()
