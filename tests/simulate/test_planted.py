@@ -206,7 +206,7 @@ def untold_verb(patch: Patch) -> None:
         (no_sweep, r"nothing is in the way any more"),
         (untold_move, r"and told as RUNNING|was told as RUNNING, and now as WAITING"),
         (told_behind_the_end, r"behind it|and now as PENDING"),
-        (untold_verb, r"has had 1 verbs, and 0 are told"),
+        (untold_verb, r"has had \d verbs, and \d are told"),
     ],
     ids=lambda given: getattr(given, "__name__", ""),
 )

@@ -175,6 +175,9 @@ def rest_aside(store: Store, task: TaskRow, reason: str, error: BaseException, n
     from holdfast.tasks import finish, rest, take, tell
 
     at = phase_of(task.state, task.hold)
+    if at.startswith("SUSPENDED"):  # it rests as it is, and was taken for an event: who resumes it is told
+        store.write(lambda tx: take.release(tx, task.id, task.token or "", due_at=None, now=now, seen=task.seq))
+        return
     aborting = at == "ABORTING"
     phase = "ABORTED" if aborting else TASK.move(at, "rest")
     columns: dict[str, Any] = {"updated_at": now}
