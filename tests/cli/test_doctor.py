@@ -12,6 +12,15 @@ import pytest
 from tests.cli.conftest import Say, Shell
 
 
+def alter(shell: Shell, *statements: str) -> None:
+    """Behind Holdfast's back."""
+    connection = sqlite3.connect(shell.directory / "tasks.db")
+    for statement in statements:
+        connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
 def test_a_sound_database_exits_0(say: Say) -> None:
     say("run", "flows_for_cli.py:good")
     done = say("doctor")
@@ -56,10 +65,7 @@ def test_a_schedule_that_nobody_can_do_and_one_that_nobody_has_looked_at(shell: 
     say("run", "flows_for_cli.py:good")  # the database is there
     say("schedule", "add", "nightly", "30 2 * * *", "flows_for_cli.py:good", "network=lab")
     assert "schedules: 1 ACTIVE" in say("doctor").out
-    connection = sqlite3.connect(shell.directory / "tasks.db")
-    connection.execute("UPDATE schedules SET next_at = 5")
-    connection.commit()
-    connection.close()
+    alter(shell, "UPDATE schedules SET next_at = 5")
     late = say("doctor")
     assert (late.code, "the moment of schedule nightly has long passed" in late.out) == (1, True)
     shell.flows.unlink()
@@ -71,21 +77,14 @@ def test_a_schedule_that_nobody_can_do_and_one_that_nobody_has_looked_at(shell: 
 def test_a_task_in_no_state_of_the_table(say: Say, shell: Shell) -> None:
     say("run", "flows_for_cli.py:good", "--no-wait")
     for state, hold, phase in (("PENDING", "'sideways'", "PENDING/sideways"), ("SUSPENDED", "NULL", "SUSPENDED")):
-        connection = sqlite3.connect(shell.directory / "tasks.db")
-        connection.execute("PRAGMA ignore_check_constraints = ON")
-        connection.execute(f"UPDATE tasks SET state = '{state}', hold = {hold}")
-        connection.commit()
-        connection.close()
+        alter(shell, "PRAGMA ignore_check_constraints = ON", f"UPDATE tasks SET state = '{state}', hold = {hold}")
         done = say("doctor")
         assert (done.code, f"is {phase}, which is no state" in done.out) == (1, True)
 
 
 def test_a_task_that_waits_for_claims_that_nobody_holds(say: Say, shell: Shell) -> None:
     say("run", "flows_for_cli.py:good", "--no-wait", "--claim", "node/7")
-    connection = sqlite3.connect(shell.directory / "tasks.db")
-    connection.execute("UPDATE tasks SET ready = 0")
-    connection.commit()
-    connection.close()
+    alter(shell, "UPDATE tasks SET ready = 0")
     done = say("doctor")
     assert (done.code, "waits for claims that nobody holds" in done.out) == (1, True)
 

@@ -45,7 +45,7 @@ def test_it_returns_when_the_running_steps_have_ended_and_the_task_is_anybodys(s
     assert [say.task(tag)["state"] for tag in ("t", "later")] == ["RUNNING", "PENDING"]
     assert worker.process.poll() is None
     assert shell("worker", "--until-idle").code == 0
-    assert sorted(shell.did()[2:]) == ["make_port", "use_port", "use_port"]
+    assert shell.did()[2:] in (["use_port", "make_port", "use_port"], ["make_port", "use_port", "use_port"])
 
 
 @pytest.mark.requirement("TF-6")
