@@ -69,8 +69,9 @@ if __name__ == "__main__":
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             for _ in range(options.workers)
         ]
-        submit(hold, WARM * options.workers)
-        drain(workers)
+        for each in workers:  # one by one: the first could do all of it
+            submit(hold, WARM)
+            drain([each])
         submit(hold, options.tasks)
         wall_s = drain(workers)
         counts = {task.state for task in hold.tasks(limit=1000)}

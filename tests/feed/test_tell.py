@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 import holdfast as hf
 from holdfast.feed.log import Entry
 from holdfast.local import Holdfast
+from holdfast.store.schema import tasks
 from holdfast.tasks.tell import CONTROL, PROGRESS, STATE, STEP
 from tests.doing import Told
 from tests.postgresql import database_at
@@ -204,5 +206,6 @@ def test_nothing_of_a_task_is_told_behind_its_end(hold: Holdfast, monkeypatch: p
 
     monkeypatch.setattr(finish, "_projections", [project])
     task = hold.submit(GOOD)
+    hold.store.write(lambda tx: tx.execute(update(tasks).values(resource_type="server", resource_id="s1")))
     hold.work(until_idle=True, runtime="inline")
     assert [entry.type for entry in hold.events(task=task)][-2:] == [tell.SYNC, STATE]

@@ -279,7 +279,7 @@ def test_who_does_not_read_holds_nobody_up_and_finds_the_rest_in_the_log(
     service = make_service(worker=False, request_timeout_s=3600)  # he is not to be cut off before he has read the rest
     service.submit()
     ((at,),) = [service.hold.store.read(lambda tx: query.page(tx, query.Filter())).tasks]
-    news = [tell.news(at, tell.PROGRESS, {"message": "x" * 20_000})] * 10
+    news = [tell.news(at, tell.PROGRESS, {"message": "x" * 20_000}, 1.0)] * 10
     brisk = listen(service.client(), "/v3/events", 0)
     host, _, port = service.url.removeprefix("http://").rpartition(":")
     heard = brisk.events(1)
@@ -292,7 +292,7 @@ def test_who_does_not_read_holds_nobody_up_and_finds_the_rest_in_the_log(
         )
         said = lazy.recv(100)
         for _ in range(40):  # 8 MB: more than lies between the two
-            service.hold.store.write(lambda tx: tell.write(tx, news, 1.0))
+            service.hold.store.write(lambda tx: tell.write(tx, news))
             heard += brisk.events(10)
         while chunk := lazy.recv(1 << 20):
             said += chunk

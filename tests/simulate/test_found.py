@@ -309,7 +309,8 @@ def test_a_worker_that_lost_a_task_hears_nothing_of_its_successors(desk: Desk) -
     (found,) = desk.store.write(
         lambda tx: take.take(tx, slow.lease.id, generation="g", nonce="n", now=now, limit=1, pool="default")
     )
-    slow._start(found, now, {})
+    slow._intake.waiting.append(found)
+    slow._loader.load(now, 1)
     (held,) = slow.taken.values()
     desk.store.write(lambda tx: lease.mark_dead(tx, slow.lease.id, now))
     other = desk.worker(Line(desk.disk, "other"))
@@ -326,5 +327,5 @@ def test_a_rollback_has_the_keys_of_what_it_undoes(desk: Desk) -> None:
     first = desk.submit()
     desk.end(first, "SUCCEEDED")
     undoing = desk.row(desk.rollback(first))
-    loaded = load(desk.store, undoing, [desk.flow], deaths_max=3, unseal=None)
+    loaded = load(desk.store, undoing, flows=[desk.flow], deaths_max=3, unseal=None)
     assert loaded.keys_of == desk.row(first).uuid != undoing.uuid

@@ -110,7 +110,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
             [step, StepRow(9, "b", "".join(wish.decisions), 1, 1.0)],
             columns or None,
             [],
-            fail if wish.fails == "then" else None,
+            then=fail if wish.fails == "then" else None,
         )
 
     def _expect(self, wish: Wish) -> Any:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 
+import psycopg
 import pytest
+from sqlalchemy import bindparam, select, update
 
 from holdfast.errors import LeaseLost
-from holdfast.store.base import Append, Appended, Row, StepRow, Store
+from holdfast.store import schema
+from holdfast.store.base import Append, Appended, Conflict, FeedRow, Row, StepRow, Store, Tx
 from holdfast.store.pg_driver import array
 from holdfast.store.postgres import PostgresStore
 from holdfast.testing.conformance.store import add_task, kinds, task_row
 from tests.postgresql import Databases
 from tests.service.proxy import PIECE, Proxy
+from tests.worker.house import until
 
 _AWKWARD = ['"', "\\", "{a,b}", "NULL", "", " ", "a,b", "\n\t", "\\\"'", "ü€𝄞", "$1"]
 
@@ -55,7 +60,9 @@ def store(postgresql: Databases, counter: Counter) -> Iterator[Store]:
 def _append(task: int, seen: int, *, steps: int = 0) -> Append:
     rows = [Row("succeeded", "build/a", None, 2.0), Row("started", "build/b", '{"a": "\\""}', 2)]
     shown = [StepRow(number, f"build/{number}", "RUNNING", 1, 2.0) for number in range(steps)]
-    return Append(task, "mine", seen, rows[:1], rows[1:], (), shown, {"completed": 1, "updated_at": 2.0})
+    news = [FeedRow(2.0, "task.step", "p", task, f"tasks/{task}", None, each.state) for each in shown]
+    columns = {"completed": 1, "updated_at": 2.0}
+    return Append(task, "mine", seen, rows[:1], rows[1:], (), shown, columns, news=news)
 
 
 def test_an_append_is_one_journey(store: Store, counter: Counter) -> None:
@@ -81,6 +88,71 @@ def test_of_a_batch_with_a_stale_one_the_others_are_taken(store: Store) -> None:
     assert isinstance(second, LeaseLost)
     assert kinds(store, tasks[1]) == []
     assert task_row(store, tasks[1]).completed == 0
+
+
+def test_what_changes_a_row_while_an_append_waits_for_it_is_found(store: Store, postgresql: Databases) -> None:
+    """It had counted the row as its own, and waited for who had it."""
+    tasks = [store.write(add_task) for _ in range(3)]
+    url, answers = store.url, []  # type: ignore[attr-defined]
+    with psycopg.connect(url) as other:
+        other.execute("UPDATE tasks SET token = 'theirs' WHERE id = %s", (tasks[1],))
+        batch = [_append(task, 0, steps=1) for task in tasks]
+        waiting = threading.Thread(target=lambda: answers.extend(store.append(batch)))
+        waiting.start()
+        with psycopg.connect(url, autocommit=True) as looking:
+            until(lambda: looking.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (1,))
+    waiting.join(20)
+    first, second, third = answers
+    assert (first, third) == (Appended(2, True), Appended(2, True))
+    assert isinstance(second, LeaseLost)
+    assert [kinds(store, task) for task in tasks] == [["succeeded", "started"], [], ["succeeded", "started"]]
+    told = store.read(lambda tx: tx.execute(select(schema.feed.c.task).order_by(schema.feed.c.id)).scalars())
+    assert told == [tasks[0], tasks[2]]
+
+
+def test_who_waits_for_an_answer_can_use_the_time(store: Store) -> None:
+    tasks = [store.write(add_task) for _ in range(2)]
+    url, done = store.url, []  # type: ignore[attr-defined]
+
+    def meanwhile() -> bool:
+        """It goes on until the answer is there, which is after the other has let go of the row."""
+        done.append(threading.current_thread())
+        if len(done) == 100:
+            other.rollback()
+        return True
+
+    with psycopg.connect(url) as other:
+        other.execute("UPDATE tasks SET token = 'theirs' WHERE id = %s", (tasks[0],))
+        assert store.append([_append(task, 0) for task in tasks], meanwhile) == [Appended(2, True)] * 2
+    assert len(done) >= 100
+    assert set(done) == {threading.current_thread()}
+    before = len(done)
+    assert store.write(add_task) > tasks[1]
+    assert len(done) == before, "it was for that append"
+    assert store.write(lambda tx: tx.journal(tasks[0]), meanwhile)
+    assert len(done) > before
+
+
+def test_statements_together_are_one_journey(store: Store, counter: Counter) -> None:
+    task = store.write(add_task)
+    store.changes()
+    asked = [
+        (select(schema.tasks.c.state).where(schema.tasks.c.id == bindparam("_task")), {"_task": each})
+        for each in (task, 0)
+    ]
+    for _ in range(5):  # prepared meanwhile
+        before = counter.answers
+        some, none = store.read(lambda tx: tx.execute_all(*asked))
+        assert (some.scalars(), none.scalars()) == (["RUNNING"], [])
+        assert counter.answers - before <= 2, "they, with what begins the transaction; and its end"
+
+    def break_off(tx: Tx) -> None:
+        tx.execute_all((update(schema.tasks).values(state="FAILED"), {}), asked[0])
+
+    with pytest.raises(Conflict):
+        store.write(break_off)
+    assert store.write(lambda tx: tx.execute_all(*asked))[0].scalar() == "RUNNING"
+    assert store.append([_append(task, 0)]) == [Appended(2, True)]
 
 
 def test_two_of_one_task_are_told_apart(store: Store) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from holdfast.errors import StoreFull
-from holdfast.store.base import Tx
+from holdfast.store.base import FeedRow, Tx
 from holdfast.store.postgres import PostgresStore
 from holdfast.tasks import tell
 from tests.postgresql import Databases
@@ -26,7 +26,7 @@ def test_a_full_disk_is_full_for_as_long_as_it_is_and_no_longer(postgresql: Data
     with PostgresStore(url) as store:
 
         def told(tx: Tx) -> None:
-            tell.write(tx, [tell.News("task.state", "p", None, "tasks/x", None, "{}")], 1.0)
+            tell.write(tx, [FeedRow(1.0, "task.state", "p", None, "tasks/x", None, "{}")])
 
         for _ in range(before):
             store.write(told)

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from holdfast.errors import HoldfastError, StoreUnknown
-from holdfast.store.base import Append, Appended, Row, Store, Tx
+from holdfast.store.base import Append, Appended, FeedRow, Row, Store, Tx
 from holdfast.store.postgres import PostgresStore
 from holdfast.store.schema import feed, plans, tasks, writers
 from holdfast.tasks import tell
@@ -116,12 +116,12 @@ def store(url: str, wire: Wire) -> Iterator[Store]:
 @pytest.mark.parametrize("tells", [False, True], ids=["quiet", "told"])
 def test_what_was_under_way_happens_once(store: Store, wire: Wire, how: str, tells: bool) -> None:
     runs: list[int] = []
-    news = tell.News("task.state", "p", None, "tasks/x", None, "{}")
+    news = FeedRow(1.0, "task.state", "p", None, "tasks/x", None, "{}")
 
     def add(tx: Tx) -> int:
         runs.append(1)
         if tells:
-            tell.write(tx, [news], 1.0)
+            tell.write(tx, [news])
         return add_task(tx, uuid="one")
 
     released: list[bytes] = []

@@ -36,8 +36,11 @@ def ends() -> Iterator[list[Any]]:
 
 
 def test_every_end_is_told_once_with_what_was_before(desk: Desk, ends: list[Any]) -> None:
-    done, gone = desk.submit(), desk.submit()
-    desk.begin(done)
+    on = {"resource_type": "server", "resource_id": "s1"}
+    done, gone, nobodys = desk.submit(**on), desk.submit(**on), desk.submit()
+    for task in (done, nobodys):
+        desk.begin(task)
+    desk.end(nobodys, left=("applied", "none"), result="{}")
     desk.end(done, left=("applied", "none"), result="{}")
     control_at = desk.tick()
     desk.store.write(lambda tx: control.cancel(tx, gone, control_at, actor="me"))
@@ -48,7 +51,7 @@ def test_every_end_is_told_once_with_what_was_before(desk: Desk, ends: list[Any]
 
 
 def test_what_it_raises_undoes_the_end(desk: Desk, ends: list[Any]) -> None:
-    task, waiter = desk.submit("r"), desk.submit("r")
+    task, waiter = desk.submit("r", resource_type="server", resource_id="s1"), desk.submit("r")
     with pytest.raises(ValueError, match="not now"):
         desk.store.write(lambda tx: control.cancel(tx, task, 13.0, actor="me"))
     assert (desk.row(task).state, desk.ready(task, waiter)) == ("PENDING", [True, False])

@@ -126,7 +126,7 @@ def test_a_tag_is_found_through_an_index(desk: Desk, tmp_path: Path) -> None:
         (pools._QUEUED, "ix_tasks_queued (pool=?)"),
         (take._DUE, "ix_tasks_"),
         (take._CALLED, "ix_tasks_worker (worker_id=? AND due_at>?)"),
-        (submit._UNDRAWN, "ix_tasks_start_after (start_after>? AND start_after<?)"),
+        (submit.UNDRAWN, "ix_tasks_start_after (start_after>? AND start_after<?)"),
         (claims._BLOCKED[BOTH, False], "ix_tickets_queue (resource=? AND granted=? AND mode=?)"),
         (
             claims._BLOCKED[BOTH, False],

@@ -59,7 +59,7 @@ def test_what_was_stored_when_a_ctrl_c_came_is_not_stored_again(bench: Bench) ->
     store: Any = bench.hold.store
     append: Callable[[Any], Any] = store.append
 
-    def interrupted(batch: list[Append]) -> None:
+    def interrupted(batch: list[Append], _: Any) -> None:
         append(batch)
         raise KeyboardInterrupt
 

@@ -79,7 +79,7 @@ def test_a_task_that_can_t_rest_now_rests_later(house: House) -> None:
     bad, good = hold.submit(TWO), hold.submit(TWO)
     append, told = hold.store.append, list[str]()
 
-    def broken(batch: Sequence[Append]) -> Sequence[Any]:
+    def broken(batch: Sequence[Append], _: Any = None) -> Sequence[Any]:
         """The first batch is one task's poison; and for what is to be said of that there is no room, twice."""
         answers = append([one for one in batch if one.task != 1 or len(told) > 2])
         if len(answers) == len(batch):

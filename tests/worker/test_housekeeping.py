@@ -31,7 +31,7 @@ class Slow:
         self.results: list[Any] = []
         self.folds = 0
 
-    def write(self, fn: Callable[[Tx], Any]) -> Any:
+    def write(self, fn: Callable[[Tx], Any], meanwhile: Any = None) -> Any:
         self.at.append(self._clock.time())
         self._clock.advance(WRITE_S)
         self.results.append(self._store.write(fn))

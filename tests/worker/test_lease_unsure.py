@@ -25,7 +25,7 @@ def test_a_commit_of_which_nobody_knows_ends_the_incarnation_and_not_the_task(ho
     ids: list[str] = []
     append = hold.store.append
 
-    def unknown(batch: object) -> object:
+    def unknown(batch: object, _: object) -> object:
         """It is stored, and nobody is told."""
         answers = append(batch)  # type: ignore[arg-type]
         hold.store.append = append  # type: ignore[method-assign]

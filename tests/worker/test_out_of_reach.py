@@ -98,14 +98,14 @@ def test_an_answer_that_came_after_the_lease_was_over_begins_no_step(tmp_path: P
         store.write = write  # type: ignore[method-assign]
         raise StoreAway("no answer")
 
-    def late(batch: Any) -> Any:
+    def late(batch: Any, _: Any) -> Any:
         answers = append(batch)
         store.append = append  # type: ignore[method-assign]
         lease._beat_at -= bench.hold.settings.lease_s * 2
         if meanwhile == "another":
             write(lambda tx: leases.mark_dead(tx, lease.id, bench.clock.time()))
         else:
-            store.write = cut_off  # type: ignore[method-assign]
+            store.write = cut_off  # type: ignore[method-assign,assignment]
         return answers
 
     def noted(call: Call) -> None:
@@ -113,7 +113,7 @@ def test_an_answer_that_came_after_the_lease_was_over_begins_no_step(tmp_path: P
         start(call)
 
     bench.runtime.end(bench.call("one"), "returned", 1)
-    store.append, bench.runtime.start = late, noted  # type: ignore[method-assign]
+    store.append, bench.runtime.start = late, noted  # type: ignore[method-assign,assignment]
     bench.worker.turn(bench.clock.time())
     assert began == []
     bench.settle()

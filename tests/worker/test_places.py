@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
 
 import holdfast as hf
+from holdfast.core.states import FINAL
+from holdfast.local import Holdfast, Task
 from holdfast.local import open as open_database
+from holdfast.store import schema
+from holdfast.tasks import row
+from holdfast.testing.conformance.store import kinds
+from holdfast.worker.pace import Pace
 from tests.postgresql import database_at
+from tests.worker.house import until
 
 entered = threading.Semaphore(0)
 go_on = threading.Event()
@@ -19,6 +32,12 @@ def hold_a_thread() -> None:
     assert go_on.wait(60)
 
 
+@hf.step
+def short() -> None: ...
+
+
+one = hf.linear("one", short)
+long = hf.linear("long", hold_a_thread)
 wide = hf.unordered("wide", *(hold_a_thread.with_options(name=f"s{number}") for number in range(5)))
 
 
@@ -32,3 +51,161 @@ def test_no_more_is_recorded_as_started_than_there_are_threads(tmp_path: Path) -
         go_on.set()
         for task in tasks:
             assert task.wait(60).state == "SUCCEEDED"
+
+
+class Turned:
+    """A worker with two threads, turn by turn, that has just ended many short tasks: so it takes more than it can
+    begin."""
+
+    def __init__(self, hold: Holdfast) -> None:
+        self.hold = hold
+        self.worker = hold.worker("threads")
+        self.now = hold.clock.time() + 1.0
+        self.submit(one, 30).settle()
+
+    def submit(self, flow: Any, number: int) -> Turned:
+        self.tasks = [self.hold.submit(flow) for _ in range(number)]
+        return self
+
+    def fill(self) -> Turned:
+        """Both threads have something to do."""
+        self.submit(long, 2)
+        self.go_on_until(lambda: len(self.started(self.tasks)) == 2)
+        return self
+
+    def go_on_until(self, fact: Callable[[], bool]) -> None:
+        def turned() -> bool:
+            self.worker.turn(self.now)
+            return fact()
+
+        until(turned)
+
+    def turn(self) -> None:
+        self.worker.poke()
+        while self.worker.turn(self.now):
+            pass
+
+    def take(self) -> None:
+        """And load none of them."""
+        self.worker._intake.take(self.worker.taken.values(), self.now, lambda: False)
+
+    def settle(self) -> None:
+        go_on.set()
+        self.go_on_until(lambda: all(task.state in FINAL for task in self.tasks))
+
+    def started(self, tasks: list[Task]) -> list[Task]:
+        return [task for task in tasks if "started" in kinds(self.hold.store, task._id)]
+
+    def held(self, tasks: list[Task]) -> list[bool]:
+        ids = [task._id for task in tasks]
+        found = self.hold.store.read(lambda tx: row.read_all(tx, ids))
+        return [found[task].worker_id is not None for task in ids]
+
+
+@pytest.fixture
+def turned(tmp_path: Path) -> Iterator[Turned]:
+    with open_database(database_at(tmp_path / "tasks.db"), flows=[one, long], workers_max=2) as hold:
+        made = Turned(hold)
+        go_on.clear()
+        yield made
+        go_on.set()
+        made.worker.close()
+
+
+def test_a_task_begins_when_its_first_step_can(turned: Turned) -> None:
+    turned.fill().submit(one, 5).turn()
+    assert turned.held(turned.tasks) == [True] * 5
+    assert [kinds(turned.hold.store, task._id) for task in turned.tasks] == [[]] * 5
+    assert {task.state for task in turned.tasks} == {"PENDING"}
+    turned.settle()
+    assert [kinds(turned.hold.store, task._id) for task in turned.tasks] == [
+        ["began", "started", "succeeded", "ended"]
+    ] * 5
+
+
+def test_what_waits_for_a_thread_is_cancelled_before_it_began(turned: Turned) -> None:
+    turned.fill().submit(one, 5).turn()
+    first = turned.tasks.pop(0)
+    first.cancel()
+    turned.turn()
+    assert (first.state, turned.started([first])) == ("CANCELLED", [])
+    turned.settle()
+    assert {task.state for task in turned.tasks} == {"SUCCEEDED"}
+
+
+def test_what_is_loaded_while_the_database_is_busy_asks_it_nothing(
+    turned: Turned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turned.fill().submit(one, 5)
+    bad = turned.tasks[2]
+    broken = update(schema.inputs).where(schema.inputs.c.task == bad._id).values(inputs="{broken")
+    turned.hold.store.write(lambda tx: tx.execute(broken))
+    turned.take()
+    loader, store = turned.worker._loader, turned.hold.store
+    with monkeypatch.context() as patched:
+        for name in ("read", "write", "append"):
+            patched.setattr(store, name, None)
+        before = len(turned.worker.taken)
+        while loader.load_meanwhile():
+            pass
+        assert len(turned.worker.taken) == before + 2, "it stopped before the one that can't be loaded"
+    turned.tasks.remove(bad)
+    turned.settle()
+    assert bad.state == "SUSPENDED"
+    assert {task.state for task in turned.tasks} == {"SUCCEEDED"}
+
+
+@pytest.mark.parametrize("how", ["closed", "draining"])
+def test_what_is_not_loaded_is_given_back(turned: Turned, how: str) -> None:
+    turned.fill().submit(one, 5).take()
+    assert turned.held(turned.tasks) == [True] * 5
+    if how == "closed":
+        go_on.set()
+        turned.worker.close()
+    else:
+        turned.worker.lease.draining = True
+        turned.turn()
+    assert turned.held(turned.tasks) == [False] * 5
+    assert turned.started(turned.tasks) == []
+
+
+def test_a_verb_on_what_is_not_loaded_is_heard(turned: Turned) -> None:
+    turned.fill().submit(one, 5).take()
+    first = turned.tasks.pop(0)
+    first.cancel()
+    turned.turn()
+    assert (first.state, turned.started([first])) == ("CANCELLED", [])
+
+
+class Held:
+    wants_place = True
+
+
+def test_of_short_tasks_many_are_taken_or_none() -> None:
+    pace = Pace(4, 256)
+    assert [pace.room([Held()] * held, 0.0) for held in (0, 4, 5)] == [4, 0, -1]  # type: ignore[list-item]
+    for _ in range(20):
+        pace.ended(0.0)
+    rooms = {held: pace.room([Held()] * held, 0.0) for held in (4, 7, 8, 14, 15, 24)}  # type: ignore[list-item]
+    assert rooms == {4: 20, 7: 17, 8: 16, 14: 10, 15: 0, 24: 0}
+    assert pace.room([Held()] * 2, 0.0, 2) == 20, "what is not loaded counts"  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_worker_looks_through_no_memory_but_its_own(tmp_path: Path, before: bool) -> None:
+    frozen = []
+
+    def look() -> None:
+        frozen.append(gc.get_freeze_count())
+
+    looks = hf.linear("looks", hf.step(look))
+    if before:
+        gc.freeze()
+    try:
+        with open_database(database_at(tmp_path / "tasks.db"), flows=[looks]) as hold:
+            hold.submit(looks)
+            hold.work(until_idle=True)
+        assert frozen[0] > 1000
+        assert (gc.get_freeze_count() > 0) is before, "who has frozen it sees to it"
+    finally:
+        gc.unfreeze()

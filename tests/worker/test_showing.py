@@ -198,7 +198,7 @@ def test_a_lost_append_is_shown_when_it_is_said_again(twins: Twins) -> None:
     assert all(row.ended_at for row in twins.late[:2])
 
 
-def refuse(batch: Any) -> Any:
+def refuse(batch: Any, _: Any) -> Any:
     raise StoreBusy("another process writes")
 
 

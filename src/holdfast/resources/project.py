@@ -48,8 +48,6 @@ _EFFECT: Final = update(tasks).where(tasks.c.id == bindparam("_task")).values(ef
 
 def project(tx: Tx, task: TaskRow, end: str, left: tuple[str, str], result: str | None, now: float) -> str | None:
     """For tasks/finish.py's `join`: `task` is the row as it was before."""
-    if task.resource_type is None:
-        return None
     mine = read(tx, task.id)
     if mine is None or not mine.live:
         return None

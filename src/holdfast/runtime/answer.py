@@ -31,4 +31,5 @@ def answer_of(command: c.Command, state: State, now: float) -> e.Event:
 def _late(state: State, row: int) -> str:
     step = state.steps[row]
     assert step is not None
-    return f"{state.ids[row]} did not end within its timeout of {step.timeout_s:g} s"
+    had = "the timeout that it began with" if step.timeout_s is None else f"its timeout of {step.timeout_s:g} s"
+    return f"{state.ids[row]} did not end within {had}"

@@ -319,6 +319,8 @@ class Drive:
                 if kind is c.Revert and command.alone:  # type: ignore[union-attr]
                     self._runtimes.alone.add((self.task_id, command.row))  # type: ignore[union-attr]
                 decisions.append(decision_of(command, state, now, self.clock.random() if kind is c.Schedule else 0.0))
+        if self.starved and len(decisions) == 1 and type(decisions[0]) is e.Began:
+            decisions.clear()  # it begins with its first step
         return not folded
 
     def _has_place(self, command: Any) -> bool:
@@ -339,16 +341,14 @@ class Drive:
 
     def _took(self, now: float) -> bool:
         """Whether an inline probe has answered already."""
-        if not self.inbox:
-            return False
+        took = bool(self.inbox)
         self._drain(now)
-        return True
+        return took
 
     # --- user code -----------------------------------------------------------------------------------------------
 
     def _launch(self, row: int, what: str) -> None:
-        call = self._made(row, what)
-        self.calls[row] = call
+        call = self.calls[row] = self._made(row, what)
         self._runtimes.places.take(call)
         if self.halted:
             call.outcome = ("stopped", "lease_lost")

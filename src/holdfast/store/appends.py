@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from sqlalchemy import bindparam, delete, insert, update
 
 from holdfast.errors import LeaseLost, WorldError
-from holdfast.store.base import APART, Append, Appended, Into, Row, StepRow, do_then
-from holdfast.store.schema import journal, steps, tasks
+from holdfast.store.base import APART, Append, Appended, FeedRow, Into, Row, StepRow, do_then
+from holdfast.store.schema import feed, journal, steps, tasks
 
 if TYPE_CHECKING:
     from sqlalchemy import Insert, Table
@@ -53,6 +53,7 @@ class Moved(Exception):
 JOURNAL_INSERT = insert(journal).values({name: bindparam(name) for name in ("task", "seq", *Row._fields)})
 JOURNAL_COLUMNS = ("task", "seq", *Row._fields)
 STEP_COLUMNS = ("task", *StepRow._fields)
+FEED = Into(feed, *FeedRow._fields)
 FOLD = (
     delete(journal)
     .where(journal.c.task == bindparam("_task"), journal.c.seq == bindparam("_seq"))
@@ -217,11 +218,12 @@ def _in_bulk(tx: Transaction, batch: Sequence[Append]) -> list[Appended | LeaseL
     rows: list[tuple[Any, ...]] = []
     projected: list[tuple[Any, ...]] = []
     folded: list[tuple[int, int]] = []
+    told: list[FeedRow] = []
     thens: list[Callable[[Tx], None]] = []
     last: dict[int, int] = {}
     touched = tx.tasks
     for one in ordered:
-        task, _, seq, facts, decisions, _, steps_all, _, superseded, then = one
+        task, _, seq, facts, decisions, _, steps_all, _, superseded, news, then = one
         touched.add(task)
         for row in facts:
             seq += 1
@@ -234,6 +236,7 @@ def _in_bulk(tx: Transaction, batch: Sequence[Append]) -> list[Appended | LeaseL
             projected.append((task, *step))
         if superseded:
             folded.extend((task, old) for old in superseded)
+        told.extend(news)
         if then is not None:
             thens.append(then)
     hot, cursor = tx.hot, tx.cursor
@@ -242,6 +245,8 @@ def _in_bulk(tx: Transaction, batch: Sequence[Append]) -> list[Appended | LeaseL
         cursor.executemany(hot.steps, projected)
     if folded:
         cursor.executemany(hot.fold, folded)
+    for each in told:
+        tx.add(FEED, each)
     if thens:
         do_then(tx, thens)
     return [Appended(last[one.task], True) for one in batch]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from holdfast.errors import HoldfastError, LeaseLost
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from sqlalchemy.sql import Executable
 
 T = TypeVar("T")
+#: A little of what the caller's thread has to do anyway, while it waits for the database; whether there is more of it.
+#: It is quick, raises nothing and asks no store. Where the database is part of this process, it is not called.
+Meanwhile: TypeAlias = Callable[[], bool]
 
 #: The option of a statement that changes nothing: an UPDATE for the sake of the row's lock, and of what it reads then.
 LOCKS: Final = "only_locks"
@@ -47,6 +50,18 @@ class Row(NamedTuple):
     node: str | None
     data: str | None
     at: float
+
+
+class FeedRow(NamedTuple):
+    """What is told of a task: a row of the event feed, whose id is drawn when it is written (tasks/tell.py)."""
+
+    at: float
+    type: str
+    project_id: str
+    task: int | None
+    subject: str
+    resource: str | None
+    data: str
 
 
 class JournalRow(NamedTuple):
@@ -80,8 +95,8 @@ class Append(NamedTuple):
     taken. An append that has step rows has all that its task's events call for and no append before has brought:
     `steps_seq` moves up to its last event. One that has none leaves that to a later one. `projection` names the
     columns of `tasks` to set if all is taken: only those that change, because a column that is named costs its indexes
-    even where its value stays. `folded` are the seqs of older journal rows that these supersede. `then` runs in the
-    transaction, last, if all is taken.
+    even where its value stays. `folded` are the seqs of older journal rows that these supersede. `news` are told if all
+    is taken. `then` runs in the transaction, last, if all is taken.
     """
 
     task: int
@@ -93,6 +108,7 @@ class Append(NamedTuple):
     steps_all: Sequence[StepRow] = ()
     projection: Mapping[str, Any] | None = None
     folded: Sequence[int] = ()
+    news: Sequence[FeedRow] = ()
     then: Callable[[Tx], None] | None = None
 
 
@@ -171,6 +187,10 @@ class Tx(Protocol):
     def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Result:
         """Statements that live as long as their module are compiled once; one made per call is compiled per call."""
 
+    def execute_all(self, *asked: tuple[Executable, Mapping[str, Any]]) -> Sequence[Result]:
+        """Statements of which none needs another's answer: one journey, where the database is elsewhere. Of those that
+        may have to wait for a lock no more than the last."""
+
     def executemany(self, statement: Executable, parameters: Sequence[Mapping[str, Any]]) -> int:
         """The number of rows changed. All mappings have the keys of the first."""
 
@@ -227,13 +247,15 @@ class Store(Protocol):
     def broken(self) -> bool:
         """Whether this object writes nothing any more, because nobody knows what became of a commit: open another."""
 
-    def append(self, batch: Sequence[Append]) -> list[Appended | LeaseLost | Exception]:
+    def append(
+        self, batch: Sequence[Append], meanwhile: Meanwhile | None = None
+    ) -> list[Appended | LeaseLost | Exception]:
         """All in one transaction, one sync; an answer for each. One bad append hurts no other.
 
         Raises: StoreBusy, StoreFull, StoreUnwritable, StoreCorrupt: nothing of the batch was stored.
         """
 
-    def write(self, fn: Callable[[Tx], T]) -> T:
+    def write(self, fn: Callable[[Tx], T], meanwhile: Meanwhile | None = None) -> T:
         """What `fn` returns, once it is durable; what it raises, once it is undone. It may share its commit with
         others, may be run again after what it did was undone, and must not call the store itself. So where another
         process has made the same thing at the same moment, it is run again, and finds it. Raises as `append` does."""

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from holdfast.errors import HoldfastClosed, LeaseLost, UsageError, WorldError
-from holdfast.store.base import Append, Appended, JournalRow, Tx
+from holdfast.store.base import Append, Appended, JournalRow, Meanwhile, Tx
 from holdfast.store.entries import AppendMany, AppendOne, Call, CallMany
 from holdfast.store.wakeups import Wakeups
 from holdfast.store.writer import Writer
@@ -32,18 +32,20 @@ class Front:
     def broken(self) -> bool:
         return self._writer.broken
 
-    def append(self, batch: Sequence[Append]) -> list[Appended | LeaseLost | Exception]:
+    def append(
+        self, batch: Sequence[Append], meanwhile: Meanwhile | None = None
+    ) -> list[Appended | LeaseLost | Exception]:
         if len(batch) != 1:
-            return self._writer.run(AppendMany(batch)) if batch else []
+            return self._writer.run(AppendMany(batch), meanwhile) if batch else []
         try:
-            return [self._writer.run(AppendOne(batch[0]))]
+            return [self._writer.run(AppendOne(batch[0]), meanwhile)]
         except (WorldError, HoldfastClosed):
             raise
         except Exception as error:
             return [error]
 
-    def write(self, fn: Callable[[Tx], T]) -> T:
-        return self._writer.run(Call(fn))  # type: ignore[no-any-return]
+    def write(self, fn: Callable[[Tx], T], meanwhile: Meanwhile | None = None) -> T:
+        return self._writer.run(Call(fn), meanwhile)  # type: ignore[no-any-return]
 
     def write_all(
         self, fns: Sequence[Callable[[Tx], T]], around: AbstractContextManager[None] | None = None

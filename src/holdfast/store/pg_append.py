@@ -2,9 +2,10 @@
 
 Theory: a statement by itself is a transaction. So all that an append writes hangs on its guard, in one WITH: the UPDATE
 that takes the task's lock and checks its token and seq gives a row or none, and what follows is inserted FROM that row.
-Of many appends the rows of all tasks are locked first, in the order of their ids, and counted; where one is missing
-nothing is written, and the writer finds out which in a transaction of the usual kind. The session's number is written
-by the same statement, for who has to ask what became of it (store/pg_session.py).
+Of many appends those whose tokens and seqs hold are counted first; where one is missing nothing is written, and the
+writer finds out which in a transaction of the usual kind. The UPDATEs then ask for the same again, and wait for who has
+a row: where one finds its row changed since, the statement fails as a whole. The session's number is written by the
+same statement, for who has to ask what became of it (store/pg_session.py). What is told waits for its turn as there.
 
 A text is made for each shape of batch and kept. Among many tasks the server looks for rows by a join, whose plan is
 good for the size that the table has when it is made; so the text says how long the ids are by now, and is planned anew
@@ -16,29 +17,34 @@ What is written at all, and by every database: store/appends.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import BigInteger, Boolean, Float, Integer
 
 from holdfast.store.appends import JOURNAL_COLUMNS, STEP_COLUMNS
-from holdfast.store.base import Append
+from holdfast.store.base import Append, FeedRow
 from holdfast.store.pg_driver import array
-from holdfast.store.schema import journal, steps, tasks
+from holdfast.store.schema import feed, journal, steps, tasks
 
+FEED_LOCK: Final = 0x686F6C6466656564  # held from before the first id of the feed is drawn until the commit
 SHAPES_MAX: Final = 256  # whose texts are kept
 ROWS_MAX: Final = 4  # of one append that are spelled out: cheaper than arrays
 
-_HELD: Final = (
-    "held AS MATERIALIZED (SELECT here.id FROM patient, {given} AS given (id, token, seen) CROSS JOIN LATERAL"
-    " (SELECT tasks.id FROM tasks WHERE tasks.id = given.id AND tasks.token = given.token AND tasks.seq = given.seen"
-    " FOR NO KEY UPDATE) AS here), guard AS MATERIALIZED (SELECT 1 FROM held HAVING count(*) = {count})"
+_GUARD: Final = (
+    "guard AS MATERIALIZED (SELECT 1 FROM patient, {given} AS given (id, token, seen) JOIN tasks"
+    " ON tasks.id = given.id AND tasks.token = given.token AND tasks.seq = given.seen HAVING count(*) = {count})"
+)
+_MOVED: Final = (
+    "moved{place} AS (UPDATE tasks SET {changes} FROM guard, {given} AS given ({names})"
+    " WHERE tasks.id = given.id AND tasks.token = given.token AND tasks.seq = given.seen RETURNING 1)"
 )
 _NUMBER: Final = (
     "number AS (INSERT INTO writers (id, number, fence, at)"
     " SELECT {id}, {number}, 0, extract(epoch FROM now()) FROM guard"
     " ON CONFLICT (id) DO UPDATE SET at = excluded.at, number ="
-    # The division fails, on purpose: somebody has found out that this was never committed.
-    " CASE WHEN writers.fence < excluded.number THEN excluded.number ELSE 1 / (writers.fence - writers.fence) END)"
+    # The division fails, on purpose: somebody has found out that this was never committed, or a row has changed since.
+    " CASE WHEN writers.fence < excluded.number{moved} THEN excluded.number"
+    " ELSE 1 / (writers.fence - writers.fence) END)"
 )
 _SET: Final = ", ".join(f"{name} = excluded.{name}" for name in STEP_COLUMNS if name not in ("task", "ord"))
 
@@ -53,7 +59,17 @@ def _kind(column: Any) -> str:
 
 _KINDS: Final = {column.name: _kind(column) for column in tasks.c}
 _JOURNAL_KINDS: Final = tuple(_kind(journal.c[name]) for name in JOURNAL_COLUMNS)
+_FEED_KINDS: Final = tuple(_kind(feed.c[name]) for name in FeedRow._fields)
 _STEP_KINDS: Final = tuple("int4" if name in ("ord", "attempt") else _kind(steps.c[name]) for name in STEP_COLUMNS)
+
+
+class _More(NamedTuple):
+    """What not all appends have: rows of `steps`, rows of the journal that go, rows of the feed."""
+
+    steps: bool
+    folded: bool
+    news: bool
+
 
 #: What appends write alike: the columns of `tasks`, and whether their steps are told.
 _Columns = tuple[tuple[str, ...], bool]
@@ -79,7 +95,7 @@ class Writing:
     def _one(self, one: Append, values: list[Any]) -> tuple[str, list[Any]]:
         columns = tuple(one.projection) if one.projection else ()
         rows = _rows((one,))
-        count, told, folded = len(rows), bool(one.steps_all), bool(one.folded)
+        count, more = len(rows), _More(bool(one.steps_all), bool(one.folded), bool(one.news))
         values += (one.task, one.token, one.seen, count)
         if one.projection:
             values += one.projection.values()
@@ -89,13 +105,13 @@ class Writing:
         else:
             values += _arrays(rows, _JOURNAL_KINDS)
             count = -1
-        key = (columns, count, told, folded)
-        text = self._texts.get(key) or self._keep(key, self._text_of_one(columns, count, told, folded))
-        return text, values + _more((one,))
+        key = (columns, count, more)
+        text = self._texts.get(key) or self._keep(key, self._text_of_one(*key))
+        return text, values + _values_of(more, (one,))
 
-    def _text_of_one(self, columns: tuple[str, ...], count: int, told: bool, folded: bool) -> str:
+    def _text_of_one(self, columns: tuple[str, ...], count: int, more: _More) -> str:
         at = _Places(7)
-        changes = [*(f"{name} = {at.next(_KINDS[name])}" for name in columns), *_moves("$7::int8", told)]
+        changes = [*(f"{name} = {at.next(_KINDS[name])}" for name in columns), *_moves("$7::int8", more.steps)]
         guard = (
             f"guard AS (UPDATE tasks SET {', '.join(changes)} FROM patient"
             " WHERE tasks.id = $4::int8 AND tasks.token = $5::text AND tasks.seq = $6::int8 RETURNING 1)"
@@ -105,7 +121,7 @@ class Writing:
         else:
             spelled = (f"({', '.join(at.next(kind) for kind in _JOURNAL_KINDS)})" for _ in range(count))
             given = f"(VALUES {', '.join(spelled)})"
-        return self._whole(guard, given, at, told=told, folded=folded)
+        return self._whole(guard, given, at, more)
 
     def _many(self, ordered: Sequence[Append], values: list[Any]) -> tuple[str, list[Any]]:
         groups: dict[_Columns, list[Append]] = {}
@@ -113,50 +129,67 @@ class Writing:
             groups.setdefault((tuple(one.projection or ()), bool(one.steps_all)), []).append(one)
         values.append(len(ordered))
         values += _arrays([(one.task, one.token, one.seen) for one in ordered], ("int8", "text", "int8"))
-        for (columns, _), members in groups.items():
-            kinds = ("int8", "int8", *(_KINDS[name] for name in columns))
+        shapes = sorted(groups)
+        for columns, tells in shapes:
+            members = groups[columns, tells]
+            kinds = ("int8", "text", "int8", "int8", *(_KINDS[name] for name in columns))
             values += _arrays(
-                [(one.task, len(one.facts) + len(one.decisions), *(one.projection or {}).values()) for one in members],
+                [
+                    (
+                        one.task,
+                        one.token,
+                        one.seen,
+                        len(one.facts) + len(one.decisions),
+                        *(one.projection or {}).values(),
+                    )
+                    for one in members
+                ],
                 kinds,
             )
         values += _arrays(_rows(ordered), _JOURNAL_KINDS)
-        told, folded = any(one.steps_all for one in ordered), any(one.folded for one in ordered)
-        key = (tuple(groups), told, folded, ordered[-1].task.bit_length())
+        steps, folded, news = zip(
+            *((bool(one.steps_all), bool(one.folded), bool(one.news)) for one in ordered), strict=True
+        )
+        more = _More(any(steps), any(folded), any(news))
+        key = (tuple(shapes), more, ordered[-1].task.bit_length())
         text = self._texts.get(key) or self._keep(key, self._text_of_many(*key))
-        return text, values + _more(ordered)
+        return text, values + _values_of(more, ordered)
 
-    def _text_of_many(self, groups: tuple[_Columns, ...], told: bool, folded: bool, bits: int) -> str:
+    def _text_of_many(self, groups: tuple[_Columns, ...], more: _More, bits: int) -> str:
         at = _Places(4)
-        guards = [_HELD.format(given=at.unnest(("int8", "text", "int8")), count="$4::int8")]
+        guards = [_GUARD.format(given=at.unnest(("int8", "text", "int8")), count="$4::int8")]
         for place, (columns, tells) in enumerate(groups):
-            given = at.unnest(("int8", "int8", *(_KINDS[name] for name in columns)))
+            given = at.unnest(("int8", "text", "int8", "int8", *(_KINDS[name] for name in columns)))
             changes = [*(f"{name} = given.c{name}" for name in columns), *_moves("given.n", tells)]
-            names = ", ".join(("id", "n", *(f"c{name}" for name in columns)))
-            guards.append(
-                f"moved{place} AS (UPDATE tasks SET {', '.join(changes)} FROM guard, {given} AS given ({names})"
-                " WHERE tasks.id = given.id)"
-            )
-        text = self._whole(", ".join(guards), at.unnest(_JOURNAL_KINDS), at, told=told, folded=folded)
+            names = ", ".join(("id", "token", "seen", "n", *(f"c{name}" for name in columns)))
+            guards.append(_MOVED.format(place=place, changes=", ".join(changes), given=given, names=names))
+        moved = " + ".join(f"(SELECT count(*) FROM moved{place})" for place in range(len(groups)))
+        text = self._whole(", ".join(guards), at.unnest(_JOURNAL_KINDS), at, more, moved=f" AND {moved} = $4::int8")
         return f"{text} /* {bits} */"
 
-    def _whole(self, guard: str, rows: str, at: _Places, *, told: bool, folded: bool) -> str:
+    def _whole(self, guard: str, rows: str, at: _Places, more: _More, *, moved: str = "") -> str:
         parts = [
             f"patient AS MATERIALIZED (SELECT set_config('lock_timeout', $1::text, true){self._always})",
             guard,
             f"new AS (INSERT INTO journal ({', '.join(JOURNAL_COLUMNS)}) SELECT given.* FROM guard, {rows} AS given)",
         ]
-        if told:
+        if more.steps:
             parts.append(
                 f"told AS (INSERT INTO steps ({', '.join(STEP_COLUMNS)}) SELECT given.* FROM guard,"
                 f" {at.unnest(_STEP_KINDS)} AS given ON CONFLICT (task, ord) DO UPDATE SET {_SET})"
             )
-        if folded:
+        if more.folded:
             given = at.unnest(("int8", "int8"))
             parts.append(
                 f"old AS (DELETE FROM journal USING guard, {given} AS given (task, seq)"
                 " WHERE journal.task = given.task AND journal.seq = given.seq)"
             )
-        parts.append(_NUMBER.format(id="$2::text", number="$3::int8"))
+        if more.news:
+            parts.append(f"turn AS MATERIALIZED (SELECT pg_advisory_xact_lock({FEED_LOCK}) FROM guard)")
+            given = at.unnest(_FEED_KINDS)
+            names = ", ".join(FeedRow._fields)
+            parts.append(f"news AS (INSERT INTO feed ({names}) SELECT given.* FROM turn, {given} AS given)")
+        parts.append(_NUMBER.format(id="$2::text", number="$3::int8", moved=moved))
         return f"WITH {', '.join(parts)} SELECT 1 FROM guard"
 
     def _keep(self, key: Any, text: str) -> str:
@@ -200,15 +233,15 @@ def _rows(batch: Sequence[Append]) -> list[tuple[Any, ...]]:
     return rows
 
 
-def _more(batch: Sequence[Append]) -> list[Any]:
-    """What few appends have: rows of `steps`, and rows of the journal that go."""
+def _values_of(more: _More, batch: Sequence[Append]) -> list[Any]:
     values: list[Any] = []
-    shown = {(one.task, row.ord): (one.task, *row) for one in batch for row in one.steps_all}
-    if shown:
+    if more.steps:
+        shown = {(one.task, row.ord): (one.task, *row) for one in batch for row in one.steps_all}
         values += _arrays(list(shown.values()), _STEP_KINDS)
-    folded = [(one.task, seq) for one in batch for seq in one.folded]
-    if folded:
-        values += _arrays(folded, ("int8", "int8"))
+    if more.folded:
+        values += _arrays([(one.task, seq) for one in batch for seq in one.folded], ("int8", "int8"))
+    if more.news:
+        values += _arrays([row for one in batch for row in one.news], _FEED_KINDS)
     return values
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -27,6 +27,7 @@ from holdfast.store.base import APART
 from holdfast.store.pg_silence import SILENCE_S, Connection
 from holdfast.store.place import without_direct
 from holdfast.store.statements import Prepared, Statements
+from holdfast.store.transaction import Rows, Transaction
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
@@ -219,14 +220,31 @@ def _is_pooled(connection: Connection) -> bool:
     return found is not None and found[0] != connection.info.backend_pid
 
 
-class Cursor:
-    """What store/transaction.py wants of a cursor."""
+class PgTransaction(Transaction):
+    """One with a cursor of this module."""
 
-    __slots__ = ("_cursor", "connection")
+    __slots__ = ()
+
+    def execute_all(self, *asked: tuple[Executable, Mapping[str, Any]]) -> list[Rows]:
+        prepared = [self.statements.prepare(*each) for each in asked]
+        if self._pending:
+            self.flush(frozenset().union(*(each.tables for each in prepared)))
+        self.written += sum(each.writes for each in prepared)
+        bound = [each.bind(parameters) for each, (_, parameters) in zip(prepared, asked, strict=True)]
+        answers = zip(prepared, self.cursor.execute_all(bound), strict=True)
+        return [Rows(each.rows(rows), count) for each, (rows, count) in answers]
+
+
+class Cursor:
+    """What store/transaction.py wants of a cursor. `opening`: statements to be sent with the next, before it."""
+
+    __slots__ = ("_cursor", "_others", "connection", "opening")
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self.connection = connection
+        self.opening: Sequence[str] = ()
         self._cursor: Any = psycopg.RawCursor(connection)
+        self._others: list[Any] = []
 
     @property
     def rowcount(self) -> int:
@@ -237,23 +255,54 @@ class Cursor:
         return self._cursor.pgresult.nfields or None
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> None:
-        self._cursor.execute(sql, values)
+        if self.opening:
+            self._send_all([(sql, values)])
+        else:
+            self._cursor.execute(sql, values)
+
+    def execute_all(self, asked: Sequence[tuple[str, Sequence[Any]]]) -> list[tuple[list[Any], int]]:
+        """Statements in one journey: the rows of each, and how many they are or were changed."""
+        cursors = self._send_all(asked)
+        return [(cursor.fetchall() if cursor.pgresult.nfields else [], int(cursor.rowcount)) for cursor in cursors]
+
+    def _send_all(self, asked: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+        """The cursors that have the answers; the last is this object's own."""
+        opening, self.opening = self.opening, ()
+        asked = [*((each, ()) for each in opening), *asked]
+        while len(self._others) < len(asked) - 1:
+            self._others.append(psycopg.RawCursor(self.connection))
+        cursors = [*self._others[: len(asked) - 1], self._cursor]
+        try:
+            with self.connection.pipeline():
+                for cursor, (sql, values) in zip(cursors, asked, strict=True):
+                    cursor.execute(sql, values)
+        except psycopg.Error:
+            # What stands behind a statement that failed is passed over, and what was to prepare it too: the driver
+            # takes it for prepared all the same, and whatever uses it next fails, for as long as the connection lives.
+            if len(asked) > len(opening) + 1:
+                self.connection.close()
+            raise
+        return cursors[len(opening) :]
 
     def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         if len(rows) == 1:
-            self._cursor.execute(sql, rows[0])
+            self.execute(sql, rows[0])
         elif rows and isinstance(sql, Text) and sql.many:
             if sql.keys:
                 rows = list({tuple(row[key] for key in sql.keys): row for row in rows}.values())
-            self._cursor.execute(sql.many, list(map(array, zip(*rows, strict=True), sql.kinds)))
+            self.execute(sql.many, list(map(array, zip(*rows, strict=True), sql.kinds)))
         elif rows:
+            if self.opening:
+                self._send_all([])
             self._cursor.executemany(sql, rows)
 
     def run(self, script: str) -> None:
         """Statements without parameters, in one journey."""
-        self._cursor.execute(script)
+        opening, self.opening = self.opening, ()
+        self._cursor.execute("; ".join([*opening, script]))
 
     def fetchall(self) -> list[tuple[Any, ...]]:
+        """Of the last statement."""
         found: list[tuple[Any, ...]] = self._cursor.fetchall()
         return found
 

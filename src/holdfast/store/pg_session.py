@@ -12,6 +12,8 @@ Appends that nothing else belongs to need no transaction around them: store/pg_a
 Functions of one transaction lock rows in one order each, but not all of them together. So a transaction of several
 waits only a moment for a lock; then each gets a transaction of its own, and all the time there is.
 
+A transaction begins with its first statement, in one journey.
+
 What happened is told in the order of commits: the rows of `feed` wait for the end of their transaction, and draw their
 ids behind a lock that is held until it is committed. So who has seen an id has missed none before it.
 
@@ -31,18 +33,18 @@ from psycopg.pq import TransactionStatus
 from holdfast.clock import SYSTEM
 from holdfast.errors import StoreAway, StoreFull, StoreUnknown, WorldError
 from holdfast.store import pg_faults
-from holdfast.store.pg_append import Writing
+from holdfast.store.pg_append import FEED_LOCK, Writing
 from holdfast.store.pg_bell import QUIET_BITS
-from holdfast.store.pg_driver import Cursor, array, writing
+from holdfast.store.pg_driver import Cursor, PgTransaction, array, writing
 from holdfast.store.pg_faults import Contended
-from holdfast.store.pg_silence import is_silence
+from holdfast.store.pg_silence import Connection, is_silence
 from holdfast.store.place import redacted
 from holdfast.store.schema import feed
 from holdfast.store.transaction import Transaction
 
 if TYPE_CHECKING:
     from holdfast.store.appends import Hot
-    from holdfast.store.base import Append, Into
+    from holdfast.store.base import Append, Into, Meanwhile
     from holdfast.store.pg_bell import Bell
     from holdfast.store.pg_driver import Server
     from holdfast.store.pg_history import PgHistory
@@ -69,7 +71,6 @@ _TELL: Final = (
     "WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock({lock})) INSERT INTO feed ({columns})"
     " SELECT told.* FROM turn, unnest({arrays}) AS told"
 )
-_FEED_LOCK: Final = 0x686F6C6466656564
 _FENCE: Final = (
     "INSERT INTO writers (id, number, fence, at) VALUES ('{id}', 0, {number}, extract(epoch FROM now()))"
     " ON CONFLICT (id) DO UPDATE SET fence = greatest(writers.fence, {number}) RETURNING number"
@@ -103,7 +104,7 @@ class Patience:
         self._pause_s = PAUSE_MIN_S
 
 
-class _Telling(Transaction):
+class _Telling(PgTransaction):
     """A transaction whose rows of `feed` wait. `told`: those, and `marks` how many there were at each savepoint."""
 
     beside = BESIDE
@@ -132,7 +133,7 @@ _KINDS: Final = {"at": "float8", "task": "bigint"}
 @functools.cache
 def _tell() -> str:
     arrays = (f"${number}::{_KINDS.get(name, 'text')}[]" for number, name in enumerate(_TOLD, 1))
-    return _TELL.format(lock=_FEED_LOCK, columns=", ".join(_TOLD), arrays=", ".join(arrays))
+    return _TELL.format(lock=FEED_LOCK, columns=", ".join(_TOLD), arrays=", ".join(arrays))
 
 
 def _columns(rows: Sequence[Sequence[Any]]) -> list[str]:
@@ -145,7 +146,7 @@ class PostgresSession:
     """See writer.Session."""
 
     def __init__(
-        self, connection: psycopg.Connection[Any], server: Server, *, busy_timeout_s: float, patience: Patience,
+        self, connection: Connection, server: Server, *, busy_timeout_s: float, patience: Patience,
         bell: Bell, history: PgHistory,
     ) -> None:  # fmt: skip
         self._server = server
@@ -160,9 +161,11 @@ class PostgresSession:
         self._bell = bell
         bell.own = self._id
         self._alone = False  # the next transaction can't be done in parts: it may wait for locks
+        self.meanwhile: Meanwhile | None = None
         self._connection = connection
+        connection.meanwhile = self._meanwhile
         self._cursor = Cursor(connection)
-        self._telling = _Telling(Cursor(connection), writing())
+        self._telling = _Telling(self._cursor, writing())
         self.tx: Transaction = self._telling
         self._began()
 
@@ -170,13 +173,13 @@ class PostgresSession:
         """What each transaction begins with. COMMIT must mean on disk, whatever the server's settings say."""
         self._cursor.execute("SELECT current_setting('synchronous_commit')")
         ((durable,),) = self._cursor.fetchall()
-        is_lax = durable in ("off", "local")
-        self._writing = Writing(self._id, ", set_config('synchronous_commit', 'on', true)" if is_lax else "")
-        begin = f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = '{IDLE_S}s'"
-        if is_lax:
-            begin += "; SET LOCAL synchronous_commit = on"
-        self._begin = f"{begin}; SET LOCAL lock_timeout = '{int(LOCK_S * 1000)}ms'"
-        self._begin_alone = f"{begin}; SET LOCAL lock_timeout = '{int(self._busy_s * 1000)}ms'"
+        always = ", set_config('synchronous_commit', 'on', true)" if durable in ("off", "local") else ""
+        self._writing = Writing(self._id, always)
+        settings = f"SELECT set_config('idle_in_transaction_session_timeout', '{IDLE_S}s', true){always}"
+        self._begin, self._begin_alone = (
+            ("BEGIN", f"{settings}, set_config('lock_timeout', '{int(seconds * 1000)}ms', true)")
+            for seconds in (LOCK_S, self._busy_s)
+        )
 
     # --- a transaction --------------------------------------------------------------------------------------------
 
@@ -186,9 +189,9 @@ class PostgresSession:
         try:
             if self._connection.closed:
                 self._connect()
-            self._cursor.run(self._begin_alone if self._alone else self._begin)
         except psycopg.Error as error:
             raise self._fatal(error) from error
+        self._cursor.opening = self._begin_alone if self._alone else self._begin
 
     def commit(self) -> None:
         self._count(quiet=self.tx.quiet)
@@ -245,16 +248,8 @@ class PostgresSession:
 
     def _tell_and_commit(self) -> None:
         """In one journey: whoever freezes meanwhile, the server goes on to the end and frees the lock."""
-        try:
-            with self._connection.pipeline():
-                self._cursor.execute(_tell(), _columns(self._telling.told))
-                self._cursor.execute(_NUMBER_APART, (self._id, self._number, self._acked))
-                self._cursor.execute("COMMIT")
-        except psycopg.Error:
-            # What stands behind a statement that failed is passed over, and what was to prepare it too: the driver
-            # takes it for prepared all the same, and whatever uses it next fails, for as long as the connection lives.
-            self._connection.close()
-            raise
+        number = _NUMBER_APART, (self._id, self._number, self._acked)
+        self._cursor.execute_all([(_tell(), _columns(self._telling.told)), number, ("COMMIT", ())])
 
     def _ring(self) -> None:
         try:
@@ -264,6 +259,7 @@ class PostgresSession:
 
     def rollback(self) -> None:
         self._forget()
+        self._cursor.opening = ()
         try:
             if self._connection.info.transaction_status != TransactionStatus.IDLE:
                 self._cursor.run("ROLLBACK")
@@ -291,10 +287,13 @@ class PostgresSession:
 
     def start_over(self) -> None:
         self._forget()
+        opening = self._begin_alone if self._alone else self._begin
         try:
-            self._cursor.run(f"ROLLBACK; {self._begin_alone if self._alone else self._begin}")
+            if not self._cursor.opening:
+                self._cursor.run("ROLLBACK")
         except psycopg.Error as error:
             raise self._fatal(error) from error
+        self._cursor.opening = opening
 
     def translate(self, error: Exception) -> Exception:
         return pg_faults.translate(error, self._shown)
@@ -303,7 +302,7 @@ class PostgresSession:
         return isinstance(error, psycopg.errors.UniqueViolation)
 
     def is_spoilt(self) -> bool:
-        return self._connection.info.transaction_status != TransactionStatus.INTRANS
+        return not self._cursor.opening and self._connection.info.transaction_status != TransactionStatus.INTRANS
 
     @property
     def in_transaction(self) -> bool:
@@ -346,14 +345,17 @@ class PostgresSession:
     def _connect(self) -> None:
         self._connection.close()
         connection = self._server.connect("holdfast writer")
+        connection.meanwhile = self._meanwhile
         self._connection = connection
-        self._cursor = Cursor(connection)
-        self.tx.cursor = Cursor(connection)
+        self._cursor = self.tx.cursor = Cursor(connection)
         if SYSTEM.monotonic() - self._acked_at > FORGET_S / 2:
             self._acked = 0  # its row may have been taken for that of somebody who is gone
         if self._history.look(self._cursor, self._id, self._acked):
             self._acked = 0
             self.tx.known.clear()
+
+    def _meanwhile(self) -> bool:
+        return self.meanwhile is not None and self.meanwhile()
 
     def _fatal(self, error: psycopg.Error) -> WorldError:
         told = self.translate(error)

@@ -8,12 +8,15 @@ no use, and nobody knows what the server will do with what it was sent.
 
 from __future__ import annotations
 
+import select
 from collections.abc import Generator, Mapping
 from typing import Any, Final
 
 import psycopg
+from psycopg.waiting import Wait
 
 from holdfast.clock import SYSTEM
+from holdfast.store.base import Meanwhile
 
 SILENCE_S: Final = 5.0
 TICK_S: Final = 0.1  # between two looks, while nothing comes
@@ -35,17 +38,21 @@ class Connection(psycopg.Connection[Any]):
 
     silence_s: float = SILENCE_S
     place: Mapping[str, Any] | None = None
+    meanwhile: Meanwhile | None = None
 
     def wait(self, gen: Any, interval: float = TICK_S, *more: Any, **others: Any) -> Any:
         return super().wait(self._heard(gen), min(interval, self.silence_s), *more, **others)
 
     def _heard(self, gen: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        """What the driver does, told each tick whether anything came."""
+        """What the driver does, told each tick whether anything came; `meanwhile` has the time before that."""
         silent_since: float | None = None
         ready = None
         try:
             while True:
-                ready = yield gen.send(ready)
+                wanted = gen.send(ready)
+                if self.meanwhile is not None and wanted == Wait.R and self.meanwhile():
+                    self._spend(self.meanwhile)
+                ready = yield wanted
                 if ready:
                     silent_since = None
                 elif silent_since is None:
@@ -57,6 +64,13 @@ class Connection(psycopg.Connection[Any]):
                     silent_since = None
         except StopIteration as end:
             return end.value
+
+    def _spend(self, meanwhile: Meanwhile) -> None:
+        """Until the answer is there."""
+        answer = select.poll()
+        answer.register(self.fileno(), select.POLLIN)
+        while not answer.poll(0) and meanwhile():
+            pass
 
 
 def lives(place: Mapping[str, Any], within_s: float) -> bool:

@@ -21,13 +21,12 @@ from holdfast.store.base import Tx
 from holdfast.store.entries import Call
 from holdfast.store.front import Front
 from holdfast.store.pg_bell import Bell
-from holdfast.store.pg_driver import Cursor, Server, reading
+from holdfast.store.pg_driver import Cursor, PgTransaction, Server, reading
 from holdfast.store.pg_history import PgHistory, begin_anew
 from holdfast.store.pg_session import Patience, PostgresSession
 from holdfast.store.pg_silence import SILENCE_S, is_silence
 from holdfast.store.pg_within import within
 from holdfast.store.place import redacted
-from holdfast.store.transaction import Transaction
 from holdfast.store.wakeups import Wakeups
 from holdfast.store.writer import Writer
 
@@ -35,7 +34,7 @@ T = TypeVar("T")
 
 READERS_MAX: Final = 16  # at once; the connections of a server are few
 READERS_KEPT: Final = 4
-_SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_SNAPSHOT: Final = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",)
 
 
 class PostgresStore(Front):
@@ -113,12 +112,13 @@ class PostgresStore(Front):
     def _read(self, fn: Callable[[Tx], T]) -> T:
         reader = self._take_reader()
         try:
-            reader.run(_SNAPSHOT)
+            reader.opening = _SNAPSHOT
             try:
-                return fn(Transaction(reader, reading()))
+                return fn(PgTransaction(reader, reading()))
             finally:
-                if not reader.connection.closed:
+                if not reader.opening and not reader.connection.closed:
                     reader.run("ROLLBACK")
+                reader.opening = ()
         except psycopg.Error as error:
             raise pg_faults.translate_reading(error, self.shown) from error
         finally:

@@ -28,7 +28,7 @@ from holdfast.errors import (
 )
 from holdfast.store import faults
 from holdfast.store.appends import Hot
-from holdfast.store.base import Append, Tx
+from holdfast.store.base import Append, Meanwhile, Tx
 from holdfast.store.creation import prepare
 from holdfast.store.entries import Call
 from holdfast.store.front import Front
@@ -62,7 +62,7 @@ def hot_statements() -> Hot:
 class SqliteSession:
     """The connection that writes; see writer.Session."""
 
-    __slots__ = ("_connection", "_cursor", "_entered", "_file", "_gate", "_mutex", "_path", "tx")
+    __slots__ = ("_connection", "_cursor", "_entered", "_file", "_gate", "_mutex", "_path", "meanwhile", "tx")
 
     def __init__(self, connection: Any, hot: Hot, path: str, gate: FileGate | None, file: File) -> None:
         self._connection = connection
@@ -73,6 +73,7 @@ class SqliteSession:
         self._mutex = threading.Lock() if gate is None else None  # in memory reads use this connection too
         self._entered = False
         self.tx = Transaction(connection.cursor(), hot)
+        self.meanwhile: Meanwhile | None = None  # nobody else's answer is waited for
 
     def begin(self) -> None:
         if self._gate is not None:

@@ -88,6 +88,9 @@ class Transaction:
         rows = prepared.rows(cursor.fetchall()) if cursor.description is not None else []
         return Rows(rows, cursor.rowcount)
 
+    def execute_all(self, *asked: tuple[Executable, Mapping[str, Any]]) -> Sequence[Rows]:
+        return [self.execute(*each) for each in asked]
+
     def executemany(self, statement: Executable, parameters: Sequence[Mapping[str, Any]]) -> int:
         if not parameters:
             return 0

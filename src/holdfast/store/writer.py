@@ -27,15 +27,16 @@ from typing import Any, Protocol
 from holdfast.clock import SYSTEM
 from holdfast.errors import HoldfastClosed, UsageError, WorldError
 from holdfast.store.appends import Savepoints
-from holdfast.store.base import Append
+from holdfast.store.base import Append, Meanwhile
 from holdfast.store.entries import Entry, own
 from holdfast.store.transaction import Transaction
 
 
 class Session(Savepoints, Protocol):
-    """The one connection that writes."""
+    """The one connection that writes. `meanwhile`: what whoever leads has to do while it waits for an answer."""
 
     tx: Transaction
+    meanwhile: Meanwhile | None
 
     def begin(self) -> None:
         """Raises StoreBusy and other WorldErrors, after which nothing is open."""
@@ -81,7 +82,7 @@ class Writer:
         self._poison: WorldError | None = None
         self._timed: tuple[Callable[[float], None], ...] = ()
 
-    def run(self, entry: Entry) -> Any:
+    def run(self, entry: Entry, meanwhile: Meanwhile | None = None) -> Any:
         """What the entry returns, once durable; what it raises, once undone."""
         me = threading.get_ident()
         with self._mutex:
@@ -100,6 +101,7 @@ class Writer:
         if not leads:
             self._wait(entry)
         if leads or entry.leads:
+            self._session.meanwhile = meanwhile
             self._lead(entry, me, fresh=leads)
         if entry.error is not None:
             raise entry.error
@@ -169,6 +171,7 @@ class Writer:
                 entries = [entry]
             entry.error = error
         finally:
+            self._session.meanwhile = None
             self._hand_over()
             for other in entries[1:]:
                 other.gate.release()

@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, false, func, null, select, update
 
 from holdfast.core import progress, states
 from holdfast.errors import TaskNotFound
-from holdfast.store.base import APART, Tx
+from holdfast.store.base import APART, FeedRow, Tx
 from holdfast.store.schema import steps, tasks
 from holdfast.tasks import anew, children, claims, row, tell
 from holdfast.tasks.row import TaskRow
@@ -61,8 +61,8 @@ _projections: list[Projection] = []
 
 
 def join(projection: Projection) -> None:
-    """Have every end of a task in this process call `projection`, inside the transaction that ends it. What it raises
-    undoes the end. Joined twice, it is called once."""
+    """Have every end, in this process, of a task that is for a resource call `projection`, inside the transaction that
+    ends it. What it raises undoes the end. Joined twice, it is called once."""
     if projection not in _projections:
         _projections.append(projection)
 
@@ -95,6 +95,19 @@ def columns_of(end: End) -> dict[str, Any]:
         **_CLEARED,
         **end.columns,
     }
+
+
+def news_of(end: End) -> FeedRow:
+    """The last that is told of the task: who follows it stops listening here. `before` and `left` have to be known."""
+    assert end.before is not None
+    assert end.left is not None
+    error = end.columns.get("error", end.before.error)
+    return tell.end_news(end.before, end.state, end.now, actor=end.actor, left=end.left, error=error)
+
+
+def is_alone(before: TaskRow, *, has_claims: bool) -> bool:
+    """Whether the end of the task means nothing but that: `columns_of` and `news_of` are all of it."""
+    return before.resource_type is None and before.parent_id is None and not has_claims
 
 
 def ended(
@@ -136,12 +149,10 @@ def ended_all(tx: Tx, ends: Sequence[End]) -> None:
         tx.executemany(_END, members)
     for end in ends:
         before, left = found[end.task], lefts[end.task]
-        for projection in _projections:
+        for projection in _projections if before.resource_type is not None else ():
             result = end.columns.get("result")
             left = (projection(tx, before, end.state, left, result, end.now) or left[0], left[1])
-        # The last that is told of the task: who follows it stops listening here.
-        error = end.columns.get("error", before.error)
-        tell.ended(tx, before, end.state, end.now, actor=end.actor, left=left, error=error)
+        tell.write(tx, [news_of(end._replace(before=before, left=left))])
     claims.free(tx, [end.task for end in ends], ends[0].now)
     for end in ends:
         children.tell_end(tx, found[end.task], end.state, end.now)

@@ -16,8 +16,8 @@ Who of a pool is next: tasks/turn.py. Quotas of projects and resources: tasks/qu
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, func, null, select, true, update
 
@@ -25,6 +25,11 @@ from holdfast.errors import NotFound, QuotaExceeded, UsageError
 from holdfast.store.base import Tx
 from holdfast.store.schema import pools, tasks, workers
 from holdfast.tasks.quota import RETRY_AFTER_S, Limits, number_of
+
+if TYPE_CHECKING:
+    from sqlalchemy.sql import Executable
+
+    from holdfast.store.base import Result
 
 NO_LIMIT: Final = 1 << 30
 QUEUED: Final = "pool_queued"
@@ -61,9 +66,10 @@ class Usage(NamedTuple):
 
 
 _p = pools.c
-_OF: Final = select(pools).where(_p.name == bindparam("_pool"))
-_ALONE: Final = _OF.with_for_update()
-_SHARED: Final = _OF.with_for_update(read=True)
+OF: Final = select(pools).where(_p.name == bindparam("_pool"))
+_ALONE: Final = OF.with_for_update()
+_ALONE_IF_LIMITED: Final = _ALONE.where(_p.running_max.is_not(null()))
+_SHARED_IF_NOT: Final = OF.where(_p.running_max.is_(null())).with_for_update(read=True)
 _of_pool = tasks.c.pool == bindparam("_pool")
 _held = _of_pool & tasks.c.worker_id.is_not(null())
 _unbegun = _of_pool & tasks.c.executed_at.is_(null()) & tasks.c.finished_at.is_(null())  # the index's own words
@@ -99,7 +105,7 @@ def make_known(tx: Tx, name: str) -> None:
 
 def find(tx: Tx, name: str) -> Pool:
     """Raises: NotFound: no task was ever asked for in it, no worker has served it, and nobody has set it a limit."""
-    found = tx.execute(_OF, {"_pool": name}).first()
+    found = tx.execute(OF, {"_pool": name}).first()
     if found is None:
         raise NotFound(f"there is no pool {name}: `holdfast pool set {name}` makes it, and so does its first task")
     return Pool._make(found)
@@ -161,14 +167,31 @@ def enter(tx: Tx, name: str, *, even_closed: bool = False) -> int:
     `even_closed`: by who works for certain tasks alone, whose pool may be paused.
     """
     make_known(tx, name)
-    pool = find(tx, name)
-    pool = Pool._make(tx.execute(_SHARED if pool.running_max is None else _ALONE, {"_pool": name}).one())
-    return _room(tx, pool, even_closed)
+    return entered(tx, name, tx.execute_all(*entrance(name)), even_closed=even_closed)
+
+
+def entrance(name: str) -> tuple[tuple[Executable, dict[str, Any]], ...]:
+    """What `entered` has to be told. The pool is known."""
+    which = {"_pool": name}
+    return (_SHARED_IF_NOT, which), (_ALONE_IF_LIMITED, which)
+
+
+def entered(tx: Tx, name: str, told: Sequence[Result], *, even_closed: bool = False) -> int:
+    """`enter`, with what `entrance` gave."""
+    found = next((answer.first() for answer in told if answer.first() is not None), None)
+    if found is None:  # a limit was set, or taken away, between the two
+        found = tx.execute(_ALONE, {"_pool": name}).one()
+    return _room(tx, Pool._make(found), even_closed)
 
 
 def look(tx: Tx, name: str, *, even_closed: bool = False) -> int:
     """As `enter`, without a lock: what there was room for a moment ago."""
-    found = tx.execute(_OF, {"_pool": name}).first()
+    return room(tx, tx.execute(OF, {"_pool": name}), even_closed=even_closed)
+
+
+def room(tx: Tx, told: Result, *, even_closed: bool = False) -> int:
+    """`look`, with what OF gave."""
+    found = told.first()
     return NO_LIMIT if found is None else _room(tx, Pool._make(found), even_closed)
 
 

@@ -6,13 +6,18 @@ What people are shown of it: tasks/query.py.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, select, update
 
 from holdfast.errors import TaskNotFound
 from holdfast.store.base import LOCKS, Tx
 from holdfast.store.schema import inputs, tasks
+
+if TYPE_CHECKING:
+    from sqlalchemy.sql import Executable
+
+    from holdfast.store.base import Result
 
 
 class TaskRow(NamedTuple):
@@ -108,7 +113,10 @@ _LOCK: Final = (
     .execution_options(**{LOCKS: True})
 )
 _INPUTS: Final = select(inputs.c.inputs, inputs.c.claims).where(inputs.c.task == bindparam("_id"))
-_INPUTS_OF: Final = select(inputs.c.task, inputs.c.inputs).where(inputs.c.task.in_(bindparam("_ids", expanding=True)))
+_INPUTS_OF: Final = select(inputs).where(inputs.c.task.in_(bindparam("_ids", expanding=True)))
+
+
+_ASKED_NOTHING: Final = ("{}", "[]")
 
 
 def of(row: Any) -> TaskRow:
@@ -143,9 +151,15 @@ def _found(row: Any, task: int) -> TaskRow:
 def asked_for(tx: Tx, task: int) -> tuple[str, str]:
     """The task's inputs and claims, as they are stored."""
     row = tx.execute(_INPUTS, {"_id": task}).first()
-    return ("{}", "[]") if row is None else (row[0], row[1])
+    return _ASKED_NOTHING if row is None else (row[0], row[1])
 
 
-def inputs_of(tx: Tx, ids: Sequence[int]) -> dict[int, str]:
-    """Their inputs, as they are stored."""
-    return {**dict.fromkeys(ids, "{}"), **dict(map(tuple, tx.execute(_INPUTS_OF, {"_ids": ids}).all()))} if ids else {}
+def asked_of(ids: Sequence[int]) -> tuple[Executable, dict[str, Any]]:
+    """What `all_asked_for` has to be told."""
+    return _INPUTS_OF, {"_ids": ids}
+
+
+def all_asked_for(told: Result, ids: Sequence[int]) -> dict[int, tuple[str, str]]:
+    """Their inputs and claims, as they are stored."""
+    found = {row.task: (row.inputs, row.claims) for row in told.all()}
+    return {task: found.get(task, _ASKED_NOTHING) for task in ids}

@@ -9,6 +9,7 @@ How tickets are granted: tasks/claims.py. What a tag is for: tasks/tags.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, exists, false, func, insert, literal, null, select, update
@@ -82,7 +83,8 @@ _PLAN: Final = insert(plans)
 _unbegun = (
     tasks.c.start_after.is_not(null()) & tasks.c.executed_at.is_(null()) & tasks.c.finished_at.is_(null())
 )  # the index's own words
-_UNDRAWN: Final = (
+DRAWN_MAX: Final = 100  # tasks whose start has come, at once
+UNDRAWN: Final = (
     select(tasks.c.id)
     .where(
         _unbegun,
@@ -94,7 +96,8 @@ _UNDRAWN: Final = (
     .order_by(tasks.c.start_after, tasks.c.id)
     .limit(bindparam("_limit"))
 )
-_NEXT_START: Final = select(func.min(tasks.c.start_after)).where(_unbegun, tasks.c.start_after > bindparam("_now"))
+#: The next `start_after` to come.
+NEXT_START: Final = select(func.min(tasks.c.start_after)).where(_unbegun, tasks.c.start_after > bindparam("_now"))
 _DRAWN: Final = (
     update(tasks).where(tasks.c.id == bindparam("_task"), tasks.c.start_after.is_not(null())).values(start_after=null())
 )
@@ -159,10 +162,15 @@ def remember_plan(tx: Tx, digest: str, outline: str) -> None:
         tx.known.add(digest)
 
 
-def draw_due(tx: Tx, now: float, *, limit: int = 100) -> int:
+def draw_due(tx: Tx, now: float, *, limit: int = DRAWN_MAX) -> int:
     """Draw the tickets of tasks whose `start_after` has come, in that order; how many tasks that were."""
+    return draw(tx, undrawn(tx, now, limit=limit), now)
+
+
+def draw(tx: Tx, tasks_due: Sequence[int], now: float) -> int:
+    """`draw_due`, of these, which UNDRAWN gave."""
     drawn = 0
-    for task in undrawn(tx, now, limit=limit):
+    for task in tasks_due:
         if tx.execute(_DRAWN, {"_task": task}).rowcount != 1:
             continue  # another worker has done it meanwhile
         drawn += 1
@@ -174,13 +182,7 @@ def draw_due(tx: Tx, now: float, *, limit: int = 100) -> int:
 
 def undrawn(tx: Tx, now: float, *, limit: int) -> list[int]:
     """The tasks whose `start_after` has come and whose tickets are still to be drawn."""
-    return tx.execute(_UNDRAWN, {"_now": now, "_limit": limit}).scalars()
-
-
-def next_start(tx: Tx, now: float) -> float | None:
-    """The next `start_after` to come."""
-    at: float | None = tx.execute(_NEXT_START, {"_now": now}).scalar()
-    return at
+    return tx.execute(UNDRAWN, {"_now": now, "_limit": limit}).scalars()
 
 
 def _is_later(request: Request, now: float) -> bool:

@@ -117,12 +117,14 @@ def take(
     only: Collection[int] | None = None,
     after: str = "",
     without: Sequence[str] = (),
+    asked: dict[int, tuple[str, str]] | None = None,
 ) -> list[TaskRow]:
     """Take up to `limit` tasks of the pool that are due, and no more than its limit lets run at once; the most urgent
     first, the projects in turn, behind `after` (tasks/turn.py). Their rows, with the new tokens. Tasks whose
     `start_after` has come enter their queues first. One that is not `ready` still waits for its claims or its start,
     and is late: its flow's deadline has passed, and all that may be done is to end it. `only`: these alone, whatever
     their pools, whose limits hold; that one of these is paused doesn't. `without`: none of these flows, by reference.
+    `asked`: is given their inputs and claims, as they are stored.
 
     Locked in this order: the row of the pool (it decides how many: tasks/pools.py), those of the tasks (each decides
     who has it: a row that another holds is passed over), that of the worker (it decides whether this worker may take
@@ -131,27 +133,42 @@ def take(
     Raises: LeaseLost: the worker was taken for dead; nobody would find the tasks of a dead worker a second time. Or it
     is to take no more.
     """
-    tell.catch_up(tx)
     found: list[int]
+    undrawn = submit.UNDRAWN, {"_now": now, "_limit": submit.DRAWN_MAX}
     if only is None:
-        room = min(limit, pools.enter(tx, pool))
-        submit.draw_due(tx, now)
-        found = turn.choose(tx, pool, now, room, after=after, without=without) if room > 0 else []
+        pools.make_known(tx, pool)
+        untold, starting, urgent, *told = tx.execute_all(
+            (tell.UNTOLD, {}), undrawn, (turn.MOST_URGENT, {"_pool": pool}), *pools.entrance(pool)
+        )
+        tell.catch_up(tx, untold.all())
+        room = min(limit, pools.entered(tx, pool, told))
+        if submit.draw(tx, starting.scalars(), now):
+            found = turn.choose(tx, pool, now, room, after=after, without=without)
+        else:
+            found = turn.choose_from(tx, urgent.scalar(), pool, now, room, after=after, without=without)
         if len(found) < room:
             late = {"_pool": pool, "_now": now, "_limit": room - len(found), "_without": without}
             found += tx.execute(_TAKE_LATE_OURS if without else _TAKE_LATE, late).scalars()
     else:
+        tell.catch_up(tx, tx.execute(tell.UNTOLD).all())
         which = {"_only": list(only), "_now": now}
         rooms = {name: pools.enter(tx, name, even_closed=True) for name in pools.names_of(tx, _waiting(tx, which))}
-        submit.draw_due(tx, now)
-        rows = tx.execute(_TAKE_SOME, which).all() + tx.execute(_TAKE_LATE_SOME, which).all()
-        found = _within(rows, rooms)[:limit]
-    values = {"_worker": worker, "_before": f"{generation}.", "_after": f".{nonce}", "_floor": floor(generation)}
-    rows = tx.execute(_TAKE, {**values, "_tasks": found}).all() if found else []
-    taken = {each.id: row.of(each) for each in rows}
-    if tx.execute(_ALIVE, {"_worker": worker}).first() is None:
+        submit.draw(tx, tx.execute(*undrawn).scalars(), now)
+        due = tx.execute(_TAKE_SOME, which).all() + tx.execute(_TAKE_LATE_SOME, which).all()
+        found = _within(due, rooms)[:limit]
+    alive = _ALIVE, {"_worker": worker}
+    mine: dict[int, TaskRow] = {}
+    if found:
+        values = {"_worker": worker, "_before": f"{generation}.", "_after": f".{nonce}", "_floor": floor(generation)}
+        taken, theirs, living = tx.execute_all((_TAKE, {**values, "_tasks": found}), row.asked_of(found), alive)
+        mine = {each.id: row.of(each) for each in taken.all()}
+        if asked is not None:
+            asked.update(row.all_asked_for(theirs, found))
+    else:
+        living = tx.execute(*alive)
+    if living.first() is None:
         raise LeaseLost(worker=worker)
-    return [taken[task] for task in found]
+    return [mine[task] for task in found]
 
 
 class Due(NamedTuple):
@@ -163,13 +180,17 @@ class Due(NamedTuple):
 
 def peek(tx: Tx, *, now: float, pool: str, only: Collection[int] | None = None, without: Sequence[str] = ()) -> Due:
     """Whether `take` would find anything to do, without a write or a lock."""
-    if submit.undrawn(tx, now, limit=1):
+    starting, urgent, told = tx.execute_all(
+        (submit.UNDRAWN, {"_now": now, "_limit": 1}), (turn.MOST_URGENT, {"_pool": pool}), (pools.OF, {"_pool": pool})
+    )
+    if starting.first() is not None:
         return Due(True)
     if only is None:
-        room = pools.look(tx, pool)
-        if room <= 0:
-            return Due(False, crowded=not pools.find(tx, pool).is_closed and turn.is_any_due(tx, pool, now))
-        if turn.is_any_due(tx, pool, now, without=without):
+        priority = urgent.scalar()
+        if pools.room(tx, told) <= 0:
+            is_due = turn.is_any_due_from(tx, priority, pool, now)
+            return Due(False, crowded=is_due and not pools.find(tx, pool).is_closed)
+        if turn.is_any_due_from(tx, priority, pool, now, without=without):
             return Due(True)
         late = {"_pool": pool, "_now": now, "_limit": 1, "_without": without}
         return Due(tx.execute(_LATE_OURS if without else _LATE, late).first() is not None)
@@ -209,7 +230,8 @@ def next_due(
     else:
         where = {"_only": list(only), "_now": now}
         due, late = _DUE_SOME if rounds else _DUE_SOME_ENDING, _NEXT_LATE_SOME
-    moments = (tx.execute(due, where).scalar(), tx.execute(late, where).scalar(), submit.next_start(tx, now))
+    answers = tx.execute_all((due, where), (late, where), (submit.NEXT_START, {"_now": now}))
+    moments = (answer.scalar() for answer in answers)
     return min((each for each in moments if each is not None), default=None)
 
 

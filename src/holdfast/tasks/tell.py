@@ -11,14 +11,15 @@ Who reads the feed: feed/. What a worker tells of a task while it runs, and how 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import bindparam, delete, select
 
 from holdfast.core import compact
 from holdfast.core.states import FINAL, REVERTED, SUCCEEDED
-from holdfast.store.base import Into, Tx
-from holdfast.store.schema import feed, untold
+from holdfast.store.appends import FEED
+from holdfast.store.base import FeedRow, Tx
+from holdfast.store.schema import untold
 from holdfast.tasks import row
 from holdfast.tasks.row import TaskRow
 
@@ -32,25 +33,13 @@ TYPES: Final = (STATE, CONTROL, PROGRESS, STEP, SYNC, STATUS)
 
 WORKER: Final = "worker"  # the actor of what no person asked for
 
-_INTO: Final = Into(feed, "at", "type", "project_id", "task", "subject", "resource", "data")
 _encode: Final = compact.writer(ascii=True)  # what a failure says may be no Unicode
 _WELL: Final = (SUCCEEDED, REVERTED)
 
 
 _CATCH_UP_MAX: Final = 1000
-_UNTOLD: Final = select(untold).order_by(untold.c.id).limit(_CATCH_UP_MAX).with_for_update(skip_locked=True)
+UNTOLD: Final = select(untold).order_by(untold.c.id).limit(_CATCH_UP_MAX).with_for_update(skip_locked=True)
 _TOLD: Final = delete(untold).where(untold.c.id == bindparam("_id"))
-
-
-class News(NamedTuple):
-    """A row of the feed that is still to be written."""
-
-    type: str
-    project_id: str
-    task: int | None
-    subject: str
-    resource: str | None
-    data: str
 
 
 def tell(
@@ -67,53 +56,50 @@ def tell(
     """Write one event of a task; what is about a resource says so (`subject`, as `servers/<id>`, and its id)."""
     at = row.read(tx, task) if isinstance(task, int) else task
     if subject is None:
-        write(tx, [news(at, type, data)], now)
+        write(tx, [news(at, type, data, now)])
     else:
-        write(tx, [News(type, project_id or at.project_id, at.id, subject, resource, _encode(data))], now)
+        write(tx, [FeedRow(now, type, project_id or at.project_id, at.id, subject, resource, _encode(data))])
 
 
 def state(
     tx: Tx, at: TaskRow, before: str | None, to: str, now: float, *, actor: str, reason: str | None = None
 ) -> None:
     """The task's state has changed, in its row too. `at`: the row, of before or after."""
-    write(tx, [state_news(at, before, to, actor, reason)], now)
+    write(tx, [state_news(at, before, to, now, actor, reason)])
 
 
-def ended(
-    tx: Tx, before: TaskRow, to: str, now: float, *, actor: str, left: tuple[str, str], error: str | None
-) -> None:
+def end_news(before: TaskRow, to: str, now: float, *, actor: str, left: tuple[str, str], error: str | None) -> FeedRow:
     """The task has ended. `before`: its row as it was; `error`: the failure, as the row has it now."""
     shown = brief(before, to) | {"effect": left[0], "revert": left[1], "error": _shown(before, to, error)}
     data = {"from": before.state, "to": to, "actor": actor, "reason": None, "task": shown}
-    write(tx, [news(before, STATE, data)], now)
+    return news(before, STATE, data, now)
 
 
 def control(tx: Tx, at: TaskRow, verb: str, now: float, *, actor: str, **more: Any) -> None:
     """A verb was accepted. `more`: what there is to know beside it."""
-    write(tx, [news(at, CONTROL, {"verb": verb, "actor": actor, **more, "task": brief(at, at.state)})], now)
+    write(tx, [news(at, CONTROL, {"verb": verb, "actor": actor, **more, "task": brief(at, at.state)}, now)])
 
 
-def state_news(at: TaskRow, before: str | None, to: str, actor: str, reason: str | None = None) -> News:
-    return news(at, STATE, {"from": before, "to": to, "actor": actor, "reason": reason, "task": brief(at, to)})
+def state_news(at: TaskRow, before: str | None, to: str, now: float, actor: str, reason: str | None = None) -> FeedRow:
+    data = {"from": before, "to": to, "actor": actor, "reason": reason, "task": brief(at, to)}
+    return news(at, STATE, data, now)
 
 
-def news(at: TaskRow, type: str, data: Mapping[str, Any]) -> News:
-    return News(type, at.project_id, at.id, f"tasks/{at.uuid}", at.resource_id, _encode(data))
+def news(at: TaskRow, type: str, data: Mapping[str, Any], now: float) -> FeedRow:
+    return FeedRow(now, type, at.project_id, at.id, f"tasks/{at.uuid}", at.resource_id, _encode(data))
 
 
-def write(tx: Tx, told: Sequence[News], now: float) -> None:
+def write(tx: Tx, told: Sequence[FeedRow]) -> None:
     """Rows of the feed, in this order."""
     for each in told:
-        tx.add(_INTO, (now, *each))
+        tx.add(FEED, each)
 
 
-def catch_up(tx: Tx) -> int:
-    """Tell what transactions have left to be told that were a caller's own, and have committed; how much that was."""
-    rows = tx.execute(_UNTOLD).all()
-    for each in rows:
+def catch_up(tx: Tx, untold: Sequence[Any]) -> None:
+    """Tell what transactions have left to be told that were a caller's own, and have committed: what UNTOLD gave."""
+    for each in untold:
         tx.execute(_TOLD, {"_id": each.id})
-        tx.add(_INTO, [each.at, each.type, each.project_id, each.task, each.subject, each.resource, each.data])
-    return len(rows)
+        tx.add(FEED, [each.at, each.type, each.project_id, each.task, each.subject, each.resource, each.data])
 
 
 def brief(at: TaskRow, state: str) -> dict[str, Any]:

@@ -48,8 +48,8 @@ def _waits(of: Any) -> Any:
     )
 
 
-_MOST_URGENT: Final = select(tasks.c.priority).where(_waits(tasks)).order_by(tasks.c.priority.desc()).limit(1)
-_LESS_URGENT: Final = _MOST_URGENT.where(tasks.c.priority < bindparam("_priority"))
+MOST_URGENT: Final = select(tasks.c.priority).where(_waits(tasks)).order_by(tasks.c.priority.desc()).limit(1)
+_LESS_URGENT: Final = MOST_URGENT.where(tasks.c.priority < bindparam("_priority"))
 
 
 def _ring(*, from_start: bool) -> Select[Any]:
@@ -123,23 +123,37 @@ _NEW_OURS: Final = _first(false(), ours)
 
 def is_any_due(tx: Tx, pool: str, now: float, *, without: Sequence[str] = ()) -> bool:
     """Whether anything of the pool could be taken, as far as its limits go."""
-    for priority in _priorities(tx, pool):
-        where = {"_pool": pool, "_priority": priority, "_now": now, "_without": without}
-        for candidate in _candidates(tx, pool, priority, "", now):
+    return is_any_due_from(tx, tx.execute(MOST_URGENT, {"_pool": pool}).scalar(), pool, now, without=without)
+
+
+def is_any_due_from(tx: Tx, priority: int | None, pool: str, now: float, *, without: Sequence[str] = ()) -> bool:
+    """`is_any_due`, with what MOST_URGENT gave."""
+    for each in _priorities(tx, pool, priority):
+        where = {"_pool": pool, "_priority": each, "_now": now, "_without": without}
+        for candidate in _candidates(tx, pool, each, "", now):
             if not without or _first_of(tx, candidate, where, 1):
                 return True
     return False
 
 
 def choose(tx: Tx, pool: str, now: float, limit: int, *, after: str = "", without: Sequence[str] = ()) -> list[int]:
+    """`choose_from` the most urgent on."""
+    priority = tx.execute(MOST_URGENT, {"_pool": pool}).scalar()
+    return choose_from(tx, priority, pool, now, limit, after=after, without=without)
+
+
+def choose_from(
+    tx: Tx, priority: int | None, pool: str, now: float, limit: int, *, after: str = "", without: Sequence[str] = ()
+) -> list[int]:
     """Up to `limit` tasks that are due, in the order in which they are to be begun; their rows are locked. `after`: the
-    project that was served last. `without`: the references of flows that are not for this worker."""
+    project that was served last. `without`: the references of flows that are not for this worker. `priority`: what
+    MOST_URGENT gave."""
     chosen: list[int] = []
     given: Counter[str] = Counter()
-    for priority in _priorities(tx, pool):
-        ring = _candidates(tx, pool, priority, after, now)
+    for each in _priorities(tx, pool, priority):
+        ring = _candidates(tx, pool, each, after, now)
         while len(chosen) < limit and (window := list(islice(ring, WINDOW))):
-            where = {"_pool": pool, "_priority": priority, "_now": now, "_without": without}
+            where = {"_pool": pool, "_priority": each, "_now": now, "_without": without}
             got = _share(tx, where, window, limit - len(chosen), given)
             chosen += [task for turn in zip_longest(*got.values()) for task in turn if task is not None]
             given.update({project: len(its) for project, its in got.items()})
@@ -148,9 +162,8 @@ def choose(tx: Tx, pool: str, now: float, limit: int, *, after: str = "", withou
     return chosen
 
 
-def _priorities(tx: Tx, pool: str) -> Iterator[int]:
-    """Those of the tasks that wait in the pool, the most urgent first."""
-    priority = tx.execute(_MOST_URGENT, {"_pool": pool}).scalar()
+def _priorities(tx: Tx, pool: str, priority: int | None) -> Iterator[int]:
+    """Those of the tasks that wait in the pool, from this one on."""
     while priority is not None:
         yield priority
         priority = tx.execute(_LESS_URGENT, {"_pool": pool, "_priority": priority}).scalar()
@@ -159,24 +172,27 @@ def _priorities(tx: Tx, pool: str) -> Iterator[int]:
 def _candidates(tx: Tx, pool: str, priority: int, after: str, now: float) -> Iterator[Candidate]:
     """The projects with something due, once round the ring."""
     where = {"_pool": pool, "_priority": priority}
+    from_start = _FROM_START, {**where, "_after": ""}
     if after:
-        yield from _pages(tx, where, after, now, from_start=False)
-    for candidate in _pages(tx, where, "", now, from_start=True):
+        behind, first = tx.execute_all((_BEHIND, {**where, "_after": after}), from_start)
+        yield from _pages(tx, where, behind.all(), now)
+    else:
+        first = tx.execute(*from_start)
+    for candidate in _pages(tx, where, first.all(), now):
         if after and candidate.project > after:
             return
         yield candidate
 
 
-def _pages(tx: Tx, where: dict[str, Any], after: str, now: float, *, from_start: bool) -> Iterator[Candidate]:
+def _pages(tx: Tx, where: dict[str, Any], rows: Sequence[Any], now: float) -> Iterator[Candidate]:
     while True:
-        rows = tx.execute(_FROM_START if from_start else _BEHIND, {**where, "_after": after}).all()
         for project, again, new in rows:
             is_again, is_new = (at is not None and at <= now for at in (again, new))
             if is_again or is_new:
                 yield Candidate(project, is_again, is_new)
         if len(rows) < PAGE:
             return
-        after, from_start = rows[-1][0], False
+        rows = tx.execute(_BEHIND, {**where, "_after": rows[-1][0]}).all()
 
 
 def _share(

@@ -5,11 +5,12 @@ Which tasks those are: tasks/take.py. How many: pace.py. What becomes of them: l
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from holdfast.store.base import Store, Tx
+from holdfast.store.base import Meanwhile, Store, Tx
 from holdfast.tasks import take
 from holdfast.tasks.lease import is_known
 from holdfast.tasks.row import TaskRow
@@ -25,9 +26,10 @@ OTHERS_S: Final = 60.0  # until this worker looks again whether a flow is other 
 
 
 class Intake:
-    """Of one worker. `only`: these tasks and their children alone. `waiting`: those that are its own and not begun yet.
+    """Of one worker. `only`: these tasks and their children alone. `waiting`: those that are its own and not loaded;
+    `asked`: the inputs and claims of those of which nothing was ever written, and that so have nothing else to be read.
     `next_due`: when the next will be due by time alone. `owed`: that is still to be found out, as of then. `crowded`:
-    something is due for which its pool has no place."""
+    something is due for which its pool has no place. `more`: there may be more to take, once these have begun."""
 
     def __init__(
         self, store: Store, clock: Clock, lease: Lease, pace: Pace, *, pool: str, only: Collection[int] | None
@@ -40,10 +42,11 @@ class Intake:
         self._only = only
         self._others: dict[str, float] = {}  # references of flows that other workers know, and until when they are left
         self._served = ""  # the project that had its turn last
-        self.waiting: list[TaskRow] = []
+        self.waiting: deque[TaskRow] = deque()
+        self.asked: dict[int, tuple[str, str]] = {}
         self.next_due: float | None = None
         self.owed: float | None = None
-        self.crowded = False
+        self.crowded = self.more = False
         self._filled = False  # the last time there was no room left: there will be more
 
     def let_go(self, row: TaskRow, error: Exception, now: float) -> None:
@@ -59,13 +62,13 @@ class Intake:
     def is_due(self, now: float) -> bool:
         return self.next_due is not None and self.next_due <= now and self.owed is None
 
-    def take(self, taken: Collection[Taken], now: float) -> bool:
-        """Take what there is room for beside `taken`. Whether there may be room for more once these have begun.
+    def take(self, taken: Collection[Taken], now: float, meanwhile: Meanwhile) -> bool:
+        """Take what there is room for beside `taken`. Whether anything was taken.
 
         Raises: LeaseLost: the worker was taken for dead, or is to drain.
         """
-        room = self.pace.room(taken, now)
-        self.crowded = False
+        room = self.pace.room(taken, now, len(self.waiting))
+        self.crowded = self.more = False
         if room <= 0:
             self.close()
             return False
@@ -76,25 +79,33 @@ class Intake:
         if not filled:
             due = self._store.read(lambda tx: take.peek(tx, now=now, pool=self._pool, only=self._only, without=without))
             self.crowded = due.crowded
+        found: list[TaskRow] = []
+        asked: dict[int, tuple[str, str]] = {}
         if filled or due.any:
-            self.waiting += self._store.write(
+            found = self._store.write(
                 lambda tx: take.take(
                     tx, self._lease.id, generation=self._store.generation, nonce=self._clock.token_hex(8), now=now,
-                    limit=room, pool=self._pool, only=self._only, after=self._served, without=without,
-                )
+                    limit=room, pool=self._pool, only=self._only, after=self._served, without=without, asked=asked,
+                ),
+                meanwhile,
             )  # fmt: skip
-        if not self.waiting:
-            return filled  # why there is nothing is not known
-        self._served = self.waiting[-1].project_id
-        self._lease.figures.taken(self.waiting, now)
-        self._filled = len(self.waiting) >= room
-        return self._filled or filled
+        self._owe(now, later=bool(found))
+        if not found:
+            self.more = filled  # why there is nothing is not known
+            return False
+        self.waiting += found
+        self._served = found[-1].project_id
+        self._lease.figures.taken(found, now)
+        self._filled = len(found) >= room
+        self.asked |= {row.id: asked[row.id] for row in found if row.seq == 0 and row.rollback_of is None}
+        self.more = self._filled or filled
+        return True
 
     def close(self) -> None:
         """When something is due is of no interest before there is room, and then it is looked for."""
         self.next_due = self.owed = None
 
-    def owe(self, now: float, *, later: bool) -> None:
+    def _owe(self, now: float, *, later: bool) -> None:
         """Find out what is due after now. `later`: something was taken, and is begun first."""
         self.next_due = self.owed = now
         if not later:

@@ -51,30 +51,29 @@ class DefinitionChanged(HoldfastError):
 
 class Loaded(NamedTuple):
     """`keys_of`: the uuid in its steps' idempotency keys; a rollback's are those of the task that it rolls back.
-    `entries`: of what is in flight, the seq of the row that recorded its start."""
+    `entries`: of what is in flight, the seq of the row that recorded its start. `has_claims`: or nobody has looked."""
 
     state: State
     recorder: Recorder
     seq: int
     keys_of: str
     entries: dict[int, int]
-
-
-def read_ahead(store: Store, tasks: Sequence[TaskRow]) -> dict[int, str]:
-    """The inputs of those of which nothing was ever written, and that so have nothing else to be read."""
-    fresh = [task.id for task in tasks if task.seq == 0 and task.rollback_of is None]
-    return store.read(lambda tx: rows.inputs_of(tx, fresh)) if len(fresh) > 1 else {}
+    has_claims: bool
 
 
 def load(
     store: Store,
     task: TaskRow,
+    ahead: Mapping[int, tuple[str, str]] = MappingProxyType({}),
+    *,
     flows: Sequence[Flow],
     deaths_max: int,
     unseal: Unseal | None,
-    ahead: Mapping[int, str] = MappingProxyType({}),
 ) -> Loaded:
-    """`ahead`: as `read_ahead` gives it. Raises: DefinitionChanged, TaskGone (a rollback of a purged task)."""
+    """`ahead`: the inputs and claims of tasks of which nothing was ever written.
+
+    Raises: DefinitionChanged, TaskGone (a rollback of a purged task).
+    """
     if task.rollback_of is not None:
         origin = store.read(lambda tx: rows.read(tx, task.rollback_of or 0))
         if origin.finished_at is None:
@@ -82,10 +81,12 @@ def load(
     else:
         origin = task
     if origin.id in ahead:
-        inputs_text: str = ahead[origin.id]
+        inputs_text, claims_text = ahead[origin.id]
         journal: list[JournalRow] = []
     else:
-        inputs_text, journal = store.read(lambda tx: (rows.asked_for(tx, origin.id)[0], tx.journal(origin.id)))
+        (inputs_text, claims_text), journal = store.read(
+            lambda tx: (rows.asked_for(tx, origin.id), tx.journal(origin.id))
+        )
     plan = plan_of(store, origin, flows, journal)
     if origin is task and task.digest is not None and digest(plan) != task.digest:
         store.write(lambda tx: _go_by(tx, task, plan))
@@ -100,7 +101,8 @@ def load(
     recorder = Recorder(state, task.id, task.steps_seq)
     entries = _fold(state, journal, unseal, recorder)
     recorder.caught_up()
-    return Loaded(state, recorder, journal[-1].seq if journal else 0, origin.uuid, entries)
+    has_claims = origin is not task or claims_text != "[]"
+    return Loaded(state, recorder, journal[-1].seq if journal else 0, origin.uuid, entries, has_claims)
 
 
 def _go_by(tx: Tx, task: TaskRow, plan: Plan) -> None:

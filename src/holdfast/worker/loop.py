@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from holdfast.errors import HoldfastClosed, LeaseLost, StoreUnknown, TaskGone, TaskNotFound, WorldError
+from holdfast.errors import HoldfastClosed, LeaseLost, StoreUnknown, TaskNotFound, WorldError
 from holdfast.store.base import Append, Appended, Store
 from holdfast.tasks import take
 from holdfast.tasks.row import TaskRow
@@ -28,10 +28,11 @@ from holdfast.worker.house import House
 from holdfast.worker.intake import Intake
 from holdfast.worker.lease import SWEEP_S, Lease
 from holdfast.worker.leave import close_beside, give_back, save_all
-from holdfast.worker.load import DefinitionChanged, load, read_ahead, rest_aside
+from holdfast.worker.load import Loaded, load
+from holdfast.worker.loader import Loader
 from holdfast.worker.pace import Pace, whose_turn
 from holdfast.worker.report import write_reports
-from holdfast.worker.rest import rest
+from holdfast.worker.rest import heap_frozen, rest
 from holdfast.worker.rota import LOOK_S, Rota
 from holdfast.worker.taken import Taken, note_heard
 from holdfast.worker.timers import Timers
@@ -82,6 +83,8 @@ class Worker:
         self.lease = lease or Lease(store, clock, settings, pool)
         pace = Pace(None if runtimes.is_inline else settings.workers_max, tasks_max)
         self._intake = Intake(store, clock, self.lease, pace, pool=pool, only=only)
+        loads = partial(load, store, flows=flows, deaths_max=settings.deaths_max, unseal=unseal)
+        self._loader = Loader(store, self._intake, runtimes.places, loads, self._have)
         self.taken: dict[int, Taken] = {}
         self._timers = Timers(self.taken)
         self.lease.held = lambda: list(self.taken)
@@ -90,8 +93,8 @@ class Worker:
         self._ended: set[int] = set()
         self._lost: deque[int] = deque()  # tasks that may be another's by now
         self._woken = threading.Event()
-        self._poked = True
-        self._changes, self._looked_at = -1, 0.0
+        self._poked = self._called = True  # something may be due; somebody may want something of a task
+        self._changes, self._looked_at, self._heard_at = -1, 0.0, 0.0
         self._look_s = settings.poll_s if store.runs_here else max(settings.poll_s, LOOK_S)  # others are heard of
         self.draining = self._stopped = False
         self._starved: dict[int, None] = {}
@@ -103,7 +106,7 @@ class Worker:
 
     def poke(self) -> None:
         """Something was submitted, or a verb was accepted. From any thread."""
-        self._poked = True
+        self._poked = self._called = True
         self._woken.set()
 
     def stop(self) -> None:
@@ -116,6 +119,10 @@ class Worker:
     def run(self, until: Callable[[], bool] | None = None) -> None:
         """Work until `stop`, or until `until()` says so while there is nothing to do."""
         self.lease.start(self._lost_lease)
+        with heap_frozen():
+            self._run(until)
+
+    def _run(self, until: Callable[[], bool] | None) -> None:
         while not self._stopped:
             now = self._clock.time()
             try:
@@ -169,11 +176,14 @@ class Worker:
             did = self._look(now)
         else:
             self._intake.look_ahead()
+        did = self._loader.turn(now, len(self._starved), draining=self.draining) or did
         self._let_go_of_lost()
         for taken, error in write_reports(self._store, self.taken.values(), now):
             self._set_aside(taken, error, now)
         batch = self._advance(now)
         if not batch:
+            if self._loader.load(now):
+                return True
             self._agents.flush(now)
             self._give_back(now)
             self._house.turn(now)
@@ -211,17 +221,22 @@ class Worker:
             return False
         self._changes = changes
         try:
-            heard = self._hear() if self.taken else False
+            heard = self._hear(now) if self.taken else False
             return self._take(now) or heard
         except WorldError:
-            self._poked = True  # look again: what changed is not heard yet
+            self._poked = self._called = True  # look again: what changed is not heard yet
             raise
 
-    def _hear(self) -> bool:
+    def _hear(self, now: float) -> bool:
+        if not self._called and not self._store.runs_here and self._heard_at <= now < self._heard_at + self._look_s:
+            return False  # who wants something tells
+        self._called, self._heard_at = False, now
         heard = []
         for task, seq in self._store.read(lambda tx: take.called(tx, self.lease.id)):
             taken = self.taken.get(task)
             if taken is None or (seq > taken.seen and not self._listen(taken)):
+                if self._intake.waiting:  # it may be one of those
+                    self._poked = self._called = True
                 continue
             heard.append(taken)
             self._dirty[task] = None
@@ -249,30 +264,15 @@ class Worker:
             self._intake.close()
             return False
         try:
-            self._poked = self._intake.take(self.taken.values(), now) or self._poked
+            did = self._intake.take(self.taken.values(), now, self._loader.load_meanwhile)
         except LeaseLost:  # or it is to drain: the next heartbeat says so too; taking can't wait for it
             self.lease.beat()
             self._poked = True
             return False
-        waiting, started = self._intake.waiting, bool(self._intake.waiting)
-        ahead = read_ahead(self._store, waiting)
-        while waiting:  # what could not be read this time is ours all the same, and begun the next
-            self._start(waiting[0], now, ahead)
-            del waiting[0]
-        self._intake.owe(now, later=started)
-        return started
+        self._poked = self._poked or self._intake.more
+        return did
 
-    def _start(self, row: TaskRow, now: float, ahead: Mapping[int, str]) -> None:
-        try:
-            loaded = load(self._store, row, self._flows, self._settings.deaths_max, self._unseal, ahead)
-        except (DefinitionChanged, TaskGone) as error:
-            self._intake.let_go(row, error, now)
-            return
-        except WorldError:
-            raise
-        except Exception as error:  # one bad task hurts no other
-            rest_aside(self._store, row, "poison", error, now)
-            return
+    def _have(self, row: TaskRow, loaded: Loaded) -> None:
         taken = Taken(
             row, loaded, self._store, self._runtimes, clock=self._clock, settings=self._settings, seal=self._seal,
             unseal=self._unseal, wake=partial(self._note_end, row.id),
@@ -315,11 +315,12 @@ class Worker:
             if taken.drive.starved:
                 self._starved[taken.task.id] = None
         self._dirty.clear()
+        self._loader.fresh = 0
         return batch
 
     def _append(self, batch: list[tuple[Taken, Append]], now: float) -> None:
         try:
-            answers: Sequence[Any] = self._store.append([append for _, append in batch])
+            answers: Sequence[Any] = self._store.append([append for _, append in batch], self._loader.load_meanwhile)
             self.lease.figures.batches.note(len(batch))
             if not self.lease.holds():  # the answer may have come long after the commit
                 self._lost_lease(None)

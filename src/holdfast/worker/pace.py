@@ -2,8 +2,8 @@
 
 Theory: a worker takes what it can begin, so that nothing waits in the memory of one while another has a free thread,
 and a project's one task does not stand behind those that were taken before it came. Of short tasks it takes more: as
-many as it has ended in the last tenth of a second, because they will have begun before a tenth of a second is over,
-and a taking for each few would cost more than they do.
+many as it has ended in the last twentieth of a second, because they will have begun before another is over,
+and a taking for each few would cost more than they do: so it takes many, or none while enough of them wait.
 
 Who may be taken at all: tasks/take.py. Threads and processes, counted: runtime/places.py.
 """
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from holdfast.worker.taken import Taken
 
-AHEAD_S: Final = 0.1
+AHEAD_S: Final = 0.05
 WAITING_FACTOR: Final = 8  # as many times what a worker may have at once may only wait, for a moment each
 
 
@@ -32,7 +32,7 @@ class Pace:
         self._places = places
         self.tasks_max = tasks_max
         self._since = 0.0
-        self._now = self._before = 0  # tasks that ended since then, and in the tenth of a second before
+        self._now = self._before = 0  # tasks that ended since then, and in as long a time before
 
     def ended(self, now: float) -> None:
         """A task is off the worker's hands."""
@@ -44,18 +44,22 @@ class Pace:
             self._before = self._now if 0.0 <= now - self._since < 2 * AHEAD_S else 0
             self._now, self._since = 0, now
 
-    def room(self, taken: Collection[Taken], now: float) -> int:
-        """How many more tasks the worker may take that has these. One that only waits and soon looks again is kept,
-        because to take it anew costs more than to have it; but it must not keep others from being begun."""
-        room = self.tasks_max - len(taken)
+    def room(self, taken: Collection[Taken], now: float, unloaded: int = 0) -> int:
+        """How many more tasks the worker may take that has these, and so many that it has not loaded yet. One that only
+        waits and soon looks again is kept, because to take it anew costs more than to have it; but it must not keep
+        others from being begun."""
+        held = len(taken) + unloaded
+        room = self.tasks_max - held
         if room <= 0:
             waiting = sum(each.may_leave(now, 0.0) for each in taken)
-            room = min(room + waiting, WAITING_FACTOR * self.tasks_max - len(taken))
+            room = min(room + waiting, WAITING_FACTOR * self.tasks_max - held)
         if self._places is None:
             return room
         self._move(now)
-        busy = sum(each.wants_place for each in taken)
-        return min(room, self._places - busy + max(self._now, self._before))
+        busy = unloaded + sum(each.wants_place for each in taken)
+        ahead = max(self._now, self._before)
+        room = min(room, self._places - busy + ahead)
+        return room if busy < 2 * self._places or room >= ahead / 2 else 0
 
 
 def whose_turn(starved: Collection[int], taken: Mapping[int, Taken], free: int) -> list[int]:

@@ -100,7 +100,7 @@ class Recorder:
             steps_all,
             self._projection(facts, decisions, now),
             self._superseded(facts),
-            then,
+            then=then,
         )
 
     def _is_steady(self, facts: Sequence[e.Event], decisions: Sequence[e.Event]) -> bool:

@@ -39,7 +39,7 @@ class Taken:
     """See the module. `wake` tells the worker that its inbox has something."""
 
     __slots__ = (
-        "_batch", "_flushed_at", "_held_up", "_seal", "_settings", "_store", "_unseal", "drive",
+        "_batch", "_flushed_at", "_held_up", "_is_alone", "_seal", "_settings", "_store", "_unseal", "drive",
         "entries", "has_more", "leases", "recorder", "seen", "task", "telling", "timer_at", "token",
     )  # fmt: skip
 
@@ -68,6 +68,7 @@ class Taken:
         self._unseal = unseal
         self._batch: tuple[list[e.Event], list[e.Event]] | None = None
         self._flushed_at = 0.0
+        self._is_alone = finish.is_alone(task, has_claims=loaded.has_claims)
         self._held_up = False  # its children must end, or come to rest, before it does
         self.has_more = True  # whether the drive is to be asked again at once
         deadline_s = loaded.state.plan.options.deadline_s
@@ -110,11 +111,15 @@ class Taken:
         if not facts and not decisions:
             return None
         self._batch = (facts, decisions)
-        then = self._then(decisions, now)
-        append = self.recorder.append(self.token, self.seen, facts, decisions, now, then)
-        if isinstance(then, Joint) and then.one.before is not None:
-            append = append._replace(projection={**(append.projection or {}), **finish.columns_of(then.one)})
-        return self.telling.add(append, decisions, now)
+        last = decisions[-1] if decisions else None
+        end = self._end(last, now) if type(last) is e.Ended else None
+        append = self.recorder.append(self.token, self.seen, facts, decisions, now, self._then(last, end, now))
+        if end is not None and end.before is not None:
+            append = append._replace(projection={**(append.projection or {}), **finish.columns_of(end)})
+        append = self.telling.add(append, decisions, now)
+        if end is not None and self._is_alone:
+            append = append._replace(news=[*append.news, finish.news_of(end)])
+        return append
 
     def _waits_for_children(self, last: e.Event, now: float) -> bool:
         """Whether this end, or this rest, has to wait for children, which are told so. Their own rings."""
@@ -168,18 +173,20 @@ class Taken:
         """When whoever takes it next has something to do. It is starved where this worker begins nothing any more."""
         return now if self.drive.starved else self.drive.next_at()
 
-    def _then(self, decisions: Sequence[e.Event], now: float) -> Callable[[Tx], None] | None:
+    def _end(self, last: e.Ended, now: float) -> finish.End:
+        columns = self.recorder.end_columns(last, lambda value: encode(value, self._seal))
+        left = aftermath(self.drive.state, last.state)
+        # Where it is nobody's operation, no more than that is to be known of the row.
+        before = None if self.task.resource_type else self.task._replace(state=api_state(self.drive.state.phase))
+        return finish.End(
+            self.task.id, last.state, now, self._settings.retention_s, left, columns=columns, before=before
+        )
+
+    def _then(self, last: e.Event | None, end: finish.End | None, now: float) -> Callable[[Tx], None] | None:
         """What goes with the end of the task, or with its coming to rest."""
-        last = decisions[-1] if decisions else None
         if type(last) is e.Rested:
             return partial(_rested, self.task.id, self.token, now)
-        if type(last) is e.Ended:
-            columns = self.recorder.end_columns(last, lambda value: encode(value, self._seal))
-            left = aftermath(self.drive.state, last.state)
-            # Where it is nobody's operation, no more than that is to be known of the row.
-            before = None if self.task.resource_type else self.task._replace(state=api_state(self.drive.state.phase))
-            retention_s = self._settings.retention_s
-            end = finish.End(self.task.id, last.state, now, retention_s, left, columns=columns, before=before)
+        if end is not None and not self._is_alone:
             return Joint(finish.ended_all, end)
         return None
 

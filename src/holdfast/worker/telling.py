@@ -20,10 +20,9 @@ from sqlalchemy import bindparam, update
 
 from holdfast.core import events as e
 from holdfast.core.states import PENDING, STEP, STEP_STATES, TASK, api_state
-from holdfast.store.base import Append, Joint, Tx, do_then
+from holdfast.store.base import Append, FeedRow, Tx
 from holdfast.store.schema import tasks
 from holdfast.tasks import tell
-from holdfast.tasks.tell import News
 
 if TYPE_CHECKING:
     from holdfast.core.state import State
@@ -63,21 +62,22 @@ class Telling:
         """The append, with what is to be told with it. It is told only if all of the append is taken."""
         self.untold = True
         columns = append.projection
-        if now < self.due_at and append.then is None and (columns is None or "state" not in columns):
+        last = decisions[-1] if decisions else None
+        stops_here = type(last) is e.Ended or type(last) is e.Rested
+        if now < self.due_at and not stops_here and (columns is None or "state" not in columns):
             return append
-        moves = self._moves(decisions)
+        moves = self._moves(decisions, now)
         told = [news for news, stops in moves if not stops]
-        if now >= self.due_at or append.then is not None:
-            last = decisions[-1] if decisions else None
-            steps, shown = self._steps(type(last) is e.Ended and last.state == "ABORTED")
+        if now >= self.due_at or stops_here:
+            steps, shown = self._steps(type(last) is e.Ended and last.state == "ABORTED", now)
             told += steps
             progress = self._progress
             if columns is not None and type(last) is not e.Ended:
-                news, progress = self._progress_of(columns)
+                news, progress = self._progress_of(columns, now)
                 told += news
             self.tells = now, shown, progress
         told += [news for news, stops in moves if stops]
-        return append._replace(then=Joint(_tell_and, (told, now, append.then))) if told else append
+        return append._replace(news=[*told, *append.news]) if told else append
 
     def taken(self, accepted: bool) -> None:
         """The append with `tells` was taken, whole or its facts only."""
@@ -91,7 +91,7 @@ class Telling:
         self._told = shown
         self.untold = False
 
-    def _moves(self, decisions: Sequence[e.Event]) -> list[tuple[News, bool]]:
+    def _moves(self, decisions: Sequence[e.Event], now: float) -> list[tuple[FeedRow, bool]]:
         """Each change of the task's state, as users see it, and whether the task then stands still."""
         found = []
         state, phase = self._state, self._state.phase
@@ -102,13 +102,13 @@ class Telling:
             before, phase = phase, TASK.move(phase, _MOVES[kind])
             if api_state(before) != api_state(phase):
                 reason = event.reason if kind is e.Rested else None  # type: ignore[union-attr]
-                news = tell.state_news(self._task, api_state(before), api_state(phase), tell.WORKER, reason)
+                news = tell.state_news(self._task, api_state(before), api_state(phase), now, tell.WORKER, reason)
                 found.append((news, kind is e.Rested or kind is e.Waited))
         return found
 
     # --- steps and progress ---------------------------------------------------------------------------------------
 
-    def _steps(self, aborts: bool) -> tuple[list[News], dict[int, str]]:
+    def _steps(self, aborts: bool, now: float) -> tuple[list[FeedRow], dict[int, str]]:
         """The steps that are not as they were told last, and what of all that were looked at is then told."""
         state, told = self._state, self._told
         shown: dict[int, str] = {}
@@ -128,9 +128,9 @@ class Telling:
         if not changed:
             return [], shown
         steps = [{"id": state.ids[row], "state": shown[row], "attempt": state.attempt[row]} for row in sorted(changed)]
-        return [tell.news(self._task, tell.STEP, self._named({"steps": steps}))], shown
+        return [tell.news(self._task, tell.STEP, self._named({"steps": steps}), now)], shown
 
-    def _progress_of(self, columns: Any) -> tuple[list[News], tuple[Any, ...]]:
+    def _progress_of(self, columns: Any, now: float) -> tuple[list[FeedRow], tuple[Any, ...]]:
         """What the columns say, unless it has been told. Columns that do not change are not among them."""
         state, said = self._state, self._recorder.said
         message = next((said[row][1] for row in reversed(list(said)) if said[row][1]), None) if said else None
@@ -142,7 +142,7 @@ class Telling:
         if shown == self._progress:
             return [], shown
         data = dict(zip(("percent", "completed", "total", "step", "message"), shown, strict=True))
-        return [tell.news(self._task, tell.PROGRESS, self._named(data))], shown
+        return [tell.news(self._task, tell.PROGRESS, self._named(data), now)], shown
 
     def _named(self, data: dict[str, Any]) -> dict[str, Any]:
         return data | {"task": tell.brief(self._task, api_state(self._state.phase))}
@@ -163,21 +163,15 @@ class Telling:
             "completed": state.reverted if state.inverse else state.completed,
             "progress_step": said[-1].node if said else None,
         }
-        steps, shown = self._steps(aborts=False)
-        news, progress = self._progress_of(columns)
+        steps, shown = self._steps(False, now)
+        news, progress = self._progress_of(columns, now)
         told = steps + news
-        writes = partial(_tell_apart, self._task.id, token, told, now) if told else None
+        writes = partial(_tell_apart, self._task.id, token, told) if told else None
         return writes, partial(self._is_told, now, shown, progress)
 
 
-def _tell_and(tx: Tx, ones: Sequence[tuple[Sequence[News], float, Callable[[Tx], None] | None]]) -> None:
-    for told, now, _ in ones:
-        tell.write(tx, told, now)
-    do_then(tx, [then for _, _, then in ones if then is not None])
-
-
-def _tell_apart(task: int, token: str, told: Sequence[News], now: float, tx: Tx) -> None:
+def _tell_apart(task: int, token: str, told: Sequence[FeedRow], tx: Tx) -> None:
     """A stale token tells nothing."""
     if tx.execute(_FENCE, {"_task": task, "_token": token}).rowcount == 1:
-        tell.write(tx, told, now)
+        tell.write(tx, told)
         tx.touched(task)

@@ -21,7 +21,7 @@ def work(database: str, settings: dict[str, Any], when: str, number: int) -> Non
     with hf.open(database, kinds=[make_node()], **settings) as hold:
         append, left = hold.store.append, number
 
-        def counted(batch: Any) -> Any:
+        def counted(batch: Any, meanwhile: Any = None) -> Any:
             nonlocal left
             left -= 1
             if not left and when == "before":

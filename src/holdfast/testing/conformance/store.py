@@ -21,8 +21,8 @@ import pytest
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from holdfast.errors import HoldfastClosed, LeaseLost, TaskNotFound, UsageError
-from holdfast.store.base import Append, Appended, Conflict, Row, StepRow, Store, Tx
-from holdfast.store.schema import journal, plans, steps, tasks
+from holdfast.store.base import Append, Appended, Conflict, FeedRow, Row, StepRow, Store, Tx
+from holdfast.store.schema import feed, journal, plans, steps, tasks
 
 _ADD: Final = insert(tasks).returning(tasks.c.id)
 _STEPS: Final = select(steps.c.ord, steps.c.node, steps.c.state, steps.c.ended_at).where(
@@ -126,6 +126,19 @@ class StoreConformance(StoreBase):
         (answer,) = store.append([Append(999_999, "mine", 0, rows("x"))])
         assert isinstance(answer, LeaseLost)
 
+    def test_what_an_append_tells_is_told_in_order_if_it_is_taken(self, store: Store) -> None:
+        ids = [store.write(add_task) for _ in range(3)]
+        store.write(lambda tx: tx.record(ids[1], rows("cancel_asked")))
+
+        def news(task: int, *words: str) -> list[FeedRow]:
+            return [FeedRow(1.0, word, "p", task, f"tasks/{task}", None, "{}") for word in words]
+
+        store.append([Append(ids[0], "mine", 0, rows("x"), news=news(ids[0], "a", "b"))])
+        store.append([Append(task, "mine", 0, rows("x"), rows("y"), news=news(task, "c", "d")) for task in ids[1:]])
+        store.append([Append(ids[2], "another", 2, rows("x"), news=news(ids[2], "e"))])
+        told = store.read(lambda tx: tx.execute(select(feed.c.task, feed.c.type).order_by(feed.c.id)).all())
+        assert [tuple(each) for each in told] == [(ids[0], "a"), (ids[0], "b"), (ids[2], "c"), (ids[2], "d")]
+
     def test_a_verb_between_keeps_the_facts_and_refuses_the_decisions(self, store: Store, task: int) -> None:
         store.write(
             lambda tx: tx.record(task, [Row("cancel_asked", None, '{"revert": true}', 1.5)], {"reason": "asked"})
@@ -134,7 +147,7 @@ class StoreConformance(StoreBase):
         ended, begun = StepRow(1, "build/a", "SUCCEEDED", 1, 1.0, 2.0), StepRow(2, "build/b", "RUNNING", 1, 2.0)
         append = Append(
             task, "mine", 0, rows("succeeded", "parked"), rows("started"), [ended], [ended, begun],
-            {"state": "WAITING"}, [1], lambda tx: called.append("then"),
+            {"state": "WAITING"}, [1], then=lambda tx: called.append("then"),
         )  # fmt: skip
         (answer,) = store.append([append])
         assert isinstance(answer, Appended)

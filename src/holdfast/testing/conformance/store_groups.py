@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from sqlalchemy import bindparam, func, select, update
@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, func, select, update
 from holdfast.errors import LeaseLost
 from holdfast.store.base import LOCKS, Append, Appended, Conflict, Into, Joint, Store, Tx
 from holdfast.store.schema import feed, plans, queues, tasks
-from holdfast.testing.conformance.store import Failed, StoreBase, add_one, add_task, rows, touch_and_fail
+from holdfast.testing.conformance.store import Failed, StoreBase, add_one, add_task, rows, task_row, touch_and_fail
 
 _PLANS: Final = Into(plans, "digest", "outline")
 _FEED: Final = Into(feed, "at", "type", "project_id", "task", "subject", "resource", "data")
@@ -28,6 +28,21 @@ _LOCKED: Final = (
 
 
 class StoreGroups(StoreBase):
+    def test_statements_together_have_an_answer_each(self, store: Store) -> None:
+        task = store.write(add_task)
+        wanted = select(tasks.c.state).where(tasks.c.id == bindparam("_task"))
+        change = update(tasks).where(tasks.c.id == bindparam("_task"))
+
+        def work(tx: Tx) -> list[Any]:
+            none, changed, some = tx.execute_all(
+                (wanted, {"_task": 0}), (change, {"_task": task, "reason": "r"}), (wanted, {"_task": task})
+            )
+            return [none.first(), changed.rowcount, some.scalar()]
+
+        assert store.write(work) == [None, 1, "RUNNING"]
+        assert store.read(lambda tx: tx.execute_all((wanted, {"_task": task}))[0].scalar()) == "RUNNING"
+        assert task_row(store, task).reason == "r"
+
     def test_many_writes_in_one_commit_each_with_its_own_answer(self, store: Store) -> None:
         heard: list[frozenset[int]] = []
         end = store.subscribe(heard.append)

@@ -166,6 +166,8 @@ class RemoteSession(SqliteSession):
             raise
         except Cut as error:
             raise self.translate(error) from error
+        while self.meanwhile is not None and self.meanwhile():
+            pass
 
     def commit(self) -> None:
         before = self.link.commits
