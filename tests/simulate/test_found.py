@@ -277,6 +277,19 @@ def test_what_a_rollback_leaves_is_told_by_all_steps_of_what_it_undoes(desk: Des
     assert (row.state, row.effect, row.revert) == ("FAILED", "unknown", "failed")
 
 
+def test_a_rollback_that_has_undone_nothing_has_not_failed_at_it(desk: Desk) -> None:
+    """Seed 78 (cluster): what could not be undone before was shown as its own failure when it was ended by force."""
+    first = desk.submit()
+    desk.store.write(lambda tx: tx.write_steps(first, [StepRow(0, "line/a", "REVERT_FAILED", 1, 1.0, 2.0)]))
+    desk.end(first, "FAILED")
+    undoing, now = desk.rollback(first), desk.clock.time()
+    columns = {"state": "RUNNING", "executed_at": now}
+    desk.store.write(lambda tx: tx.execute(tasks.update().where(tasks.c.id == undoing).values(**columns)))
+    desk.store.write(lambda tx: control.force_fail(tx, undoing, now, actor="", reason=""))
+    row = desk.row(undoing)
+    assert (row.state, row.effect, row.revert) == ("FAILED", "partial", "none")
+
+
 # --- workers -----------------------------------------------------------------------------------------------------
 
 

@@ -115,7 +115,7 @@ def lost_is_done(patch: Patch) -> None:
         (untagged, r"and now task \d+ too|beside it|tasks.tag"),
         (fired_again, r"and now task \d+ too"),
         (heard_again, r"who reads the feed"),
-        (lost_is_done, r"was accepted, and|recorded twice|workers.id"),
+        (lost_is_done, r"was accepted, and|recorded twice|workers.id|tasks.uuid"),
     ],
     ids=lambda given: getattr(given, "__name__", ""),
 )

@@ -177,6 +177,21 @@ def test_a_verb_on_what_is_not_loaded_is_heard(turned: Turned) -> None:
     assert (first.state, turned.started([first])) == ("CANCELLED", [])
 
 
+def test_what_was_lost_before_it_was_loaded_and_is_taken_again_is_had_once(turned: Turned) -> None:
+    turned.fill().submit(one, 3).take()
+    before = {row.id: row.token for row in turned.worker._intake.waiting}
+    assert len(before) == 3
+    ids = list(before)[1:]
+    lost = update(schema.tasks).where(schema.tasks.c.id.in_(ids)).values(worker_id=None, token=None, due_at=1.0)
+    turned.hold.store.write(lambda tx: tx.execute(lost))
+    turned.take()
+    after = {row.id: row.token for row in turned.worker._intake.waiting}
+    assert len(turned.worker._intake.waiting) == len(after) == 3
+    assert [after[task] != before[task] for task in sorted(after)] == [False, True, True]
+    turned.settle()
+    assert {task.state for task in turned.tasks} == {"SUCCEEDED"}
+
+
 class Held:
     wants_place = True
 

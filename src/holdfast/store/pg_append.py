@@ -185,10 +185,13 @@ class Writing:
                 " WHERE journal.task = given.task AND journal.seq = given.seq)"
             )
         if more.news:
-            parts.append(f"turn AS MATERIALIZED (SELECT pg_advisory_xact_lock({FEED_LOCK}) FROM guard)")
             given = at.unnest(_FEED_KINDS)
             names = ", ".join(FeedRow._fields)
-            parts.append(f"news AS (INSERT INTO feed ({names}) SELECT given.* FROM turn, {given} AS given)")
+            # The first is done last (ExecInitModifyTable of PostgreSQL): others wait for this lock.
+            parts[2:2] = [
+                f"turn AS MATERIALIZED (SELECT pg_advisory_xact_lock({FEED_LOCK}) FROM guard)",
+                f"news AS (INSERT INTO feed ({names}) SELECT given.* FROM turn, {given} AS given)",
+            ]
         parts.append(_NUMBER.format(id="$2::text", number="$3::int8", moved=moved))
         return f"WITH {', '.join(parts)} SELECT 1 FROM guard"
 

@@ -26,6 +26,8 @@ from holdfast.tasks.steps import settle
 Projection: TypeAlias = Callable[[Tx, TaskRow, str, "tuple[str, str]", "str | None", float], "str | None"]
 
 STEP_ABORTED: Final = states.STEP_STATES[states.S_ABORTED]
+STEP_SUCCEEDED: Final = states.STEP_STATES[states.S_SUCCEEDED]
+STEP_REVERT_FAILED: Final = states.STEP_STATES[states.S_REVERT_FAILED]
 
 _COUNT: Final = (
     select(steps.c.state, func.count().label("number"))
@@ -180,8 +182,10 @@ def left_behind(tx: Tx, at: TaskRow, state: str) -> tuple[str, str]:
 
 
 def _counts_of_rollback(tx: Tx, at: TaskRow) -> dict[str, int]:
-    """It shows those steps alone whose undo has begun: the others stand as what it undoes has left them."""
+    """It shows those steps alone whose undo has begun: the others stand as what it undoes has left them, and what could
+    not be undone then is to be undone now."""
     shown: dict[str, str] = {}
     for each in (at.rollback_of, *anew.rollbacks_before(tx, at), at.id):
+        shown = {node: STEP_SUCCEEDED if word == STEP_REVERT_FAILED else word for node, word in shown.items()}
         shown.update({found.node: found.state for found in tx.execute(_SHOWN, {"_task": each}).all()})
     return Counter(shown.values())

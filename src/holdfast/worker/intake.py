@@ -93,7 +93,8 @@ class Intake:
         if not found:
             self.more = filled  # why there is nothing is not known
             return False
-        self.waiting += found
+        again = {row.id for row in found}  # what was lost in between has another token now
+        self.waiting = deque([*(row for row in self.waiting if row.id not in again), *found])
         self._served = found[-1].project_id
         self._lease.figures.taken(found, now)
         self._filled = len(found) >= room

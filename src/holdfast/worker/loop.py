@@ -378,9 +378,9 @@ class Worker:
         self._aside.put(taken, error, now)
 
     def _forget(self, taken: Taken) -> None:
-        self.taken.pop(taken.task.id, None)
-        self._dirty.pop(taken.task.id, None)
-        self._starved.pop(taken.task.id, None)
+        if self.taken.get(taken.task.id) is taken:  # else it was lost, and taken again
+            for held in (self.taken, self._dirty, self._starved):
+                held.pop(taken.task.id, None)
 
     def _lost_lease(self, tasks: Sequence[int] | None) -> None:
         """The lease's thread says: these tasks, or (None) all, are no longer ours."""
