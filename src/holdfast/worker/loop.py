@@ -116,13 +116,10 @@ class Worker:
 
     # --- the loop -------------------------------------------------------------------------------------------------
 
+    @heap_frozen()
     def run(self, until: Callable[[], bool] | None = None) -> None:
         """Work until `stop`, or until `until()` says so while there is nothing to do."""
         self.lease.start(self._lost_lease)
-        with heap_frozen():
-            self._run(until)
-
-    def _run(self, until: Callable[[], bool] | None) -> None:
         while not self._stopped:
             now = self._clock.time()
             try:
@@ -170,7 +167,7 @@ class Worker:
         did = False
         self._aside.turn(now)
         if self.lease.turn(now) or self._rota.turn(now):
-            self._poked = True
+            self._poked = self._called = True
         self.draining = self._runtimes.places.closed = self.lease.draining
         if self._poked or self._intake.is_due(now) or not self._looked_at <= now < self._looked_at + self._look_s:
             did = self._look(now)
@@ -322,6 +319,7 @@ class Worker:
         try:
             answers: Sequence[Any] = self._store.append([append for _, append in batch], self._loader.load_meanwhile)
             self.lease.figures.batches.note(len(batch))
+            self._called = self._called or any(append.then for _, append in batch)  # a parent may be ours
             if not self.lease.holds():  # the answer may have come long after the commit
                 self._lost_lease(None)
         except WorldError as error:
