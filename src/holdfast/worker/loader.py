@@ -46,6 +46,8 @@ class Loader:
 
         Raises: WorldError: as `load` does.
         """
+        if not self._intake.waiting:
+            return False
         if draining:
             return self.load(now)
         self._places.new_round()
