@@ -7,7 +7,9 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import text
 
@@ -15,6 +17,7 @@ from holdfast.errors import StoreAway
 from holdfast.store.base import Tx
 from holdfast.store.postgres import PostgresStore
 from peers.postgres import Postgres
+from tests.worker.house import until
 
 
 @pytest.fixture
@@ -56,4 +59,33 @@ def test_who_asked_while_it_was_away_is_answered_when_it_is_back_in_time(server:
     for each in asking:
         each.join(30)
     assert answers == [1, 1]
+    store.close()
+
+
+def test_those_who_come_together_after_a_connection_was_cut_are_answered(server: Postgres) -> None:
+    """It was cut between two transactions, and the next of several functions begins with a savepoint."""
+    store = PostgresStore(server.url(), away_s=30.0)
+    session: Any = store._session
+    writer, commit, answers = store._writer, session.commit, []
+
+    def cut() -> None:
+        commit()
+        session.commit = commit
+        with psycopg.connect(server.url(), autocommit=True) as other:
+            pid = session._connection.info.backend_pid
+            other.execute("SELECT pg_terminate_backend(%s, 20000)", (pid,))
+
+    def first(tx: Tx) -> object:
+        until(lambda: len(writer._queue) == 2)
+        session.commit = cut
+        return one(tx)
+
+    asking = [threading.Thread(target=lambda ask=ask: answers.append(store.write(ask))) for ask in (first, one, one)]
+    asking[0].start()
+    until(lambda: writer._leader is not None)
+    for each in asking[1:]:
+        each.start()
+    for each in asking:
+        each.join(30)
+    assert answers == [1, 1, 1]
     store.close()

@@ -268,17 +268,17 @@ class PostgresSession:
 
     def savepoint(self) -> None:
         self.tx.flush()
-        self._cursor.run("SAVEPOINT one")
+        self._run("SAVEPOINT one")  # it may be what the transaction begins with
         self._telling.marks.append(len(self._telling.told))
 
     def release(self) -> None:
-        self._cursor.run("RELEASE one")
+        self._run("RELEASE one")
         self._telling.marks.pop()
 
     def rollback_to(self) -> None:
         self.tx.forget()  # what waited when the savepoint was made has been written then
         del self._telling.told[self._telling.marks[-1] :]
-        self._cursor.run("ROLLBACK TO one")
+        self._run("ROLLBACK TO one")
 
     def _forget(self) -> None:
         self.tx.forget()
@@ -287,13 +287,15 @@ class PostgresSession:
 
     def start_over(self) -> None:
         self._forget()
-        opening = self._begin_alone if self._alone else self._begin
+        if not self._cursor.opening:
+            self._run("ROLLBACK")
+        self._cursor.opening = self._begin_alone if self._alone else self._begin
+
+    def _run(self, script: str) -> None:
         try:
-            if not self._cursor.opening:
-                self._cursor.run("ROLLBACK")
+            self._cursor.run(script)
         except psycopg.Error as error:
             raise self._fatal(error) from error
-        self._cursor.opening = opening
 
     def translate(self, error: Exception) -> Exception:
         return pg_faults.translate(error, self._shown)
