@@ -9,8 +9,8 @@
 
 The ports of this machine that a page names (`127.0.0.1:8765`, `--port 6237`) are free ones in its blocks, so that two
 who run it do not meet. In expected output a line `…` stands for any lines, and ids, times and addresses in memory are
-all alike. Blocks in other languages (sh, toml, mermaid) are only shown. A difference ends the page with exit code 1 and
-says where it is.
+all alike; so is whether a task that was just asked for has begun. Blocks in other languages (sh, toml, mermaid) are
+only shown. A difference ends the page with exit code 1 and says where it is.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ ALIKE = (
     (re.compile(r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?(\+00:00)?\b"), "TIME"),
     (re.compile(r"^ *\d+\.\d{3} s  ", re.MULTILINE), "SECONDS  "),
     (re.compile(r"\b0x[0-9a-f]+\b"), "ADDRESS"),
+    (re.compile(r"^(task ID .*is )RUNNING", re.MULTILINE), r"\1PENDING"),
     (re.compile(r"[ \t]+$", re.MULTILINE), ""),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 
 from peers.postgres import Postgres
 from tests.service.conftest import ROOT, MakeService
+from tests.worker.house import until
 
 TIMEOUT_S = 1.0
 SLACK_S = 4.0  # for a slow machine
@@ -107,6 +109,24 @@ def test_what_is_asked_while_it_is_frozen_for_a_moment_is_answered_when_it_moves
         assert client.get("/healthz").status_code == 200
         server.resume()
         assert (posted.result().status_code, got.result().status_code) == (202, 200)
+
+
+@pytest.mark.requirement("P1")
+def test_who_still_asks_when_the_time_to_stop_is_over_is_told(
+    make_service: MakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    service = make_service(stop_s=2.0)
+    client = service.client()
+    monkeypatch.setattr(service.core, "_answer", hang)
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(client.get, "/v3/tasks"), pool.submit(client.post, "/v3/tasks", json={"task": "quick"})]
+        until(lambda: len(service.serving._server.server_state.tasks) == 2)
+        service.serving.stop()
+        for answer in (each.result() for each in asked):
+            assert (answer.status_code, answer.json()["code"]) == (503, "store.silent"), answer.text
 
 
 @pytest.mark.requirement("P1")

@@ -21,7 +21,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from holdfast.clock import SYSTEM
-from holdfast.errors import AuthRequired, SettingInvalid
+from holdfast.errors import AuthRequired, SettingInvalid, StoreSilent
 from holdfast.feed.hub import Hub
 from holdfast.local import Holdfast
 from holdfast.service import identity, logs, microversion, problems, reply
@@ -129,6 +129,10 @@ class Service:
             return reply.of(await self._answer(route, scope, receive), head=HEAD in scope)
         except Exception as error:
             return problem(error, scope)
+        except asyncio.CancelledError:
+            if not self.stopping:
+                raise
+            return problem(StoreSilent(), scope)  # the time to stop in is over, and who asked is still there
 
     async def _answer(self, route: Route, scope: Any, receive: Receive) -> Answer:
         marks: Marks = scope[MARKS]
