@@ -184,7 +184,9 @@ def test_what_was_lost_before_it_was_loaded_and_is_taken_again_is_had_once(turne
     ids = list(before)[1:]
     lost = update(schema.tasks).where(schema.tasks.c.id.in_(ids)).values(worker_id=None, token=None, due_at=1.0)
     turned.hold.store.write(lambda tx: tx.execute(lost))
+    turned.tasks[2].deliver("go", 1)
     turned.take()
+    assert sorted(turned.worker._intake.asked) == sorted(before)[:2], "the third has a journal by now"
     after = {row.id: row.token for row in turned.worker._intake.waiting}
     assert len(turned.worker._intake.waiting) == len(after) == 3
     assert [after[task] != before[task] for task in sorted(after)] == [False, True, True]

@@ -98,7 +98,8 @@ class Intake:
         self._served = found[-1].project_id
         self._lease.figures.taken(found, now)
         self._filled = len(found) >= room
-        self.asked |= {row.id: asked[row.id] for row in found if row.seq == 0 and row.rollback_of is None}
+        kept = {task: said for task, said in self.asked.items() if task not in again}
+        self.asked = kept | {row.id: asked[row.id] for row in found if row.seq == 0 and row.rollback_of is None}
         self.more = self._filled or filled
         return True
 
