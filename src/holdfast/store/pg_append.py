@@ -59,7 +59,7 @@ def _kind(column: Any) -> str:
 
 _KINDS: Final = {column.name: _kind(column) for column in tasks.c}
 _JOURNAL_KINDS: Final = tuple(_kind(journal.c[name]) for name in JOURNAL_COLUMNS)
-_FEED_KINDS: Final = tuple(_kind(feed.c[name]) for name in FeedRow._fields)
+FEED_KINDS: Final = tuple(_kind(feed.c[name]) for name in FeedRow._fields)
 _STEP_KINDS: Final = tuple("int4" if name in ("ord", "attempt") else _kind(steps.c[name]) for name in STEP_COLUMNS)
 
 
@@ -103,7 +103,7 @@ class Writing:
             for row in rows:
                 values += row
         else:
-            values += _arrays(rows, _JOURNAL_KINDS)
+            values += arrays(rows, _JOURNAL_KINDS)
             count = -1
         key = (columns, count, more)
         text = self._texts.get(key) or self._keep(key, self._text_of_one(*key))
@@ -128,12 +128,12 @@ class Writing:
         for one in ordered:
             groups.setdefault((tuple(one.projection or ()), bool(one.steps_all)), []).append(one)
         values.append(len(ordered))
-        values += _arrays([(one.task, one.token, one.seen) for one in ordered], ("int8", "text", "int8"))
+        values += arrays([(one.task, one.token, one.seen) for one in ordered], ("int8", "text", "int8"))
         shapes = sorted(groups)
         for columns, tells in shapes:
             members = groups[columns, tells]
             kinds = ("int8", "text", "int8", "int8", *(_KINDS[name] for name in columns))
-            values += _arrays(
+            values += arrays(
                 [
                     (
                         one.task,
@@ -146,7 +146,7 @@ class Writing:
                 ],
                 kinds,
             )
-        values += _arrays(_rows(ordered), _JOURNAL_KINDS)
+        values += arrays(_rows(ordered), _JOURNAL_KINDS)
         steps, folded, news = zip(
             *((bool(one.steps_all), bool(one.folded), bool(one.news)) for one in ordered), strict=True
         )
@@ -185,7 +185,7 @@ class Writing:
                 " WHERE journal.task = given.task AND journal.seq = given.seq)"
             )
         if more.news:
-            given = at.unnest(_FEED_KINDS)
+            given = at.unnest(FEED_KINDS)
             names = ", ".join(FeedRow._fields)
             # The first is done last (ExecInitModifyTable of PostgreSQL): others wait for this lock.
             parts[2:2] = [
@@ -240,13 +240,14 @@ def _values_of(more: _More, batch: Sequence[Append]) -> list[Any]:
     values: list[Any] = []
     if more.steps:
         shown = {(one.task, row.ord): (one.task, *row) for one in batch for row in one.steps_all}
-        values += _arrays(list(shown.values()), _STEP_KINDS)
+        values += arrays(list(shown.values()), _STEP_KINDS)
     if more.folded:
-        values += _arrays([(one.task, seq) for one in batch for seq in one.folded], ("int8", "int8"))
+        values += arrays([(one.task, seq) for one in batch for seq in one.folded], ("int8", "int8"))
     if more.news:
-        values += _arrays([row for one in batch for row in one.news], _FEED_KINDS)
+        values += arrays([row for one in batch for row in one.news], FEED_KINDS)
     return values
 
 
-def _arrays(rows: Sequence[tuple[Any, ...]], kinds: Sequence[str]) -> list[str]:
+def arrays(rows: Sequence[Sequence[Any]], kinds: Sequence[str]) -> list[str]:
+    """One for each column."""
     return [array(column, kind) for column, kind in zip(zip(*rows, strict=True), kinds, strict=True)]

@@ -33,9 +33,10 @@ from psycopg.pq import TransactionStatus
 from holdfast.clock import SYSTEM
 from holdfast.errors import StoreAway, StoreFull, StoreUnknown, WorldError
 from holdfast.store import pg_faults
-from holdfast.store.pg_append import FEED_LOCK, Writing
+from holdfast.store.base import FeedRow
+from holdfast.store.pg_append import FEED_KINDS, FEED_LOCK, Writing, arrays
 from holdfast.store.pg_bell import QUIET_BITS
-from holdfast.store.pg_driver import Cursor, PgTransaction, array, writing
+from holdfast.store.pg_driver import Cursor, PgTransaction, writing
 from holdfast.store.pg_faults import Contended
 from holdfast.store.pg_silence import Connection, is_silence
 from holdfast.store.place import redacted
@@ -118,7 +119,7 @@ class _Telling(PgTransaction):
     def add(self, into: Into, values: Sequence[Any]) -> None:
         if into.table is feed:
             self.written += 1
-            self.told.append([values[into.columns.index(name)] for name in _TOLD])
+            self.told.append([values[into.columns.index(name)] for name in FeedRow._fields])
         else:
             super().add(into, values)
 
@@ -126,20 +127,10 @@ class _Telling(PgTransaction):
         self.cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", (name,))
 
 
-_TOLD: Final = tuple(column.name for column in feed.columns if column.name != "id")
-_KINDS: Final = {"at": "float8", "task": "bigint"}
-
-
 @functools.cache
 def _tell() -> str:
-    arrays = (f"${number}::{_KINDS.get(name, 'text')}[]" for number, name in enumerate(_TOLD, 1))
-    return _TELL.format(lock=FEED_LOCK, columns=", ".join(_TOLD), arrays=", ".join(arrays))
-
-
-def _columns(rows: Sequence[Sequence[Any]]) -> list[str]:
-    """An array for each column."""
-    kinds = (_KINDS.get(name, "text") for name in _TOLD)
-    return [array(column, kind) for column, kind in zip(zip(*rows, strict=True), kinds, strict=True)]
+    given = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(FEED_KINDS, 1))
+    return _TELL.format(lock=FEED_LOCK, columns=", ".join(FeedRow._fields), arrays=given)
 
 
 class PostgresSession:
@@ -249,7 +240,7 @@ class PostgresSession:
     def _tell_and_commit(self) -> None:
         """In one journey: whoever freezes meanwhile, the server goes on to the end and frees the lock."""
         number = _NUMBER_APART, (self._id, self._number, self._acked)
-        self._cursor.execute_all([(_tell(), _columns(self._telling.told)), number, ("COMMIT", ())])
+        self._cursor.execute_all([(_tell(), arrays(self._telling.told, FEED_KINDS)), number, ("COMMIT", ())])
 
     def _ring(self) -> None:
         try:

@@ -114,8 +114,6 @@ _LOCK: Final = (
 )
 _INPUTS: Final = select(inputs.c.inputs, inputs.c.claims).where(inputs.c.task == bindparam("_id"))
 _INPUTS_OF: Final = select(inputs).where(inputs.c.task.in_(bindparam("_ids", expanding=True)))
-
-
 _ASKED_NOTHING: Final = ("{}", "[]")
 
 

@@ -180,12 +180,13 @@ class Due(NamedTuple):
 
 def peek(tx: Tx, *, now: float, pool: str, only: Collection[int] | None = None, without: Sequence[str] = ()) -> Due:
     """Whether `take` would find anything to do, without a write or a lock."""
-    starting, urgent, told = tx.execute_all(
-        (submit.UNDRAWN, {"_now": now, "_limit": 1}), (turn.MOST_URGENT, {"_pool": pool}), (pools.OF, {"_pool": pool})
-    )
+    which = {"_pool": pool}
+    more = ((turn.MOST_URGENT, which), (pools.OF, which)) if only is None else ()
+    starting, *others = tx.execute_all((submit.UNDRAWN, {"_now": now, "_limit": 1}), *more)
     if starting.first() is not None:
         return Due(True)
     if only is None:
+        urgent, told = others
         priority = urgent.scalar()
         if pools.room(tx, told) <= 0:
             is_due = turn.is_any_due_from(tx, priority, pool, now)
@@ -194,8 +195,8 @@ def peek(tx: Tx, *, now: float, pool: str, only: Collection[int] | None = None, 
             return Due(True)
         late = {"_pool": pool, "_now": now, "_limit": 1, "_without": without}
         return Due(tx.execute(_LATE_OURS if without else _LATE, late).first() is not None)
-    which = {"_only": list(only), "_now": now}
-    rows = tx.execute(_SOME, which).all() + tx.execute(_LATE_SOME, which).all()
+    some = {"_only": list(only), "_now": now}
+    rows = tx.execute(_SOME, some).all() + tx.execute(_LATE_SOME, some).all()
     rooms = {name: pools.look(tx, name, even_closed=True) for name in {name for _, name in rows}}
     return Due(bool(_within(rows, rooms)), crowded=any(room <= 0 for room in rooms.values()))
 

@@ -11,12 +11,12 @@ import pytest
 from sqlalchemy import bindparam, func, select, update
 
 from holdfast.errors import LeaseLost
+from holdfast.store.appends import FEED
 from holdfast.store.base import LOCKS, Append, Appended, Conflict, Into, Joint, Store, Tx
 from holdfast.store.schema import feed, plans, queues, tasks
 from holdfast.testing.conformance.store import Failed, StoreBase, add_one, add_task, rows, task_row, touch_and_fail
 
 _PLANS: Final = Into(plans, "digest", "outline")
-_FEED: Final = Into(feed, "at", "type", "project_id", "task", "subject", "resource", "data")
 _DIGESTS: Final = select(plans.c.digest).order_by(plans.c.digest)
 _LOCKED: Final = (
     update(tasks)
@@ -133,7 +133,7 @@ class StoreGroups(StoreBase):
         def add(tx: Tx, *some: str) -> None:
             for name in some:
                 tx.add(_PLANS, (name, name))
-                tx.add(_FEED, (1.0, "t", "p", None, name, None, "{}"))
+                tx.add(FEED, (1.0, "t", "p", None, name, None, "{}"))
 
         store.write(lambda tx: add(tx, *names[:50]))
         asked: list[Callable[[Tx], object]] = [lambda tx, name=name: add(tx, name) for name in names[50:]]  # type: ignore[misc]
