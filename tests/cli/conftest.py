@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,6 +89,14 @@ class Shell:
 
     def __call__(self, *words: str, **env: str) -> Done:
         return self.start(*words, terminal=None, **env).end()
+
+    def until_in(self, run: Started, step: str) -> None:
+        """Read its output until the step runs, then wait for the step's own first word: RUNNING is said before it."""
+        run.until(f"{step} RUNNING")
+        end = time.monotonic() + LIMIT_S
+        while step.split("/")[1] not in self.did():
+            assert time.monotonic() < end, f"{step} did nothing"
+            time.sleep(0.005)
 
     def did(self) -> list[str]:
         """What the steps have written."""

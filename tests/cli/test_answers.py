@@ -111,7 +111,7 @@ def _change(shell: Shell, old: str, new: str) -> None:
 def _changed(shell: Shell, new: str) -> Done:
     """A task whose flow was changed while it was half done."""
     run = shell.start("run", "flows_for_cli.py:slow", "--tag", "t")
-    run.until("slow/nap RUNNING")
+    shell.until_in(run, "slow/nap")
     run.signal(signal.SIGINT)
     assert run.end().code == 7
     _change(shell, 'hf.linear("slow", make_port, nap, use_port)', new)

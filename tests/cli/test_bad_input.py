@@ -173,7 +173,7 @@ def test_a_database_locked_by_another_process(shell: Shell) -> None:
 
 def test_a_database_that_is_locked_in_the_middle_of_a_task_is_waited_for(shell: Shell) -> None:
     run = shell.start("run", "flows_for_cli.py:slow", "--tag", "t", HOLDFAST_BUSY_TIMEOUT_S="0.2")
-    run.until("slow/nap RUNNING")
+    shell.until_in(run, "slow/nap")
     other = sqlite3.connect(shell.directory / "tasks.db", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     (shell.directory / "awake").touch()

@@ -33,7 +33,7 @@ def test_a_sound_database_exits_0(say: Say) -> None:
 
 def test_a_dead_worker_and_its_task(shell: Shell, say: Say) -> None:
     run = shell.start("run", "flows_for_cli.py:slow")
-    run.until("slow/nap RUNNING")
+    shell.until_in(run, "slow/nap")
     assert " lives, pool " in say("doctor").out
     run.signal(signal.SIGKILL)
     run.end()
@@ -99,7 +99,7 @@ def test_a_task_that_waits_for_a_person_is_no_fault(say: Say, shell: Shell) -> N
 
 def test_a_task_whose_flow_has_changed_says_what_to_do(shell: Shell, say: Say) -> None:
     run = shell.start("run", "flows_for_cli.py:slow", "--tag", "t")
-    run.until("slow/nap RUNNING")
+    shell.until_in(run, "slow/nap")
     run.signal(signal.SIGINT)
     assert run.end().code == 7
     source = shell.flows.read_text(encoding="utf-8")

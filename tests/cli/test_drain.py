@@ -13,7 +13,7 @@ def _napping(shell: Shell) -> Started:
     """A worker in the second of three steps of a task that is tagged t."""
     assert shell("run", "flows_for_cli.py:slow", "--tag", "t", "--no-wait").code == 0
     worker = shell.start("worker", HOLDFAST_LEASE_S="0.6")  # so that it hears of it soon
-    shell.start("task", "watch", "t").until("slow/nap RUNNING")
+    shell.until_in(shell.start("task", "watch", "t"), "slow/nap")
     return worker
 
 

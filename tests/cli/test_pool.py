@@ -46,7 +46,7 @@ def test_what_goes_wrong_is_one_sentence_and_a_code(say: Say) -> None:
 def test_workers_and_what_each_does(shell: Shell, say: Say) -> None:
     assert shell("run", "flows_for_cli.py:slow", "--tag", "t", "--no-wait").code == 0
     worker = shell.start("worker", "--pool", "default")
-    shell.start("task", "watch", "t").until("slow/nap RUNNING")
+    shell.until_in(shell.start("task", "watch", "t"), "slow/nap")
     (found,) = say("worker", "list", "-o", "json").json()
     assert (found["state"], found["version"], found["pid"]) == ("ALIVE", holdfast.__version__, worker.process.pid)
     assert [task["uuid"] for task in found["tasks"]] == [say.task("t")["uuid"]]

@@ -68,7 +68,7 @@ def test_it_leaves_the_tasks_of_others_alone(say: Say, shell: Shell) -> None:
 @pytest.mark.requirement("NOVA-13")
 def test_ctrl_c_suspends_and_says_how_to_go_on(shell: Shell) -> None:
     run = shell.start("run", "flows_for_cli.py:slow", "--database", shell.database)
-    run.until("slow/nap RUNNING")
+    shell.until_in(run, "slow/nap")
     run.signal(signal.SIGINT)
     done = run.end()
     assert done.code == 7
@@ -83,7 +83,7 @@ def test_ctrl_c_suspends_and_says_how_to_go_on(shell: Shell) -> None:
 def test_the_same_line_goes_on_after_ctrl_c(shell: Shell) -> None:
     line = ("run", "flows_for_cli.py:slow", "--tag", "t")
     run = shell.start(*line)
-    run.until("slow/nap RUNNING")
+    shell.until_in(run, "slow/nap")
     run.signal(signal.SIGINT)
     assert run.end().code == 7
     (shell.directory / "awake").touch()
@@ -94,7 +94,7 @@ def test_the_same_line_goes_on_after_ctrl_c(shell: Shell) -> None:
 def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing(shell: Shell) -> None:
     line = ("run", "flows_for_cli.py:hanging", "--tag", "t")
     run = shell.start(*line)
-    run.until("hanging/deaf RUNNING")
+    shell.until_in(run, "hanging/deaf")
     run.signal(signal.SIGINT)
     run.until("suspending")
     run.signal(signal.SIGINT)
@@ -110,7 +110,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing(shell: Shell) -> None:
 def test_kill_9_and_the_same_line_goes_on(shell: Shell) -> None:
     line = ("run", "flows_for_cli.py:slow", "--tag", "t")
     run = shell.start(*line)
-    run.until("slow/nap RUNNING")
+    shell.until_in(run, "slow/nap")
     run.signal(signal.SIGKILL)
     assert run.end().code == -signal.SIGKILL
     (shell.directory / "awake").touch()
@@ -123,9 +123,9 @@ def test_kill_9_and_the_same_line_goes_on(shell: Shell) -> None:
 def test_a_second_process_looks_on_and_takes_over_when_the_first_dies(shell: Shell) -> None:
     line = ("run", "flows_for_cli.py:slow", "--tag", "t")
     first = shell.start(*line)
-    first.until("slow/nap RUNNING")
+    shell.until_in(first, "slow/nap")
     second = shell.start(*line)
-    second.until("slow/nap RUNNING")
+    shell.until_in(second, "slow/nap")
     assert shell.did() == ["make_port", "nap"]
     first.signal(signal.SIGKILL)
     first.end()
@@ -138,9 +138,9 @@ def test_a_second_process_looks_on_and_takes_over_when_the_first_dies(shell: She
 def test_ctrl_c_of_one_who_looks_on_only_leaves(shell: Shell) -> None:
     line = ("run", "flows_for_cli.py:slow", "--tag", "t")
     first = shell.start(*line)
-    first.until("slow/nap RUNNING")
+    shell.until_in(first, "slow/nap")
     second = shell.start(*line)
-    second.until("slow/nap RUNNING")
+    shell.until_in(second, "slow/nap")
     second.signal(signal.SIGINT)
     assert second.end().code == 130
     (shell.directory / "awake").touch()
@@ -150,7 +150,7 @@ def test_ctrl_c_of_one_who_looks_on_only_leaves(shell: Shell) -> None:
 def test_sigterm_hands_the_task_over(shell: Shell) -> None:
     line = ("run", "flows_for_cli.py:slow", "--tag", "t")
     run = shell.start(*line)
-    run.until("slow/nap RUNNING")
+    shell.until_in(run, "slow/nap")
     run.signal(signal.SIGTERM)
     assert run.end().code == 128 + signal.SIGTERM
     (shell.directory / "awake").touch()
@@ -168,7 +168,7 @@ def test_a_wait_that_takes_too_long_exits_124(say: Say, shell: Shell) -> None:
 
 def test_a_reader_that_goes_away_stops_no_task(shell: Shell) -> None:
     run = shell.start("run", "flows_for_cli.py:slow", "--tag", "t")
-    run.until("slow/nap RUNNING")
+    shell.until_in(run, "slow/nap")
     assert run.process.stdout is not None
     run.process.stdout.close()
     (shell.directory / "awake").touch()

@@ -31,9 +31,9 @@ def test_show_by_id_by_prefix_and_by_tag(say: Say) -> None:
 
 def test_watch_ends_with_the_task(shell: Shell) -> None:
     run = shell.start("run", "flows_for_cli.py:slow", "--tag", "t")
-    run.until("slow/nap RUNNING")
+    shell.until_in(run, "slow/nap")
     watch = shell.start("task", "watch", "t")
-    watch.until("slow/nap RUNNING")
+    shell.until_in(watch, "slow/nap")
     (shell.directory / "awake").touch()
     assert watch.end().code == 0
     assert run.end().code == 0
@@ -41,9 +41,9 @@ def test_watch_ends_with_the_task(shell: Shell) -> None:
 
 def test_ctrl_c_in_watch_only_leaves(shell: Shell, say: Say) -> None:
     run = shell.start("run", "flows_for_cli.py:slow", "--tag", "t")
-    run.until("slow/nap RUNNING")
+    shell.until_in(run, "slow/nap")
     watch = shell.start("task", "watch", "t")
-    watch.until("slow/nap RUNNING")
+    shell.until_in(watch, "slow/nap")
     watch.signal(signal.SIGINT)
     assert watch.end().code == 130
     assert say.task("t")["state"] == "RUNNING"
@@ -62,7 +62,7 @@ def test_watch_with_work_does_it(say: Say, shell: Shell) -> None:
 def _killed(shell: Shell) -> None:
     """A task whose worker died in the middle of its second step."""
     run = shell.start("run", "flows_for_cli.py:slow", "--tag", "t")
-    run.until("slow/nap RUNNING")
+    shell.until_in(run, "slow/nap")
     run.signal(signal.SIGKILL)
     run.end()
 
@@ -137,7 +137,7 @@ def test_deliver_an_event_that_is_waited_for(shell: Shell, say: Say) -> None:
 
 def test_verbs_reach_the_worker_of_another_process(shell: Shell, say: Say) -> None:
     run = shell.start("run", "flows_for_cli.py:slow", "--tag", "t")
-    run.until("slow/nap RUNNING")
+    shell.until_in(run, "slow/nap")
     assert say("task", "suspend", "t").code == 7
     assert run.end().code == 7
     assert shell.did() == ["make_port", "nap"]
@@ -146,7 +146,7 @@ def test_verbs_reach_the_worker_of_another_process(shell: Shell, say: Say) -> No
 def test_a_worker_drains_when_it_is_told_to_leave(shell: Shell, say: Say) -> None:
     say("run", "flows_for_cli.py:slow", "--tag", "t", "--no-wait")
     worker = shell.start("worker")
-    shell.start("task", "watch", "t").until("slow/nap RUNNING")
+    shell.until_in(shell.start("task", "watch", "t"), "slow/nap")
     worker.signal(signal.SIGTERM)
     assert worker.end().code == 0
     (shell.directory / "awake").touch()
