@@ -294,10 +294,10 @@ class Holdfast(Asking, Scheduling):
         self.poke()
         return answers
 
-    def poke(self) -> None:
-        """Let this process's workers look."""
+    def poke(self, went_on: bool = False) -> None:
+        """Let this process's workers look. `went_on`: tasks of others did, and that is all."""
         for worker in self._workers:
-            worker.poke()
+            worker.poke(went_on)
 
 
 def _run_and_close(worker: Worker, failed: Callable[[BaseException], None] | None) -> None:

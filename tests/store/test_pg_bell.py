@@ -11,11 +11,13 @@ import pytest
 
 from holdfast.clock import SYSTEM
 from holdfast.store import pg_bell
-from holdfast.store.base import Tx
+from holdfast.store.base import Appended, Tx
 from holdfast.store.pg_bell import HEARD_MAX, PAUSE_S
 from holdfast.store.postgres import PostgresStore
 from holdfast.testing.conformance.store import add_task
 from tests.postgresql import Databases
+from tests.store.test_pg_append import append_to
+from tests.worker.house import until
 
 PATIENCE_S = 30.0
 NEVER_S = 3600.0
@@ -44,7 +46,7 @@ def touch(tx: Tx) -> None:
 def test_a_commit_is_heard_by_another_process(two: tuple[PostgresStore, PostgresStore]) -> None:
     one, other = two
     heard = threading.Event()
-    end = other.hear_others(heard.set)
+    end = other.hear_others(lambda _: heard.set())
     seen = other.changes()
     one.write(touch)
     assert heard.wait(PATIENCE_S)
@@ -60,17 +62,34 @@ def test_a_commit_is_heard_by_another_process(two: tuple[PostgresStore, Postgres
 def test_nobody_is_told_of_his_own(two: tuple[PostgresStore, PostgresStore]) -> None:
     one, other = two
     mine, theirs = threading.Event(), threading.Event()
-    one.hear_others(mine.set)
-    other.hear_others(theirs.set)
+    one.hear_others(lambda _: mine.set())
+    other.hear_others(lambda _: theirs.set())
     one.write(touch)
     assert theirs.wait(PATIENCE_S)
     assert not mine.is_set()
 
 
+def test_whether_tasks_only_went_on_is_told(two: tuple[PostgresStore, PostgresStore]) -> None:
+    one, other = two
+    heard: list[bool] = []
+    task = one.write(add_task)
+    one.changes()
+    other.hear_others(heard.append)
+    assert one.append([append_to(task, 0)]) == [Appended(2, True)]
+    until(lambda: heard == [True])
+    one.write(touch)
+    one.append([append_to(task, 2)])
+    until(lambda: heard[1:2] == [False])
+    SYSTEM.wait(threading.Event(), 5 * PAUSE_S)
+    del heard[:]
+    one.append([append_to(task, 4)._replace(then=lambda tx: None)])
+    until(lambda: heard == [False])
+
+
 def test_many_commits_are_told_in_few_words(two: tuple[PostgresStore, PostgresStore]) -> None:
     one, other = two
     times: list[float] = []
-    other.hear_others(lambda: times.append(SYSTEM.monotonic()))
+    other.hear_others(lambda _: times.append(SYSTEM.monotonic()))
     one.changes()
     began = SYSTEM.monotonic()
     seen = other.changes()
@@ -155,7 +174,7 @@ def test_of_many_processes_each_hears_less_often_but_the_first_at_once(url: str)
         seen = other.changes()
         bell = other._bell
         bell._others = HEARD_MAX // 2  # half a second
-        other.hear_others(lambda: times.append(SYSTEM.monotonic()))
+        other.hear_others(lambda _: times.append(SYSTEM.monotonic()))
         pause, began = threading.Event(), SYSTEM.monotonic()
         one.write(touch)
         assert other.wait(seen, PATIENCE_S) != seen

@@ -125,7 +125,8 @@ def test_everything_is_there_and_tasks_in_flight_go_on(urls: tuple[str, str]) ->
         assert [hold.task(each.id).state for each in (waiting, queued, cancelled, later)] == [
             "SUCCEEDED", "SUCCEEDED", "CANCELLED", "PENDING",
         ]  # fmt: skip
-        assert DONE == ["make a", "make c", "drop c-1", "use a-1 s3cret", "make b", "use b-1"]
+        assert set(DONE[:2]) == {"make a", "make c"}  # side by side
+        assert DONE[2:] == ["drop c-1", "use a-1 s3cret", "make b", "use b-1"]
         assert hold.submit(build, {"network": "f"})._id > last
 
 

@@ -141,6 +141,7 @@ class Plan:
         "name",
         "need",
         "options",
+        "outline",
         "outputs",
         "scope",
         "scopes",
@@ -170,7 +171,8 @@ class Plan:
         self.inputs: dict[str, tuple[bool, str]] = {}  # name -> (required, id of the first step that wants it)
         self.outputs: list[tuple[str, int, int | str | None]] = []  # (name, row, key), in row order
         self.options = FlowOptions()
-        self.digest: str | None = None  # of the outline; computed when a task is stored (flow/compile.py)
+        self.outline: str | None = None  # and its digest: computed when a task is stored (flow/outline.py)
+        self.digest: str | None = None
         self._pred: list[list[int]] | None = None
         self._parental: bool | None = None
         self._remote: bool | None = None

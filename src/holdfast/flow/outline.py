@@ -23,10 +23,12 @@ Row = tuple[str, str, list[list[Any]], list[int], int]
 
 
 def outline(plan: Plan) -> str:
-    """The plan's outline as canonical JSON."""
-    import json
+    """The plan's outline as canonical JSON; kept in `plan.outline`."""
+    if plan.outline is None:
+        import json
 
-    return json.dumps(_tables(plan), separators=(",", ":"), ensure_ascii=False)
+        plan.outline = json.dumps(_tables(plan), separators=(",", ":"), ensure_ascii=False)
+    return plan.outline
 
 
 def digest(plan: Plan) -> str:

@@ -296,9 +296,10 @@ class Store(Protocol):
         """Call back after each commit of this process with the tasks touched, on the thread that committed; it must
         be quick, raise nothing and not write. Returns what ends the subscription."""
 
-    def hear_others(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call back when the database tells that another process has committed; it must be quick, and raise nothing.
-        Returns what ends it. Where the database doesn't tell (SQLite), look at `changes` now and then."""
+    def hear_others(self, callback: Callable[[bool], None]) -> Callable[[], None]:
+        """Call back when the database tells that another process has committed, with whether all that was is that
+        tasks went on (`append`, without `then`); it must be quick, and raise nothing. Returns what ends it. Where the
+        database doesn't tell (SQLite), look at `changes` now and then."""
 
     def time_commits(self, told: Callable[[float], None]) -> Callable[[], None]:
         """Tell how many seconds each commit of this process took, from asking for the database on; as `subscribe`

@@ -85,7 +85,7 @@ class Front:
     def subscribe(self, callback: Callable[[frozenset[int]], None]) -> Callable[[], None]:
         return self._wakeups.subscribe(callback)
 
-    def hear_others(self, callback: Callable[[], None]) -> Callable[[], None]:
+    def hear_others(self, callback: Callable[[bool], None]) -> Callable[[], None]:
         return self._wakeups.hear_others(callback)
 
     def time_commits(self, told: Callable[[float], None]) -> Callable[[], None]:

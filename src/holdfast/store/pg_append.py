@@ -31,7 +31,7 @@ SHAPES_MAX: Final = 256  # whose texts are kept
 ROWS_MAX: Final = 4  # of one append that are spelled out: cheaper than arrays
 
 _GUARD: Final = (
-    "guard AS MATERIALIZED (SELECT 1 FROM patient, {given} AS given (id, token, seen) JOIN tasks"
+    "guard AS MATERIALIZED (SELECT 1 FROM {patient}{given} AS given (id, token, seen) JOIN tasks"
     " ON tasks.id = given.id AND tasks.token = given.token AND tasks.seq = given.seen HAVING count(*) = {count})"
 )
 _MOVED: Final = (
@@ -64,11 +64,13 @@ _STEP_KINDS: Final = tuple("int4" if name in ("ord", "attempt") else _kind(steps
 
 
 class _More(NamedTuple):
-    """What not all appends have: rows of `steps`, rows of the journal that go, rows of the feed."""
+    """What not all appends have: rows of `steps`, rows of the journal that go, rows of the feed; settings of its own
+    for the transaction."""
 
     steps: bool
     folded: bool
     news: bool
+    settings: bool
 
 
 #: What appends write alike: the columns of `tasks`, and whether their steps are told.
@@ -76,7 +78,7 @@ _Columns = tuple[tuple[str, ...], bool]
 
 
 class Writing:
-    """Of one session: its texts. `id`: of the session. `always`: settings for each statement, as SQL."""
+    """Of one session: its texts. `id`: of the session. `always`: what goes with a statement's own settings, as SQL."""
 
     __slots__ = ("_always", "_id", "_texts")
 
@@ -85,17 +87,22 @@ class Writing:
         self._always = always
         self._texts: dict[Any, str] = {}
 
-    def of(self, batch: Sequence[Append], number: int, lock_ms: int) -> tuple[str, list[Any]]:
-        """The text and its values. It gives a row if all was written, and none if nothing was."""
-        first = [f"{lock_ms}ms", self._id, number]
+    def of(self, batch: Sequence[Append], number: int, lock_ms: int | None = None) -> tuple[str, list[Any]]:
+        """The text and its values. It writes rows of the journal, or nothing at all. `lock_ms`: for which it
+        waits for a lock; None: as its connection does."""
         if len(batch) == 1:
-            return self._one(batch[0], first)
-        return self._many(sorted(batch, key=lambda one: one.task), first)
+            text, values = self._one(batch[0], [self._id, number], lock_ms is not None)
+        else:
+            ordered = sorted(batch, key=lambda one: one.task)
+            text, values = self._many(ordered, [self._id, number], lock_ms is not None)
+        if lock_ms is not None:
+            values.append(f"{lock_ms}ms")
+        return text, values
 
-    def _one(self, one: Append, values: list[Any]) -> tuple[str, list[Any]]:
+    def _one(self, one: Append, values: list[Any], settings: bool) -> tuple[str, list[Any]]:
         columns = tuple(one.projection) if one.projection else ()
         rows = _rows((one,))
-        count, more = len(rows), _More(bool(one.steps_all), bool(one.folded), bool(one.news))
+        count, more = len(rows), _More(bool(one.steps_all), bool(one.folded), bool(one.news), settings)
         values += (one.task, one.token, one.seen, count)
         if one.projection:
             values += one.projection.values()
@@ -110,11 +117,11 @@ class Writing:
         return text, values + _values_of(more, (one,))
 
     def _text_of_one(self, columns: tuple[str, ...], count: int, more: _More) -> str:
-        at = _Places(7)
-        changes = [*(f"{name} = {at.next(_KINDS[name])}" for name in columns), *_moves("$7::int8", more.steps)]
+        at = _Places(6)
+        changes = [*(f"{name} = {at.next(_KINDS[name])}" for name in columns), *_moves("$6::int8", more.steps)]
         guard = (
-            f"guard AS (UPDATE tasks SET {', '.join(changes)} FROM patient"
-            " WHERE tasks.id = $4::int8 AND tasks.token = $5::text AND tasks.seq = $6::int8 RETURNING 1)"
+            f"guard AS (UPDATE tasks SET {', '.join(changes)}{' FROM patient' if more.settings else ''}"
+            " WHERE tasks.id = $3::int8 AND tasks.token = $4::text AND tasks.seq = $5::int8 RETURNING 1)"
         )
         if count < 0:
             given = at.unnest(_JOURNAL_KINDS)
@@ -123,7 +130,7 @@ class Writing:
             given = f"(VALUES {', '.join(spelled)})"
         return self._whole(guard, given, at, more)
 
-    def _many(self, ordered: Sequence[Append], values: list[Any]) -> tuple[str, list[Any]]:
+    def _many(self, ordered: Sequence[Append], values: list[Any], settings: bool) -> tuple[str, list[Any]]:
         groups: dict[_Columns, list[Append]] = {}
         for one in ordered:
             groups.setdefault((tuple(one.projection or ()), bool(one.steps_all)), []).append(one)
@@ -150,29 +157,26 @@ class Writing:
         steps, folded, news = zip(
             *((bool(one.steps_all), bool(one.folded), bool(one.news)) for one in ordered), strict=True
         )
-        more = _More(any(steps), any(folded), any(news))
+        more = _More(any(steps), any(folded), any(news), settings)
         key = (tuple(shapes), more, ordered[-1].task.bit_length())
         text = self._texts.get(key) or self._keep(key, self._text_of_many(*key))
         return text, values + _values_of(more, ordered)
 
     def _text_of_many(self, groups: tuple[_Columns, ...], more: _More, bits: int) -> str:
-        at = _Places(4)
-        guards = [_GUARD.format(given=at.unnest(("int8", "text", "int8")), count="$4::int8")]
+        at = _Places(3)
+        patient = "patient, " if more.settings else ""
+        guards = [_GUARD.format(patient=patient, given=at.unnest(("int8", "text", "int8")), count="$3::int8")]
         for place, (columns, tells) in enumerate(groups):
             given = at.unnest(("int8", "text", "int8", "int8", *(_KINDS[name] for name in columns)))
             changes = [*(f"{name} = given.c{name}" for name in columns), *_moves("given.n", tells)]
             names = ", ".join(("id", "token", "seen", "n", *(f"c{name}" for name in columns)))
             guards.append(_MOVED.format(place=place, changes=", ".join(changes), given=given, names=names))
         moved = " + ".join(f"(SELECT count(*) FROM moved{place})" for place in range(len(groups)))
-        text = self._whole(", ".join(guards), at.unnest(_JOURNAL_KINDS), at, more, moved=f" AND {moved} = $4::int8")
+        text = self._whole(", ".join(guards), at.unnest(_JOURNAL_KINDS), at, more, moved=f" AND {moved} = $3::int8")
         return f"{text} /* {bits} */"
 
     def _whole(self, guard: str, rows: str, at: _Places, more: _More, *, moved: str = "") -> str:
-        parts = [
-            f"patient AS MATERIALIZED (SELECT set_config('lock_timeout', $1::text, true){self._always})",
-            guard,
-            f"new AS (INSERT INTO journal ({', '.join(JOURNAL_COLUMNS)}) SELECT given.* FROM guard, {rows} AS given)",
-        ]
+        parts = [guard]
         if more.steps:
             parts.append(
                 f"told AS (INSERT INTO steps ({', '.join(STEP_COLUMNS)}) SELECT given.* FROM guard,"
@@ -188,12 +192,16 @@ class Writing:
             given = at.unnest(FEED_KINDS)
             names = ", ".join(FeedRow._fields)
             # The first is done last (ExecInitModifyTable of PostgreSQL): others wait for this lock.
-            parts[2:2] = [
+            parts[1:1] = [
                 f"turn AS MATERIALIZED (SELECT pg_advisory_xact_lock({FEED_LOCK}) FROM guard)",
                 f"news AS (INSERT INTO feed ({names}) SELECT given.* FROM turn, {given} AS given)",
             ]
-        parts.append(_NUMBER.format(id="$2::text", number="$3::int8", moved=moved))
-        return f"WITH {', '.join(parts)} SELECT 1 FROM guard"
+        parts.append(_NUMBER.format(id="$1::text", number="$2::int8", moved=moved))
+        if more.settings:
+            wait = f"set_config('lock_timeout', {at.next('text')}, true)"
+            parts.insert(0, f"patient AS MATERIALIZED (SELECT {wait}{self._always})")
+        names = ", ".join(JOURNAL_COLUMNS)
+        return f"WITH {', '.join(parts)} INSERT INTO journal ({names}) SELECT given.* FROM guard, {rows} AS given"
 
     def _keep(self, key: Any, text: str) -> str:
         if len(self._texts) >= SHAPES_MAX:

@@ -1,6 +1,7 @@
 """LISTEN and NOTIFY: how the processes on one PostgreSQL database hear of each other's commits.
 
-Theory: a NOTIFY tells that something was committed, and not what: who hears it looks. They are coalesced on both ways:
+Theory: a NOTIFY tells that something was committed, and not what: who hears it looks. All it says is whether tasks
+only went on: then workers have nothing to look for, unless they wait for room. They are coalesced on both ways:
 after one was sent, or heard, the next waits a moment. So a quiet database tells at once, and a busy one PAUSE_S later
 what all of that time came to; later still where there are many processes, because each of them reads then. They are
 sent outside the transactions they tell of, because a commit with a NOTIFY in it waits for all others of its kind. A
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from holdfast.store.pg_history import PgHistory
 
 CHANNEL: Final = "holdfast"
+RING: Final = f"NOTIFY {CHANNEL}"
+WENT_ON: Final = "went on"
 PAUSE_S: Final = 0.02
 QUIET_BITS: Final = 20  # of a commit's number: they grow with the commits that nobody has to be told of
 HEARD_MAX: Final = 2000  # times a second that all processes together hear something, however many they are
@@ -38,14 +41,17 @@ _COMMITS: Final = (
 )
 
 
+def ring_apart(*, went_on: bool) -> str:
+    """By itself it is a commit, and would wait for the disk, though it has nothing to lose."""
+    said = f"{RING}, '{WENT_ON}'" if went_on else RING
+    return f"BEGIN; SET LOCAL synchronous_commit = off; {said}; COMMIT"
+
+
 class Bell:
-    """Its thread runs once somebody listens. `heard`: called on it when others have committed."""
+    """Its thread runs once somebody listens. `heard`: called on it when others have committed; whether tasks only went
+    on."""
 
-    RING: Final = f"NOTIFY {CHANNEL}"
-    #: By itself it is a commit, and would wait for the disk, though it has nothing to lose.
-    RING_APART: Final = f"BEGIN; SET LOCAL synchronous_commit = off; {RING}; COMMIT"
-
-    def __init__(self, server: Server, heard: Callable[[], None], history: PgHistory, *, look_s: float) -> None:
+    def __init__(self, server: Server, heard: Callable[[bool], None], history: PgHistory, *, look_s: float) -> None:
         self._server = server
         self._heard = heard
         self._history = history
@@ -55,6 +61,7 @@ class Bell:
         self._thread: threading.Thread | None = None
         self._wake_r = self._wake_w = -1
         self._owed = False  # something was committed here that nobody else was told of
+        self._owed_more = False  # and tasks did not only go on by it
         self._closed = False
         self._connection: psycopg.Connection[Any] | None = None
         self._commits = -1
@@ -62,10 +69,12 @@ class Bell:
 
     # --- called by others -----------------------------------------------------------------------------------------
 
-    def ring(self) -> bool:
-        """This process has committed, and others will be told. False: there is nobody here to tell them."""
+    def ring(self, *, went_on: bool = False) -> bool:
+        """This process has committed, and others will be told. False: there is nobody here to tell them. `went_on`:
+        tasks did, and that is all."""
         if self._thread is None:
             return False
+        self._owed_more = self._owed_more or not went_on
         if not self._owed:
             self._owed = True
             self._wake()
@@ -106,7 +115,7 @@ class Bell:
     def _run(self) -> None:
         looked_at = SYSTEM.monotonic()
         rang_at = heard_at = float("-inf")
-        told = False
+        told = more = False
         while not self._closed:
             ends = [looked_at + self._look_s]
             if told:
@@ -120,22 +129,28 @@ class Bell:
                 looked_at = now
             try:
                 if self._connection is None:
-                    told = (is_overdue and self._try_connecting()) or told  # nobody knows what was missed
+                    more = (is_overdue and self._try_connecting()) or more  # nobody knows what was missed
                 else:
                     if self._owed and now - rang_at >= PAUSE_S:
-                        self._owed, rang_at = False, now
-                        self._connection.execute(self.RING_APART)
-                    told = (is_overdue and self._look()) or told
-                    told = self._told() or told  # the last: what came with another answer wakes nobody
+                        self._owed, rang_at = False, now  # before: what is committed from here on is told by the next
+                        went_on = not self._owed_more
+                        if not went_on:
+                            self._owed_more = False
+                        self._connection.execute(ring_apart(went_on=went_on))
+                    more = (is_overdue and self._look()) or more
+                    for each in self._told():  # the last: what came with another answer wakes nobody
+                        told, more = True, more or each.payload != WENT_ON
             except psycopg.Error:
                 self._drop()
                 continue
             except SchemaNewer:  # everybody who asks the store for anything is told
-                self._heard()
+                self._heard(False)
                 break
+            told = told or more
             if told and now - heard_at >= self._quiet_s:
-                told, heard_at = False, now
-                self._heard()
+                heard_at = now
+                self._heard(not more)
+                told = more = False
         if self._connection is not None:
             self._drop()
 
@@ -156,11 +171,11 @@ class Bell:
             except BlockingIOError:
                 pass
 
-    def _told(self) -> bool:
-        """Whether another has rung; each is told of its own too."""
+    def _told(self) -> list[psycopg.Notify]:
+        """What others have rung; each is told of its own too."""
         assert self._connection is not None
         me = self._connection.info.backend_pid
-        return any(each.pid != me for each in list(self._connection.notifies(timeout=0)))
+        return [each for each in self._connection.notifies(timeout=0) if each.pid != me]
 
     def _look(self) -> bool:
         assert self._connection is not None

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -35,7 +35,8 @@ from holdfast.errors import StoreAway, StoreFull, StoreUnknown, WorldError
 from holdfast.store import pg_faults
 from holdfast.store.base import FeedRow
 from holdfast.store.pg_append import FEED_KINDS, FEED_LOCK, Writing, arrays
-from holdfast.store.pg_bell import QUIET_BITS
+from holdfast.store.pg_bell import QUIET_BITS, ring_apart
+from holdfast.store.pg_direct import Direct
 from holdfast.store.pg_driver import Cursor, PgTransaction, writing
 from holdfast.store.pg_faults import Contended
 from holdfast.store.pg_silence import Connection, is_silence
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from holdfast.store.pg_driver import Server
     from holdfast.store.pg_history import PgHistory
 
-LOCK_S: Final = 0.25  # for which a transaction waits that can be done in parts
+LOCK_MS: Final = 250  # for which a transaction waits that can be done in parts
 IDLE_S: Final = 10  # for which a process may hang inside a transaction, and hold its locks
 TRIES_MAX: Final = 12  # of a transaction that meets others'
 BESIDE: Final = 1000  # tasks that other processes may be admitting at one moment
@@ -133,6 +134,10 @@ def _tell() -> str:
     return _TELL.format(lock=FEED_LOCK, columns=", ".join(FeedRow._fields), arrays=given)
 
 
+def _setting(settings: Mapping[str, str], *, local: bool = True) -> str:
+    return ", ".join(f"set_config('{name}', '{value}', {local})" for name, value in settings.items())
+
+
 class PostgresSession:
     """See writer.Session."""
 
@@ -147,7 +152,8 @@ class PostgresSession:
         self._acked = 0  # that of the last commit that was made; it is there, or this is another database
         self._acked_at = 0.0
         self._history = history
-        self._busy_s = max(busy_timeout_s, 0.001)
+        self._lock_ms: int | None = LOCK_MS  # for which an append waits for a lock; None: as the connection does
+        self._alone_ms = max(int(busy_timeout_s * 1000), 1)
         self._patience = patience
         self._bell = bell
         bell.own = self._id
@@ -155,22 +161,29 @@ class PostgresSession:
         self.meanwhile: Meanwhile | None = None
         self._connection = connection
         connection.meanwhile = self._meanwhile
-        self._cursor = Cursor(connection)
+        self._cursor, self._direct = Cursor(connection), Direct(connection)
         self._telling = _Telling(self._cursor, writing())
         self.tx: Transaction = self._telling
-        self._began()
+        self._settle()
 
-    def _began(self) -> None:
-        """What each transaction begins with. COMMIT must mean on disk, whatever the server's settings say."""
+    def _settle(self) -> None:
+        """What holds for each transaction: said once, or behind a pooler with each. COMMIT must mean on disk, whatever
+        the server's settings say."""
         self._cursor.execute("SELECT current_setting('synchronous_commit')")
         ((durable,),) = self._cursor.fetchall()
-        always = ", set_config('synchronous_commit', 'on', true)" if durable in ("off", "local") else ""
-        self._writing = Writing(self._id, always)
-        settings = f"SELECT set_config('idle_in_transaction_session_timeout', '{IDLE_S}s', true){always}"
-        self._begin, self._begin_alone = (
-            ("BEGIN", f"{settings}, set_config('lock_timeout', '{int(seconds * 1000)}ms', true)")
-            for seconds in (LOCK_S, self._busy_s)
-        )
+        always = {"synchronous_commit": "on"} if durable in ("off", "local") else {}
+        usual = {"idle_in_transaction_session_timeout": f"{IDLE_S}s", "lock_timeout": f"{LOCK_MS}ms"} | always
+        alone = {"lock_timeout": f"{self._alone_ms}ms"}
+        self._begin: tuple[str, ...] = ("BEGIN",)
+        if self._server.pooled:
+            self._lock_ms = LOCK_MS
+            self._begin += (f"SELECT {_setting(usual)}",)
+        else:
+            self._lock_ms = None
+            usual["plan_cache_mode"] = "force_generic_plan"  # which is the right one in the end; else the sixth is
+            self._cursor.run(f"SELECT {_setting(usual, local=False)}")
+        self._begin_alone = (*self._begin, f"SELECT {_setting(alone)}")
+        self._writing = Writing(self._id, "".join(f", {_setting(always)}" for _ in always))
 
     # --- a transaction --------------------------------------------------------------------------------------------
 
@@ -205,25 +218,24 @@ class PostgresSession:
         """The number of the next commit. One that others are to be told of grows the part of it that they look at."""
         self._number = self._number + 1 if quiet else ((self._number >> QUIET_BITS) + 1) << QUIET_BITS
 
-    def _is_committed(self, tasks: Collection[int]) -> None:
+    def _is_committed(self, tasks: Collection[int], *, went_on: bool = False) -> None:
         self._acked, self._acked_at = self._number, SYSTEM.monotonic()
         self._alone = False
         self._patience.is_over()
-        if tasks and not self._bell.ring():
-            self._ring()
+        if tasks and not self._bell.ring(went_on=went_on):
+            self._ring(went_on=went_on)
 
     def at_once(self, batch: Sequence[Append]) -> bool:
-        if len(batch) != len({one.task for one in batch}):
+        if len(batch) > 1 and len(batch) != len({one.task for one in batch}):
             return False
         if self._history.fault is not None:
             raise self._history.fault
         self._count(quiet=False)
-        wait_s = self._busy_s if self._alone else LOCK_S
         try:
             if self._connection.closed:
                 self._connect()
-            self._cursor.execute(*self._writing.of(batch, self._number, int(wait_s * 1000)))
-            if not self._cursor.rowcount:
+            lock_ms = self._alone_ms if self._alone else self._lock_ms
+            if not self._direct.run(*self._writing.of(batch, self._number, lock_ms)):
                 return False
         except psycopg.Error as error:
             if not pg_faults.is_lost(error):
@@ -234,7 +246,7 @@ class PostgresSession:
             self._find_out(error)
         except UnicodeError:
             return False
-        self._is_committed({one.task for one in batch})
+        self._is_committed([one.task for one in batch], went_on=True)
         return True
 
     def _tell_and_commit(self) -> None:
@@ -242,9 +254,9 @@ class PostgresSession:
         number = _NUMBER_APART, (self._id, self._number, self._acked)
         self._cursor.execute_all([(_tell(), arrays(self._telling.told, FEED_KINDS)), number, ("COMMIT", ())])
 
-    def _ring(self) -> None:
+    def _ring(self, *, went_on: bool) -> None:
         try:
-            self._cursor.run(self._bell.RING_APART)
+            self._cursor.run(ring_apart(went_on=went_on))
         except psycopg.Error:
             pass  # the next transaction sees to it, and others look by themselves
 
@@ -341,6 +353,8 @@ class PostgresSession:
         connection.meanwhile = self._meanwhile
         self._connection = connection
         self._cursor = self.tx.cursor = Cursor(connection)
+        self._direct = Direct(connection)
+        self._settle()
         if SYSTEM.monotonic() - self._acked_at > FORGET_S / 2:
             self._acked = 0  # its row may have been taken for that of somebody who is gone
         if self._history.look(self._cursor, self._id, self._acked):

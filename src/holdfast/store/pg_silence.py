@@ -13,6 +13,8 @@ from collections.abc import Generator, Mapping
 from typing import Any, Final
 
 import psycopg
+from psycopg import generators
+from psycopg.pq.abc import PGresult
 from psycopg.waiting import Wait
 
 from holdfast.clock import SYSTEM
@@ -42,6 +44,27 @@ class Connection(psycopg.Connection[Any]):
 
     def wait(self, gen: Any, interval: float = TICK_S, *more: Any, **others: Any) -> Any:
         return super().wait(self._heard(gen), min(interval, self.silence_s), *more, **others)
+
+    def answer(self) -> list[PGresult]:
+        """To what was sent by libpq's own calls. The driver has it from the first silence on. Raises psycopg.Error."""
+        server = self.pgconn
+        results: list[PGresult] = []
+        silent = bool(server.flush())  # there is more to send
+        if not silent and self.meanwhile is not None and self.meanwhile():
+            self._spend(self.meanwhile)
+        answer = select.poll()
+        answer.register(server.socket, select.POLLIN)
+        while not silent:
+            if not server.is_busy():
+                result = server.get_result()
+                if result is None:
+                    return results
+                results.append(result)
+            elif answer.poll(TICK_S * 1000):
+                server.consume_input()
+            else:
+                silent = True
+        return [*results, *self.wait(generators.execute(server))]
 
     def _heard(self, gen: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
         """What the driver does, told each tick whether anything came; `meanwhile` has the time before that."""

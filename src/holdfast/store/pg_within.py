@@ -21,7 +21,7 @@ from psycopg.types.numeric import Int8Dumper
 from holdfast.errors import UsageError
 from holdfast.store import pg_faults
 from holdfast.store.base import Into, Tx
-from holdfast.store.pg_bell import Bell
+from holdfast.store.pg_bell import RING
 from holdfast.store.pg_driver import Cursor, writing
 from holdfast.store.schema import feed, untold
 from holdfast.store.transaction import Transaction
@@ -60,7 +60,7 @@ def within(connection: Any, fn: Callable[[Tx], T], *, generation: str, shown: st
             tx = _Borrowed(cursor, writing())
             found = fn(tx)
             tx.flush()
-            cursor.run(f"RELEASE {_POINT}; {Bell.RING}")
+            cursor.run(f"RELEASE {_POINT}; {RING}")
             return found
         except BaseException:
             if not driver.closed and driver.info.transaction_status != TransactionStatus.IDLE:

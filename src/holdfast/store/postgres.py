@@ -137,7 +137,7 @@ class PostgresStore(Front):
         self._bell.listen()
         return self._wakeups.commits
 
-    def hear_others(self, callback: Callable[[], None]) -> Callable[[], None]:
+    def hear_others(self, callback: Callable[[bool], None]) -> Callable[[], None]:
         self._bell.listen()
         return super().hear_others(callback)
 

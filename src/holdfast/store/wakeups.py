@@ -20,7 +20,7 @@ class Wakeups:
         self._look_s = look_s
         self._condition = threading.Condition(threading.Lock())
         self._callbacks: tuple[Callable[[frozenset[int]], None], ...] = ()
-        self._others: tuple[Callable[[], None], ...] = ()
+        self._others: tuple[Callable[[bool], None], ...] = ()
         self._numbers = count(1)  # one is drawn at once, whichever thread asks
         self._commits = 0
         self._waiting = 0
@@ -48,7 +48,7 @@ class Wakeups:
             for callback in self._callbacks:
                 callback(touched)
 
-    def hear_others(self, callback: Callable[[], None]) -> Callable[[], None]:
+    def hear_others(self, callback: Callable[[bool], None]) -> Callable[[], None]:
         """What ends it."""
         with self._condition:
             self._others = (*self._others, callback)
@@ -59,14 +59,14 @@ class Wakeups:
 
         return end
 
-    def others_committed(self) -> None:
-        """The database says so."""
+    def others_committed(self, went_on: bool = False) -> None:
+        """The database says so. `went_on`: tasks did, and that is all."""
         self._commits = next(self._numbers)
         if self._waiting:
             with self._condition:
                 self._condition.notify_all()
         for callback in self._others:
-            callback()
+            callback(went_on)
 
     @property
     def commits(self) -> int:

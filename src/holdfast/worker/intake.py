@@ -77,6 +77,7 @@ class Intake:
         without = tuple(self._others)
         filled, self._filled = self._filled, False
         if not filled:
+            self.crowded = True  # until it is known: what ends meanwhile is heard of
             due = self._store.read(lambda tx: take.peek(tx, now=now, pool=self._pool, only=self._only, without=without))
             self.crowded = due.crowded
         found: list[TaskRow] = []

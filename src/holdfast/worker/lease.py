@@ -141,8 +141,9 @@ class Lease:
 
     def holds(self) -> bool:
         """Whether steps may begin. A lease that is over is renewed now, if it can be."""
-        if self._left_s() <= 0:
-            self.beat(keeps_time=False)  # nothing may lie between its answer and the steps
+        if self._left_s() > 0:
+            return True
+        self.beat(keeps_time=False)  # nothing may lie between its answer and the steps
         return self._left_s() > 0
 
     def _left_s(self) -> float:

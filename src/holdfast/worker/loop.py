@@ -104,8 +104,10 @@ class Worker:
 
     # --- being told -----------------------------------------------------------------------------------------------
 
-    def poke(self) -> None:
-        """Something was submitted, or a verb was accepted. From any thread."""
+    def poke(self, went_on: bool = False) -> None:
+        """Something was submitted, or a verb was accepted; or tasks of others `went_on`. From any thread."""
+        if went_on and not self._intake.crowded:
+            return
         self._poked = self._called = True
         self._woken.set()
 
@@ -291,7 +293,7 @@ class Worker:
             self._dirty[self._ended.pop()] = None
         self._dirty.update(dict.fromkeys(self._timers.due(now)))
         self._runtimes.places.new_round()
-        for task in whose_turn(self._starved, self.taken, self._runtimes.places.free_of_any()):
+        for task in whose_turn(self._starved, self.taken, self._runtimes.places.free_of_any()) if self._starved else ():
             self._dirty[task] = None
             del self._starved[task]
         batch: list[tuple[Taken, Append]] = []

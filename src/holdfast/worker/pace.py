@@ -57,7 +57,8 @@ class Pace:
             return room
         self._move(now)
         busy = unloaded + sum(each.wants_place for each in taken)
-        ahead = max(self._now, self._before)
+        ended = max(self._now, self._before)
+        ahead = max(ended, min(2 * ended, self._places))
         room = min(room, self._places - busy + ahead)
         return room if busy < 2 * self._places or room >= ahead / 2 else 0
 
