@@ -22,6 +22,8 @@ _DESCRIBED = """
     UNION SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = current_schema()
     UNION SELECT conrelid::regclass || '.' || conname, pg_get_constraintdef(oid) FROM pg_constraint
     WHERE connamespace = current_schema()::regnamespace
+    UNION SELECT tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+    UNION SELECT proname, pg_get_functiondef(oid) FROM pg_proc WHERE proname = 'refuse_task'
 """
 
 
@@ -32,7 +34,7 @@ def run(url: str, statement: str) -> list[tuple[Any, ...]]:
 
 
 def described(url: str) -> dict[str, str]:
-    """Name -> what it is, of every column, index and constraint."""
+    """Name -> what it is, of every column, index, constraint, trigger and function."""
     return dict(run(url, _DESCRIBED))
 
 

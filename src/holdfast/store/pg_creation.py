@@ -7,6 +7,7 @@ processes may open a new one at once.
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any, Final
 
 from holdfast.clock import SYSTEM
@@ -14,10 +15,28 @@ from holdfast.errors import DatabaseUrlInvalid
 from holdfast.store import creation
 from holdfast.store.creation import Stamp
 from holdfast.store.migrations import WORKS_WITH, judge
+from holdfast.store.schema import FINISHED, HOLD
+
+
+def _of_new(condition: str) -> str:
+    return re.sub(r"\b(state|hold|finished_at)\b", r"NEW.\1", condition)
+
 
 VERSION_MIN: Final = 140_000
 #: Of pg_advisory_xact_lock: whoever looks at the schema, or changes it, holds it.
 SCHEMA_LOCK: Final = 0x686F6C6466617374
+
+
+#: What a row of `tasks` must fulfil, as a trigger: PostgreSQL reads the text of a CHECK anew in every statement, and
+#: most statements here change nothing of it.
+_CHECKED: Final = (
+    "CREATE TRIGGER tg_tasks_checked BEFORE INSERT OR UPDATE OF state, hold, finished_at ON tasks FOR EACH ROW"
+    f" WHEN (NOT ({_of_new(FINISHED)} AND {_of_new(HOLD)})) EXECUTE FUNCTION refuse_task()"
+)
+_REFUSE: Final = (
+    "CREATE FUNCTION refuse_task() RETURNS trigger LANGUAGE plpgsql AS"
+    " $$BEGIN RAISE check_violation USING MESSAGE = 'the state of a task and what goes with it differ'; END$$"
+)
 
 
 @functools.cache
@@ -25,7 +44,7 @@ def statements() -> tuple[str, ...]:
     """The whole schema as PostgreSQL's DDL, Alembic's stamp included."""
     from sqlalchemy.dialects.postgresql.psycopg import dialect
 
-    return creation.ddl(dialect())  # type: ignore[no-untyped-call]
+    return (*creation.ddl(dialect()), _REFUSE, _CHECKED)  # type: ignore[no-untyped-call]
 
 
 def prepare(cursor: Any, shown: str, *, create: bool) -> str:

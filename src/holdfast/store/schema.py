@@ -87,6 +87,9 @@ store_info = Table(
     CheckConstraint("id = 1", name="ck_store_info_one_row"),
 )
 
+FINISHED = f"(finished_at IS NOT NULL) = (state IN ({_final_words()}))"
+HOLD = f"(hold IS NOT NULL) = (state IN ({_holding_words()}))"
+
 tasks = Table(
     "tasks",
     metadata,
@@ -149,8 +152,8 @@ tasks = Table(
     Column("error", Text),  # JSON of the failure
     Column("begun", Boolean, nullable=False, server_default=false()),  # a worker has had it before: it goes first
     UniqueConstraint("uuid", name="uq_tasks_uuid"),
-    CheckConstraint(f"(finished_at IS NOT NULL) = (state IN ({_final_words()}))", name="ck_tasks_finished"),
-    CheckConstraint(f"(hold IS NOT NULL) = (state IN ({_holding_words()}))", name="ck_tasks_hold"),
+    CheckConstraint(FINISHED, name="ck_tasks_finished").ddl_if(dialect="sqlite"),  # PostgreSQL: store/pg_creation.py
+    CheckConstraint(HOLD, name="ck_tasks_hold").ddl_if(dialect="sqlite"),
     sqlite_autoincrement=True,  # an id is never used twice, even after a purge
 )
 

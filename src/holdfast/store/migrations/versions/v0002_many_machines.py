@@ -34,6 +34,7 @@ def upgrade() -> None:
     _writers()
     _untold()
     _finished()
+    _checked()
     _history()
 
 
@@ -199,6 +200,24 @@ def _finished() -> None:
         ["project_id", "finished_at", "id"],
         unique=False,
         **some("finished_at IS NOT NULL"),
+    )
+
+
+def _checked() -> None:
+    """A trigger that looks where something of it changes; each step paid for the checks on PostgreSQL."""
+    if op.get_context().dialect.name != "postgresql":
+        return
+    op.drop_constraint("ck_tasks_finished", "tasks")
+    op.drop_constraint("ck_tasks_hold", "tasks")
+    op.execute(
+        "CREATE FUNCTION refuse_task() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$BEGIN RAISE check_violation USING MESSAGE = 'the state of a task and what goes with it differ'; END$$"
+    )
+    op.execute(
+        "CREATE TRIGGER tg_tasks_checked BEFORE INSERT OR UPDATE OF state, hold, finished_at ON tasks FOR EACH ROW"
+        " WHEN (NOT ((NEW.finished_at IS NOT NULL) = (NEW.state IN"
+        " ('SUCCEEDED', 'FAILED', 'CANCELLED', 'ABORTED', 'REVERTED'))"
+        " AND (NEW.hold IS NOT NULL) = (NEW.state IN ('SUSPENDING', 'SUSPENDED')))) EXECUTE FUNCTION refuse_task()"
     )
 
 
