@@ -101,16 +101,16 @@ class Writing:
 
     def _one(self, one: Append, values: list[Any], settings: bool) -> tuple[str, list[Any]]:
         columns = tuple(one.projection) if one.projection else ()
-        rows = _rows((one,))
-        count, more = len(rows), _More(bool(one.steps_all), bool(one.folded), bool(one.news), settings)
+        count = len(one.facts) + len(one.decisions)
+        more = _More(bool(one.steps_all), bool(one.folded), bool(one.news), settings)
         values += (one.task, one.token, one.seen, count)
         if one.projection:
             values += one.projection.values()
         if count <= ROWS_MAX:
-            for row in rows:
+            for row in (*one.facts, *one.decisions):
                 values += row
         else:
-            values += arrays(rows, _JOURNAL_KINDS)
+            values += arrays(_rows((one,)), _JOURNAL_KINDS)
             count = -1
         key = (columns, count, more)
         text = self._texts.get(key) or self._keep(key, self._text_of_one(*key))
@@ -126,7 +126,10 @@ class Writing:
         if count < 0:
             given = at.unnest(_JOURNAL_KINDS)
         else:
-            spelled = (f"({', '.join(at.next(kind) for kind in _JOURNAL_KINDS)})" for _ in range(count))
+            spelled = (
+                f"($3::int8, $5::int8 + {place}, {', '.join(at.next(kind) for kind in _JOURNAL_KINDS[2:])})"
+                for place in range(1, count + 1)
+            )
             given = f"(VALUES {', '.join(spelled)})"
         return self._whole(guard, given, at, more)
 

@@ -39,7 +39,7 @@ class Direct:
         """How many rows it gave, or wrote. Raises psycopg.Error, UnicodeError."""
         server = self._connection.pgconn
         given = [None if value is None else str(value).encode() for value in values]
-        if b"\0" in b"".join([value for value in given if value is not None]):
+        if b"\0" in b"".join(filter(None, given)):
             raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
         if self._connection.prepare_threshold is None:
             server.send_query_params(sql.encode(), given)

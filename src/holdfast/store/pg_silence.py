@@ -41,6 +41,7 @@ class Connection(psycopg.Connection[Any]):
     silence_s: float = SILENCE_S
     place: Mapping[str, Any] | None = None
     meanwhile: Meanwhile | None = None
+    _polled: select.poll | None = None
 
     def wait(self, gen: Any, interval: float = TICK_S, *more: Any, **others: Any) -> Any:
         return super().wait(self._heard(gen), min(interval, self.silence_s), *more, **others)
@@ -52,8 +53,7 @@ class Connection(psycopg.Connection[Any]):
         silent = bool(server.flush())  # there is more to send
         if not silent and self.meanwhile is not None and self.meanwhile():
             self._spend(self.meanwhile)
-        answer = select.poll()
-        answer.register(server.socket, select.POLLIN)
+        answer = self._poll()
         while not silent:
             if not server.is_busy():
                 result = server.get_result()
@@ -90,10 +90,15 @@ class Connection(psycopg.Connection[Any]):
 
     def _spend(self, meanwhile: Meanwhile) -> None:
         """Until the answer is there."""
-        answer = select.poll()
-        answer.register(self.fileno(), select.POLLIN)
+        answer = self._poll()
         while not answer.poll(0) and meanwhile():
             pass
+
+    def _poll(self) -> select.poll:
+        if self._polled is None:
+            self._polled = select.poll()
+            self._polled.register(self.fileno(), select.POLLIN)
+        return self._polled
 
 
 def lives(place: Mapping[str, Any], within_s: float) -> bool:
