@@ -14,7 +14,7 @@ import holdfast as hf
 from holdfast.errors import KindError, ResourceImmutable, ResourceNotFound
 from holdfast.resources.handle import Resource
 from holdfast.resources.kind import Kind, Seen, final, resting
-from holdfast.tasks import turn
+from holdfast.tasks import take, turn
 from tests.resources.conftest import Shop
 
 
@@ -157,7 +157,7 @@ def test_it_stands_behind_nothing_that_waits_for_a_worker(tmp_path: Path) -> Non
         for _ in range(50):
             hold.submit(waits)
         read = valve.operate("read")
-        assert hold.store.read(lambda tx: turn.is_any_due(tx, "default", hold.clock.time()))
+        assert hold.store.read(lambda tx: take.peek(tx, now=hold.clock.time(), pool="default").any)
         (first,) = hold.store.write(lambda tx: turn.choose(tx, "default", hold.clock.time(), 1))
         assert first == read._id
 

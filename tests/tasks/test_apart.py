@@ -156,7 +156,7 @@ def test_no_task_is_taken_twice(two: Two) -> None:
 
 def test_a_start_that_has_come_draws_its_tickets_once(two: Two) -> None:
     later = two.submit(two.stores[0], REQUEST._replace(start_after=3.0)).task
-    two.at_once(lambda tx: submit.draw_due(tx, 5.0), lambda tx: submit.draw_due(tx, 5.0))
+    two.at_once(lambda tx: submit.draw(tx, [later.id], 5.0), lambda tx: submit.draw(tx, [later.id], 5.0))
     assert len(two.stores[0].read(lambda tx: claims.tickets_of(tx, later.id))) == 1
 
 

@@ -9,7 +9,7 @@ from holdfast.store.base import Tx
 from holdfast.store.sqlite import SqliteStore
 from holdfast.tasks import claims, rest, row
 from holdfast.tasks.claims import Claim, claims_of
-from holdfast.tasks.submit import draw_due
+from holdfast.tasks.submit import UNDRAWN, draw
 from tests.tasks.desk import Desk
 
 
@@ -92,13 +92,17 @@ def test_shared_background_work_waits_for_who_wants_it_alone(desk: Desk) -> None
     assert desk.ready(sync, other_sync, person) == [True, False, True]
 
 
+def _draw(tx: Tx, now: float) -> int:
+    return draw(tx, tx.execute(UNDRAWN, {"_now": now, "_limit": 9}).scalars(), now)
+
+
 def test_who_starts_later_is_in_no_queue_until_then(desk: Desk) -> None:
     later = desk.submit("r", start_after=2000.0)
     one = desk.submit("r")
     assert desk.ready(later, one) == [False, True]
-    assert desk.store.write(lambda tx: draw_due(tx, 1999.0)) == 0
-    assert desk.store.write(lambda tx: draw_due(tx, 2000.0)) == 1
-    assert desk.store.write(lambda tx: draw_due(tx, 2001.0)) == 0
+    assert desk.store.write(lambda tx: _draw(tx, 1999.0)) == 0
+    assert desk.store.write(lambda tx: _draw(tx, 2000.0)) == 1
+    assert desk.store.write(lambda tx: _draw(tx, 2001.0)) == 0
     assert desk.ready(later) == [False]
     desk.end(one)
     assert desk.ready(later) == [True]
@@ -107,7 +111,7 @@ def test_who_starts_later_is_in_no_queue_until_then(desk: Desk) -> None:
 def test_background_work_that_starts_later_is_background_work_then(desk: Desk) -> None:
     holder = desk.submit("r")
     sync = desk.submit("r", start_after=2000.0, yielding=True)
-    desk.store.write(lambda tx: draw_due(tx, 2000.0))
+    desk.store.write(lambda tx: _draw(tx, 2000.0))
     person = desk.submit("r")
     desk.end(holder)
     assert desk.ready(sync, person) == [False, True]

@@ -102,9 +102,9 @@ def test_what_is_due_later_stands_in_nobodys_way(desk: Desk) -> None:
     later = desk.submit(project_id="a", start_after=1e9, priority=9)
     also = desk.submit(project_id="b", start_after=1e9)
     due = desk.submit(project_id="b")
-    assert desk.store.read(lambda tx: turn.is_any_due(tx, "default", desk.now))
+    assert desk.store.read(lambda tx: take.peek(tx, now=desk.now, pool="default").any)
     assert [at.id for at in taken(desk)] == [due]
-    assert not desk.store.read(lambda tx: turn.is_any_due(tx, "default", desk.now))
+    assert not desk.store.read(lambda tx: take.peek(tx, now=desk.now, pool="default").any)
     assert (desk.row(later).worker_id, desk.row(also).worker_id) == (None, None)
 
 

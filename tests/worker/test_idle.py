@@ -5,17 +5,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import holdfast as hf
 from holdfast.clock import SYSTEM
 from holdfast.local import Holdfast
 from holdfast.local import open as open_database
 from holdfast.scheduling import admitting
 from holdfast.store.sqlite import SqliteStore, connect_file
 from holdfast.tasks import lease as rows
+from holdfast.tasks import pools, take
 from holdfast.worker.lease import FLEET, SWEEP_S, Lease
 from holdfast.worker.loop import Worker
 from holdfast.worker.rest import rest
@@ -26,6 +29,9 @@ from tests.worker.scripted import Runtimes
 LOOK = "PRAGMA data_version"
 DAY_S = 86_400.0
 PATIENCE_S = 30.0
+
+
+waits = hf.linear("waits", hf.step(lambda: None, name="wait"))
 
 
 class MovedClock(ScriptedClock):
@@ -128,6 +134,27 @@ def test_in_a_fleet_each_reads_about_the_others_less_often(idle: Idle) -> None:
         idle.turn(0.1)
     reads = sum("FROM workers" in each and "host" in each for each in idle.said)
     assert 1 <= reads <= 20.0 / (20 * SWEEP_S) + 1
+
+
+def test_that_tasks_of_others_went_on_is_of_interest_to_who_waits_for_room(idle: Idle) -> None:
+    idle.worker.poke(went_on=True)
+    idle.turn(0.05)
+    assert set(idle.said) == {LOOK}
+    idle.others(1)
+    idle.hold.write(lambda tx, now: pools.change(tx, "default", {"running_max": 1}))
+    for _ in range(2):
+        idle.hold.submit(waits)
+    take_first = partial(take.take, generation="g", nonce="n", now=idle.clock.now, limit=1, pool="default")
+    (theirs,) = idle.hold.store.write(lambda tx: take_first(tx, "w0"))
+    idle.turn(0.5)
+    assert idle.worker.taken == {}, "the pool is full"
+    idle.said.clear()
+    idle.turn(0.05)
+    assert set(idle.said) == {LOOK}
+    idle.worker.poke(went_on=True)
+    idle.turn(0.05)
+    assert set(idle.said) > {LOOK}
+    assert theirs.worker_id == "w0"
 
 
 def test_who_rests_hears_of_what_others_commit(idle: Idle) -> None:

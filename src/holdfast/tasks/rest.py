@@ -86,7 +86,7 @@ def go_on(tx: Tx, task: TaskRow, now: float) -> None:
     wanted = claims.from_text(text)
     if wanted and tx.execute(_ANY, {"_task": task.id}).first() is None:
         if task.start_after is not None and task.start_after > now:
-            return  # submit.draw_due will
+            return  # submit.draw will
         claims.draw(tx, task.id, wanted, yielding=claims.is_yielding(text))
     if not claims.grant(tx, task.id, now):
         tx.execute(_NOT_READY, {"_task": task.id})

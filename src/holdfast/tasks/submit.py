@@ -162,13 +162,9 @@ def remember_plan(tx: Tx, digest: str, outline: str) -> None:
         tx.known.add(digest)
 
 
-def draw_due(tx: Tx, now: float, *, limit: int = DRAWN_MAX) -> int:
-    """Draw the tickets of tasks whose `start_after` has come, in that order; how many tasks that were."""
-    return draw(tx, undrawn(tx, now, limit=limit), now)
-
-
 def draw(tx: Tx, tasks_due: Sequence[int], now: float) -> int:
-    """`draw_due`, of these, which UNDRAWN gave."""
+    """Draw the tickets of tasks whose `start_after` has come, in that order: those that UNDRAWN gave. How many it
+    were."""
     drawn = 0
     for task in tasks_due:
         if tx.execute(_DRAWN, {"_task": task}).rowcount != 1:
@@ -178,11 +174,6 @@ def draw(tx: Tx, tasks_due: Sequence[int], now: float) -> int:
         claims.draw(tx, task, claims.from_text(text), yielding=claims.is_yielding(text))
         claims.grant(tx, task, now)
     return drawn
-
-
-def undrawn(tx: Tx, now: float, *, limit: int) -> list[int]:
-    """The tasks whose `start_after` has come and whose tickets are still to be drawn."""
-    return tx.execute(UNDRAWN, {"_now": now, "_limit": limit}).scalars()
 
 
 def _is_later(request: Request, now: float) -> bool:

@@ -189,9 +189,9 @@ def peek(tx: Tx, *, now: float, pool: str, only: Collection[int] | None = None, 
         urgent, told = others
         priority = urgent.scalar()
         if pools.room(tx, told) <= 0:
-            is_due = turn.is_any_due_from(tx, priority, pool, now)
+            is_due = turn.is_any_due(tx, priority, pool, now)
             return Due(False, crowded=is_due and not pools.find(tx, pool).is_closed)
-        if turn.is_any_due_from(tx, priority, pool, now, without=without):
+        if turn.is_any_due(tx, priority, pool, now, without=without):
             return Due(True)
         late = {"_pool": pool, "_now": now, "_limit": 1, "_without": without}
         return Due(tx.execute(_LATE_OURS if without else _LATE, late).first() is not None)

@@ -121,13 +121,8 @@ _AGAIN_OURS: Final = _first(true(), ours)
 _NEW_OURS: Final = _first(false(), ours)
 
 
-def is_any_due(tx: Tx, pool: str, now: float, *, without: Sequence[str] = ()) -> bool:
-    """Whether anything of the pool could be taken, as far as its limits go."""
-    return is_any_due_from(tx, tx.execute(MOST_URGENT, {"_pool": pool}).scalar(), pool, now, without=without)
-
-
-def is_any_due_from(tx: Tx, priority: int | None, pool: str, now: float, *, without: Sequence[str] = ()) -> bool:
-    """`is_any_due`, with what MOST_URGENT gave."""
+def is_any_due(tx: Tx, priority: int | None, pool: str, now: float, *, without: Sequence[str] = ()) -> bool:
+    """Whether anything of the pool could be taken, as far as its limits go. `priority`: what MOST_URGENT gave."""
     for each in _priorities(tx, pool, priority):
         where = {"_pool": pool, "_priority": each, "_now": now, "_without": without}
         for candidate in _candidates(tx, pool, each, "", now):
