@@ -180,7 +180,10 @@ class PostgresSession:
             self._begin += (f"SELECT {_setting(usual)}",)
         else:
             self._lock_ms = None
-            usual["plan_cache_mode"] = "force_generic_plan"  # which is the right one in the end; else the sixth is
+            # An append's plan is kept from the first on, not from the sixth. What else is asked may want another for
+            # other values: a LIMIT.
+            usual["plan_cache_mode"] = "force_generic_plan"
+            self._begin += ("SET LOCAL plan_cache_mode = auto",)
             self._cursor.run(f"SELECT {_setting(usual, local=False)}")
         self._begin_alone = (*self._begin, f"SELECT {_setting(alone)}")
         self._writing = Writing(self._id, "".join(f", {_setting(always)}" for _ in always))
