@@ -61,7 +61,7 @@ class Turned:
         self.hold = hold
         self.worker = hold.worker("threads")
         self.now = hold.clock.time() + 10.0  # for as long as a slow machine takes: nothing is due later
-        self.submit(one, 30).settle()
+        self.submit(one, 60).settle()
 
     def submit(self, flow: Any, number: int) -> Turned:
         self.tasks = [self.hold.submit(flow) for _ in range(number)]
@@ -200,12 +200,21 @@ class Held:
 
 def test_of_short_tasks_many_are_taken_or_none() -> None:
     pace = Pace(4, 256)
-    assert [pace.room([Held()] * held, 0.0) for held in (0, 4, 5)] == [4, 0, -1]  # type: ignore[list-item]
-    for _ in range(20):
-        pace.ended(0.0)
-    rooms = {held: pace.room([Held()] * held, 0.0) for held in (4, 7, 8, 14, 15, 24)}  # type: ignore[list-item]
-    assert rooms == {4: 20, 7: 17, 8: 16, 14: 10, 15: 0, 24: 0}
-    assert pace.room([Held()] * 2, 0.0, 2) == 20, "what is not loaded counts"  # type: ignore[list-item]
+    assert [pace.room([Held()] * held, 7.0) for held in (0, 4, 5)] == [4, 0, 0]  # type: ignore[list-item]
+    for _ in range(80):
+        pace.ended(7.1)
+    rooms = {held: pace.room([Held()] * held, 7.1) for held in (4, 7, 9, 10, 24)}  # type: ignore[list-item]
+    assert rooms == {4: 20, 7: 17, 9: 15, 10: 0, 24: 0}
+    assert pace.room([Held()] * 2, 7.1, 2) == 20, "what is not loaded counts"  # type: ignore[list-item]
+
+
+def test_who_stands_still_for_a_moment_keeps_his_pace() -> None:
+    pace = Pace(32, 256)
+    pace.room([], 7.0)
+    for _ in range(80):
+        pace.ended(7.05)
+    assert pace.room([], 7.25) == 32 + 32, "320 a second: 16, or twice as many where there are threads for them"
+    assert pace.room([], 9.0) == 32
 
 
 @pytest.mark.parametrize("before", [False, True])

@@ -2,8 +2,10 @@
 
 Theory: a worker takes what it can begin, so that nothing waits in the memory of one while another has a free thread,
 and a project's one task does not stand behind those that were taken before it came. Of short tasks it takes more: as
-many as it has ended in the last twentieth of a second, because they will have begun before another is over,
-and a taking for each few would cost more than they do: so it takes many, or none while enough of them wait.
+many as it ends in a twentieth of a second, because they will have begun before another is over (in a tenth, where there
+are threads for them), and a taking for each few would cost more than they do: so it takes many, or none while enough of
+them wait. How many it ends is seen over a fifth of a second: of many workers on few processors each ends some, and then
+stands still for longer than it takes ahead.
 
 Who may be taken at all: tasks/take.py. Threads and processes, counted: runtime/places.py.
 """
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from holdfast.worker.taken import Taken
 
 AHEAD_S: Final = 0.05
+SPAN_S: Final = 0.2  # over which the pace is seen
 WAITING_FACTOR: Final = 8  # as many times what a worker may have at once may only wait, for a moment each
 
 
@@ -26,23 +29,25 @@ class Pace:
     """`places`: how many threads there are; None: steps run inline, one after the other. `tasks_max`: how many tasks a
     worker may have at once, those that only wait not counted."""
 
-    __slots__ = ("_before", "_now", "_places", "_since", "tasks_max")
+    __slots__ = ("_ended", "_places", "_rate", "_since", "tasks_max")
 
     def __init__(self, places: int | None, tasks_max: int) -> None:
         self._places = places
         self.tasks_max = tasks_max
         self._since = 0.0
-        self._now = self._before = 0  # tasks that ended since then, and in as long a time before
+        self._ended = 0  # tasks since then
+        self._rate = 0.0  # tasks a second, before
 
     def ended(self, now: float) -> None:
         """A task is off the worker's hands."""
         self._move(now)
-        self._now += 1
+        self._ended += 1
 
     def _move(self, now: float) -> None:
-        if not 0.0 <= now - self._since < AHEAD_S:
-            self._before = self._now if 0.0 <= now - self._since < 2 * AHEAD_S else 0
-            self._now, self._since = 0, now
+        lasted = now - self._since
+        if not 0.0 <= lasted < SPAN_S:
+            self._rate = self._ended / lasted if lasted > 0 else 0.0
+            self._ended, self._since = 0, now
 
     def room(self, taken: Collection[Taken], now: float, unloaded: int = 0) -> int:
         """How many more tasks the worker may take that has these, and so many that it has not loaded yet. One that only
@@ -57,10 +62,10 @@ class Pace:
             return room
         self._move(now)
         busy = unloaded + sum(each.wants_place for each in taken)
-        ended = max(self._now, self._before)
-        ahead = max(ended, min(2 * ended, self._places))
-        room = min(room, self._places - busy + ahead)
-        return room if busy < 2 * self._places or room >= ahead / 2 else 0
+        soon = round(AHEAD_S * max(self._rate, self._ended / SPAN_S))
+        ahead = max(soon, min(2 * soon, self._places))
+        paced = self._places - busy + ahead
+        return min(room, paced) if paced >= ahead * 3 / 4 else 0
 
 
 def whose_turn(starved: Collection[int], taken: Mapping[int, Taken], free: int) -> list[int]:
