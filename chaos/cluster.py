@@ -217,9 +217,12 @@ class Cluster:
     def tend(self) -> None:
         """Start again who has ended. `excused`: whether it may end by itself now, because its database fails."""
         self.tend_database()
+        # Who was frozen as it opened the database has it: who begins meanwhile says so, and leaves.
+        is_held = any(member.is_frozen for member in self.members)
         for member in self.members:
             if member.is_up:
-                member.lacked = not member.is_ready and (member.lacked or member.is_cut_off or self.excused())
+                lacks = member.lacked or member.is_cut_off or is_held or self.excused()
+                member.lacked = lacks and not member.is_ready
             if member.code is not None:
                 self.witness.say("fault", "killed", member=member.incarnation)
                 if not member.expected:

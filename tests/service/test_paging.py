@@ -13,6 +13,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from holdfast.errors import HoldfastClosed
 from holdfast.feed import log
 from holdfast.service import bridge
 from holdfast.store.base import Tx
@@ -145,6 +146,7 @@ def test_who_waits_for_a_long_list_does_not_hold_up_the_end(make_service: MakeSe
         asyncio.run_coroutine_threadsafe(ours.read_long(slow), ours._loop)
         at_work.acquire()
     queued = asyncio.run_coroutine_threadsafe(ours.read_long(slow), ours._loop)
+    asyncio.run_coroutine_threadsafe(asyncio.sleep(0), ours._loop).result(20)  # it queues
     closing = threading.Thread(target=ours.close)
     closing.start()
     try:
@@ -153,6 +155,8 @@ def test_who_waits_for_a_long_list_does_not_hold_up_the_end(make_service: MakeSe
     finally:
         gate.set()
         closing.join()
+    with pytest.raises(HoldfastClosed):
+        asyncio.run_coroutine_threadsafe(ours.read_long(slow), ours._loop).result(20)
     assert not at_work.acquire(blocking=False), "it was never begun"
 
 

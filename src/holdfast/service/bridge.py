@@ -167,7 +167,10 @@ class Bridge:
         self, threads: ThreadPoolExecutor, read: Callable[[Any], T], fn: Any, timeout_s: float | None = None
     ) -> T:
         assert self._loop is not None
-        asked = self._loop.run_in_executor(threads, read, fn)
+        try:
+            asked = self._loop.run_in_executor(threads, read, fn)
+        except RuntimeError as error:  # they have been shut down
+            raise HoldfastClosed from error
         if self._runs_here:
             return await asked
         try:
