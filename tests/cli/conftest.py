@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ import pytest
 from holdfast.cli.main import main
 from tests.forked import Forked
 from tests.postgresql import database_at
+from tests.worker.house import until
 
 FLOWS = Path(__file__).with_name("flows_for_cli.py")
 LIMIT_S = 60
@@ -93,10 +93,7 @@ class Shell:
     def until_in(self, run: Started, step: str) -> None:
         """Read its output until the step runs, then wait for the step's own first word: RUNNING is said before it."""
         run.until(f"{step} RUNNING")
-        end = time.monotonic() + LIMIT_S
-        while step.split("/")[1] not in self.did():
-            assert time.monotonic() < end, f"{step} did nothing"
-            time.sleep(0.005)
+        until(lambda: step.split("/")[1] in self.did(), lambda: step)
 
     def did(self) -> list[str]:
         """What the steps have written."""

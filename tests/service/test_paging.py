@@ -141,14 +141,12 @@ def test_who_waits_for_a_long_list_does_not_hold_up_the_end(make_service: MakeSe
         at_work.release()
         gate.wait()
 
-    async def later() -> None: ...
-
     assert ours._loop is not None
     for _ in range(bridge.READERS):
         asyncio.run_coroutine_threadsafe(ours.read_long(slow), ours._loop)
         at_work.acquire()
     queued = asyncio.run_coroutine_threadsafe(ours.read_long(slow), ours._loop)
-    asyncio.run_coroutine_threadsafe(later(), ours._loop).result(20)  # it queues
+    asyncio.run_coroutine_threadsafe(asyncio.sleep(0), ours._loop).result(20)  # it queues
     closing = threading.Thread(target=ours.close)
     closing.start()
     try:
