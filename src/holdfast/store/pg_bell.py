@@ -74,7 +74,8 @@ class Bell:
         tasks did, and that is all."""
         if self._thread is None:
             return False
-        self._owed_more = self._owed_more or not went_on
+        if not went_on:
+            self._owed_more = True
         if not self._owed:
             self._owed = True
             self._wake()
