@@ -69,11 +69,13 @@ def _places() -> Iterator[Path]:
 
 class Postgres:
     """One server, in a directory that is made for it. `version`: None is the oldest that there is. `wal`: where its log
-    is, if not beside the data: what fills the disk of the one leaves the other alone."""
+    is, if not beside the data: what fills the disk of the one leaves the other alone. `language`: text is ordered as
+    its speakers do, where the binaries know how; else by its bytes."""
 
     def __init__(
-        self, directory: Path, *, version: int | None = None, port: int = 0, settings: str = "", wal: Path | None = None
-    ) -> None:
+        self, directory: Path, *, version: int | None = None, port: int = 0, settings: str = "",
+        wal: Path | None = None, language: str | None = None,
+    ) -> None:  # fmt: skip
         found = installed()
         if not found or (version is not None and version not in found):
             raise OSError(f"PostgreSQL {version or ''} is not on this machine: tools/need postgresql")
@@ -84,6 +86,7 @@ class Postgres:
         self.port = port
         self._settings = settings
         self._wal = wal
+        self._language = language
         self._process: subprocess.Popen[bytes] | None = None
 
     # --- its life -------------------------------------------------------------------------------------------------
@@ -182,12 +185,16 @@ class Postgres:
 
     def _make(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        command = [self.bin / "initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8"]
-        # A language's order on purpose: where bytes count, the store has to ask for them.
+        command: list[Any] = [self.bin / "initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8"]
         command += ["--locale=C.UTF-8", "--no-sync", "--no-instructions"]
         if self._wal is not None:
             command += ["--waldir", self._wal]
-        subprocess.run(wrapped(command), check=True, stdout=subprocess.DEVNULL, env=environment())
+        speaking = ["--locale-provider=icu", f"--icu-locale={self._language}"] if self._language else []
+        made = subprocess.run(wrapped(command + speaking), capture_output=True, text=True, env=environment())
+        if speaking and "ICU is not supported" in made.stderr:
+            made = subprocess.run(wrapped(command), capture_output=True, text=True, env=environment())
+        if made.returncode != 0:
+            raise OSError(f"initdb: {made.stderr}")
         with open(self.data / "postgresql.conf", "a", encoding="utf-8") as file:
             file.write(f"{_SETTINGS}{self._settings}\nunix_socket_directories = '{self.directory}'\n")
 

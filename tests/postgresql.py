@@ -89,7 +89,8 @@ def running(version: int | None = None) -> Iterator[Databases]:
     """In a directory with a short name, because a socket's may not be long."""
     directory = Path(tempfile.mkdtemp(prefix="hf-pg-"))
     try:
-        with Postgres(directory / "pg", version=version) as server:
+        # A language's order on purpose: where bytes count, the store has to ask for them.
+        with Postgres(directory / "pg", version=version, language="en-US") as server:
             yield Databases(server)
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -73,6 +73,29 @@ def test_equals_take_turns_behind_the_one_that_was_served_last(desk: Desk) -> No
     assert seen == "abcabcabc"
 
 
+@pytest.mark.parametrize("number", [6, 3 * turn.PAGE])
+def test_whatever_language_orders_the_names_each_has_its_turn(desk: Desk, number: int) -> None:
+    """A server's order of names need not be Python's: `a` comes before `B`, and `team-b` before `teama`."""
+    names = [f"{word}{place}" for place in range(number // 6) for word in ("a", "B", "c", "team-a", "teamb", "Z")]
+    for name in names:
+        desk.submit(project_id=name)
+    for after in names:
+        (at,) = taken(desk, limit=1, after=after)
+        desk.submit(project_id=at.project_id)
+        desk.end(at.id)
+    seen, after = [], names[0]
+    while found := taken(desk, limit=1, after=after):
+        after = found[0].project_id
+        seen.append(after)
+        desk.end(found[0].id)
+    assert sorted(seen) == sorted(names)
+    last = desk.submit(project_id="a0")
+    for after in names:
+        (at,) = taken(desk, after=after)
+        assert at.id == last
+        desk.store.write(lambda tx, at=at: take.release(tx, at.id, at.token or "", due_at=desk.now, now=desk.now))  # type: ignore[misc]
+
+
 def test_urgency_comes_before_turns(desk: Desk) -> None:
     desk.submit(project_id="a")
     urgent = [desk.submit(project_id="b", priority=7) for _ in range(3)]

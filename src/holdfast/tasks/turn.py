@@ -19,9 +19,9 @@ many may be taken: tasks/pools.py, whose lock comes first.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import heapify, heapreplace
-from itertools import islice, zip_longest
+from itertools import chain, islice, takewhile, zip_longest
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Select, and_, bindparam, false, func, literal, null, select, true
@@ -53,7 +53,8 @@ _LESS_URGENT: Final = MOST_URGENT.where(tasks.c.priority < bindparam("_priority"
 
 
 def _ring(*, from_start: bool) -> Select[Any]:
-    """The next projects that have anything in the queue of a priority, and when the first of each is due."""
+    """The next projects that have anything in the queue of a priority, when the first of each is due, and whether it
+    stands behind the one that was served last: how names are ordered is the database's affair."""
 
     def following(before: Any, of: Any, *, inclusive: bool = False) -> Any:
         """The next project, by one seek."""
@@ -81,7 +82,12 @@ def _ring(*, from_start: bool) -> Select[Any]:
     step = following(ring.c.project_id, tasks.alias()).correlate(ring).scalar_subquery()
     ring = ring.union_all(select(step, ring.c.n + 1).where(ring.c.project_id.is_not(null()), ring.c.n < PAGE))
     return (
-        select(ring.c.project_id, first_due(ring.c.project_id, true()), first_due(ring.c.project_id, false()))
+        select(
+            ring.c.project_id,
+            first_due(ring.c.project_id, true()).label("again"),
+            first_due(ring.c.project_id, false()).label("new"),
+            (ring.c.project_id > bindparam("_served")).label("behind"),
+        )
         .where(ring.c.project_id.is_not(null()))
         .order_by(ring.c.n)
     )
@@ -166,28 +172,28 @@ def _priorities(tx: Tx, pool: str, priority: int | None) -> Iterator[int]:
 
 def _candidates(tx: Tx, pool: str, priority: int, after: str, now: float) -> Iterator[Candidate]:
     """The projects with something due, once round the ring."""
-    where = {"_pool": pool, "_priority": priority}
-    from_start = _FROM_START, {**where, "_after": ""}
-    if after:
-        behind, first = tx.execute_all((_BEHIND, {**where, "_after": after}), from_start)
-        yield from _pages(tx, where, behind.all(), now)
-    else:
-        first = tx.execute(*from_start)
-    for candidate in _pages(tx, where, first.all(), now):
-        if after and candidate.project > after:
-            return
-        yield candidate
+    where = {"_pool": pool, "_priority": priority, "_served": after}
+    first = tx.execute(_FROM_START, {**where, "_after": ""}).all()
+    if len(first) < PAGE:  # that is all of them
+        return _due(sorted(first, key=lambda row: not row.behind), now)
+    behind = tx.execute(_BEHIND, {**where, "_after": after}).all()
+    before = takewhile(lambda row: not row.behind, _pages(tx, where, first))
+    return _due(chain(_pages(tx, where, behind), before), now)
 
 
-def _pages(tx: Tx, where: dict[str, Any], rows: Sequence[Any], now: float) -> Iterator[Candidate]:
+def _pages(tx: Tx, where: dict[str, Any], rows: Sequence[Any]) -> Iterator[Any]:
     while True:
-        for project, again, new in rows:
-            is_again, is_new = (at is not None and at <= now for at in (again, new))
-            if is_again or is_new:
-                yield Candidate(project, is_again, is_new)
+        yield from rows
         if len(rows) < PAGE:
             return
-        rows = tx.execute(_BEHIND, {**where, "_after": rows[-1][0]}).all()
+        rows = tx.execute(_BEHIND, {**where, "_after": rows[-1].project_id}).all()
+
+
+def _due(rows: Iterable[Any], now: float) -> Iterator[Candidate]:
+    for project, again, new, _ in rows:
+        is_again, is_new = (at is not None and at <= now for at in (again, new))
+        if is_again or is_new:
+            yield Candidate(project, is_again, is_new)
 
 
 def _share(
