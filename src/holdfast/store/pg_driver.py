@@ -18,9 +18,10 @@ import psycopg
 from psycopg.adapt import Loader
 from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import StrDumperUnknown as StrDumper
-from sqlalchemy import BigInteger, Boolean, Float, Integer
+from sqlalchemy import ARRAY, BigInteger, BindParameter, Boolean, Float, Integer, bindparam
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.sql.operators import in_op, not_in_op
 
 from holdfast.store.appends import Hot
 from holdfast.store.base import APART
@@ -37,6 +38,8 @@ PREPARED_MAX: Final = 500  # of one connection
 _INSERT: Final = re.compile(r"(INSERT INTO \w+ \(([^)]+)\) )VALUES \(([^()]*)\)( ON CONFLICT.*)?", re.DOTALL)
 _TARGET: Final = re.compile(r" ON CONFLICT \(([^)]+)\) DO UPDATE", re.DOTALL)
 _PARAMETER: Final = re.compile(r"\$(\d+)::(BIGINT|INTEGER|VARCHAR|FLOAT|BOOLEAN)")
+_ARRAY: Final = re.compile(r"\$(\d+)::(\w+)\[\]")
+_NO_NUL: Final = "\ufffd"  # no text here holds a NUL: who seeks one that does finds nothing, as everywhere else
 _CHANGE: Final = re.compile(r"(UPDATE \w+ SET .*?|DELETE FROM \w+)( WHERE .*)", re.DOTALL)
 _DEFAULTS: Final = {"connect_timeout": "5", "tcp_user_timeout": "10000", "keepalives_idle": "10"}
 _DEFAULTS_KEEPALIVE: Final = {"keepalives_interval": "3", "keepalives_count": "3"}
@@ -57,15 +60,31 @@ class _Truth(Boolean):
     render_bind_cast = True
 
 
+_COMPARED: Final = {in_op: "= ANY", not_in_op: "<> ALL"}
+
+
+class _Compiler(PGDialect_psycopg.statement_compiler):  # type: ignore[valid-type,misc]
+    """A list is one parameter, however long it is: so the text is one too, and planned once."""
+
+    def visit_binary(self, binary: Any, *more: Any, **options: Any) -> Any:
+        given = binary.right
+        compared = _COMPARED.get(binary.operator)
+        if compared is None or not isinstance(given, BindParameter) or not given.required:
+            return super().visit_binary(binary, *more, **options)
+        values = bindparam(given.key, type_=ARRAY(given.type))
+        return f"{self.process(binary.left, **options)} {compared} ({self.process(values, **options)})"
+
+
 class _Dialect(PGDialect_psycopg):
     """Every parameter is $n::TYPE, so the server knows what a NULL is. What is compared with a small number may be
     larger than it can become."""
 
     supports_statement_cache = True
+    statement_compiler = _Compiler
     colspecs = PGDialect_psycopg.colspecs | {Boolean: _Truth, Float: _Float, Integer: _Whole}
 
 
-class _ReadingCompiler(PGDialect_psycopg.statement_compiler):  # type: ignore[valid-type,misc]
+class _ReadingCompiler(_Compiler):
     """What is only read takes no lock: the same statement serves who looks and who takes."""
 
     def for_update_clause(self, select: Any, **options: Any) -> str:
@@ -92,11 +111,25 @@ class Text(str):
     kinds: tuple[str, ...]
 
 
+class _Prepared(Prepared):
+    __slots__ = ("_arrays",)
+
+    def __init__(self, statement: Executable, keys: Sequence[str] | None, dialect: Dialect) -> None:
+        super().__init__(statement, keys, dialect)
+        self._arrays = {self.names[int(number) - 1]: kind for number, kind in _ARRAY.findall(self.sql)}
+
+    def bind(self, parameters: Mapping[str, Any] | None) -> tuple[str, Sequence[Any]]:
+        if self._arrays and parameters:
+            lists = {name: _sought(parameters[name], kind) for name, kind in self._arrays.items()}
+            parameters = {**parameters, **lists}
+        return super().bind(parameters)
+
+
 class PgStatements(Statements):
     clock = "SELECT extract(epoch FROM clock_timestamp())::float8"
 
     def compile(self, statement: Executable, keys: Sequence[str] | None) -> Prepared:
-        prepared = super().compile(statement, keys)
+        prepared = _Prepared(statement, keys, self.dialect)
         prepared.booleans = ()  # the driver has made them
         if prepared.writes:
             prepared.sql = _many(prepared.sql, apart=bool(statement.get_execution_options().get(APART)))
@@ -148,6 +181,12 @@ def array(values: Iterable[Any], kind: str) -> str:
     return f"{{{','.join(['NULL' if value is None else str(value) for value in values])}}}"
 
 
+def _sought(values: Iterable[Any], kind: str) -> str:
+    if kind in ("TEXT", "VARCHAR"):
+        return array([value.replace("\0", _NO_NUL) for value in values], "text")
+    return array(values, kind)
+
+
 def _quoted(value: str | None) -> str:
     if value is None:
         return "NULL"
@@ -170,10 +209,8 @@ class _NumericLoader(Loader):
 
 
 class _SoughtDumper(StrDumper):
-    """No text here holds a NUL. Who seeks one that does finds nothing, as everywhere else."""
-
     def dump(self, obj: str) -> Any:
-        return super().dump(obj.replace("\0", "\ufffd") if "\0" in obj else obj)
+        return super().dump(obj.replace("\0", _NO_NUL) if "\0" in obj else obj)
 
 
 class Server:
@@ -195,7 +232,7 @@ class Server:
         beside = self._direct if direct else None
         given: dict[str, Any] = {**psycopg.conninfo.conninfo_to_dict(self.url), **(beside or {})}
         asked = {**_DEFAULTS, **_DEFAULTS_KEEPALIVE, "application_name": name, "client_encoding": "utf8"} | given
-        connection = kind.connect(**asked, autocommit=True, prepare_threshold=3)
+        connection = kind.connect(**asked, autocommit=True, prepare_threshold=1)
         connection.place, connection.silence_s = given, self._silence_s
         connection.prepared_max = PREPARED_MAX
         connection.adapters.register_dumper(int, Int8Dumper)
