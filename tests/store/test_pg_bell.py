@@ -12,7 +12,7 @@ import pytest
 from holdfast.clock import SYSTEM
 from holdfast.store import pg_bell
 from holdfast.store.base import Appended, Tx
-from holdfast.store.pg_bell import HEARD_MAX, PAUSE_S
+from holdfast.store.pg_bell import HEARD_MAX, PAUSE_S, PAUSE_WENT_ON_S
 from holdfast.store.postgres import PostgresStore
 from holdfast.testing.conformance.store import add_task
 from tests.postgresql import Databases
@@ -75,6 +75,9 @@ def test_whether_tasks_only_went_on_is_told(two: tuple[PostgresStore, PostgresSt
     task = one.write(add_task)
     one.changes()
     other.hear_others(heard.append)
+    other.hear_all()
+    until(lambda: heard == [True])
+    del heard[:]
     assert one.append([append_to(task, 0)]) == [Appended(2, True)]
     until(lambda: heard == [True])
     one.write(touch)
@@ -84,6 +87,71 @@ def test_whether_tasks_only_went_on_is_told(two: tuple[PostgresStore, PostgresSt
     del heard[:]
     one.append([append_to(task, 4)._replace(then=lambda tx: None)])
     until(lambda: heard == [False])
+
+
+def test_who_does_not_want_to_hear_that_tasks_went_on_is_not_told(two: tuple[PostgresStore, PostgresStore]) -> None:
+    one, other = two
+    heard: list[bool] = []
+    task = one.write(add_task)
+    one.changes()
+    other.hear_others(heard.append)
+    one.append([append_to(task, 0)])
+    SYSTEM.wait(threading.Event(), 5 * PAUSE_S)
+    one.write(touch)  # it is told after that
+    until(lambda: bool(heard))
+    assert heard == [False]
+
+
+def test_who_waits_hears_that_tasks_went_on(two: tuple[PostgresStore, PostgresStore]) -> None:
+    one, other = two
+    task = one.write(add_task)
+    one.changes()
+    seen = other.changes()
+    one.append([append_to(task, 0)])  # untold, and found as it begins to wait
+    seen = other.wait(seen, PATIENCE_S)
+    one.append([append_to(task, 2)])
+    assert other.wait(seen, PATIENCE_S) != seen
+
+
+def test_who_got_another_ear_hears_as_much_as_before(postgresql: Databases, url: str) -> None:
+    with PostgresStore(url, look_s=NEVER_S) as one, PostgresStore(url, look_s=0.05) as other:
+        heard: list[bool] = []
+        task = one.write(add_task)
+        one.changes()
+        other.hear_others(heard.append)
+        other.hear_all()
+        until(lambda: bool(heard))
+        lost = other._bell._connection
+        assert lost is not None
+        postgresql.server.execute(f"SELECT pg_terminate_backend({lost.info.backend_pid})")
+        until(lambda: other._bell._connection not in (None, lost))
+        other._bell._look_s = NEVER_S
+        SYSTEM.wait(threading.Event(), 0.2)  # nobody knew what was missed
+        del heard[:]
+        one.append([append_to(task, 0)])
+        until(lambda: heard == [True])
+
+
+def test_that_tasks_go_on_and_on_is_told_less_often(two: tuple[PostgresStore, PostgresStore]) -> None:
+    one, other = two
+    times: list[float] = []
+    task = one.write(add_task)
+    one.changes()
+    other.hear_all()
+    other.hear_others(lambda _: times.append(SYSTEM.monotonic()))
+    pause, began, seen = threading.Event(), SYSTEM.monotonic(), 0
+    while SYSTEM.monotonic() - began < 1.0:
+        one.append([append_to(task, seen)])
+        seen += 2
+        pause.wait(0.005)
+    lasted_s = SYSTEM.monotonic() - began
+    until(lambda: len(times) > 3)
+    assert len(times) <= lasted_s / PAUSE_WENT_ON_S + 5
+    del times[:]
+    began = SYSTEM.monotonic()
+    one.append([append_to(task, seen)])
+    one.write(touch)  # what others have to look for does not wait so long
+    until(lambda: len(times) > 0)
 
 
 def test_many_commits_are_told_in_few_words(two: tuple[PostgresStore, PostgresStore]) -> None:
@@ -150,7 +218,8 @@ def test_a_server_that_is_away_is_asked_for_now_and_then(
 
 def test_of_a_quiet_commit_nobody_is_told_and_nobody_finds_it_by_looking(url: str) -> None:
     with PostgresStore(url, look_s=NEVER_S) as one, PostgresStore(url, look_s=0.05) as other:
-        seen, own = other.changes(), one.changes()
+        other.hear_all()
+        seen, own = other.wait(other.changes(), PATIENCE_S), one.changes()
         for _ in range(3):
             one.write(lambda tx: tx.keep_quiet())
         assert one.changes() == own

@@ -298,8 +298,12 @@ class Store(Protocol):
 
     def hear_others(self, callback: Callable[[bool], None]) -> Callable[[], None]:
         """Call back when the database tells that another process has committed, with whether all that was is that
-        tasks went on (`append`, without `then`); it must be quick, and raise nothing. Returns what ends it. Where the
-        database doesn't tell (SQLite), look at `changes` now and then."""
+        tasks went on (`append`, without `then`), of which nothing is told before `hear_all` or `wait` was called; it
+        must be quick, and raise nothing. Returns what ends it. Where the database doesn't tell (SQLite), look at
+        `changes` now and then."""
+
+    def hear_all(self) -> None:
+        """Let the callbacks of `hear_others` hear that tasks of others went on, too; they do once at its beginning."""
 
     def time_commits(self, told: Callable[[float], None]) -> Callable[[], None]:
         """Tell how many seconds each commit of this process took, from asking for the database on; as `subscribe`

@@ -88,6 +88,9 @@ class Front:
     def hear_others(self, callback: Callable[[bool], None]) -> Callable[[], None]:
         return self._wakeups.hear_others(callback)
 
+    def hear_all(self) -> None:
+        """Nothing, where the database doesn't tell."""
+
     def time_commits(self, told: Callable[[float], None]) -> Callable[[], None]:
         return self._writer.time_commits(told)
 

@@ -1,12 +1,13 @@
 """LISTEN and NOTIFY: how the processes on one PostgreSQL database hear of each other's commits.
 
-Theory: a NOTIFY tells that something was committed, and not what: who hears it looks. All it says is whether tasks
-only went on: then workers have nothing to look for, unless they wait for room. They are coalesced on both ways:
-after one was sent, or heard, the next waits a moment. So a quiet database tells at once, and a busy one PAUSE_S later
-what all of that time came to; later still where there are many processes, because each of them reads then. They are
-sent outside the transactions they tell of, because a commit with a NOTIFY in it waits for all others of its kind. A
-connection may break, and then nobody hears anything; so each process looks every `look_s` at how many commits of others
-there were: a net below and no more, but through a pooler all there is.
+Theory: a NOTIFY tells that something was committed, and not what: who hears it looks. That tasks only went on has a
+channel of its own: workers have nothing to look for then, unless they wait for room, so they do not listen to it until
+they do. They are coalesced on both ways: after one was sent, or heard, the next waits a moment. So a quiet database
+tells at once, and a busy one PAUSE_S later what all of that time came to; later still where there are many processes,
+because each of them reads then, and where tasks go on and on. They are sent outside the transactions they tell of,
+because a commit with a NOTIFY in it waits for all others of its kind. A connection may break, and then nobody hears
+anything; so each process looks every `look_s` at how many commits of others there were: a net below and no more, but
+through a pooler all there is.
 
 Who is told then: store/wakeups.py.
 """
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
     from holdfast.store.pg_history import PgHistory
 
 CHANNEL: Final = "holdfast"
+CHANNEL_WENT_ON: Final = "holdfast_went_on"
+RING_WENT_ON: Final = f"NOTIFY {CHANNEL_WENT_ON}"
 RING: Final = f"NOTIFY {CHANNEL}"
-WENT_ON: Final = "went on"
 PAUSE_S: Final = 0.02
+PAUSE_WENT_ON_S: Final = 0.1  # at most, between two that say that tasks went on
 QUIET_BITS: Final = 20  # of a commit's number: they grow with the commits that nobody has to be told of
 HEARD_MAX: Final = 2000  # times a second that all processes together hear something, however many they are
 _LIVES_S: Final = 60.0  # a process that has not committed for so long is no worker
@@ -43,13 +46,12 @@ _COMMITS: Final = (
 
 def ring_apart(*, went_on: bool) -> str:
     """By itself it is a commit, and would wait for the disk, though it has nothing to lose."""
-    said = f"{RING}, '{WENT_ON}'" if went_on else RING
-    return f"BEGIN; SET LOCAL synchronous_commit = off; {said}; COMMIT"
+    return f"BEGIN; SET LOCAL synchronous_commit = off; {RING_WENT_ON if went_on else RING}; COMMIT"
 
 
 class Bell:
     """Its thread runs once somebody listens. `heard`: called on it when others have committed; whether tasks only went
-    on."""
+    on, which is heard of once somebody wants it."""
 
     def __init__(self, server: Server, heard: Callable[[bool], None], history: PgHistory, *, look_s: float) -> None:
         self._server = server
@@ -62,6 +64,9 @@ class Bell:
         self._wake_r = self._wake_w = -1
         self._owed = False  # something was committed here that nobody else was told of
         self._owed_more = False  # and tasks did not only go on by it
+        self._rang_at = float("-inf")
+        self._pause_s = PAUSE_S  # from then on, while tasks only go on
+        self._wants_all = self._hears_all = False  # that tasks went on, too
         self._closed = False
         self._connection: psycopg.Connection[Any] | None = None
         self._commits = -1
@@ -74,9 +79,10 @@ class Bell:
         tasks did, and that is all."""
         if self._thread is None:
             return False
-        if not went_on:
-            self._owed_more = True
-        if not self._owed:
+        if not went_on and not self._owed_more:
+            self._owed_more = self._owed = True
+            self._wake()
+        elif not self._owed:
             self._owed = True
             self._wake()
         return True
@@ -92,6 +98,14 @@ class Bell:
             self._try_connecting()
             self._thread = threading.Thread(target=self._run, name="holdfast-bell", daemon=True)
             self._thread.start()
+
+    def hear_all(self) -> None:
+        """From some moment on, that tasks of others went on too; at that moment it counts as heard."""
+        if not self._wants_all:
+            self._wants_all = True
+            self.listen()
+            if self._thread is not None:
+                self._wake()
 
     def close(self) -> None:
         with self._mutex:
@@ -115,14 +129,14 @@ class Bell:
 
     def _run(self) -> None:
         looked_at = SYSTEM.monotonic()
-        rang_at = heard_at = float("-inf")
+        heard_at = float("-inf")
         told = more = False
         while not self._closed:
             ends = [looked_at + self._look_s]
             if told:
                 ends.append(heard_at + self._quiet_s)
-            if self._owed and self._connection is not None:
-                ends.append(rang_at + PAUSE_S)
+            if self._connection is not None:
+                ends.append(self._rings_at)
             self._pause(min(ends) - SYSTEM.monotonic(), hears=not told)
             now = SYSTEM.monotonic()
             is_overdue = now - looked_at >= self._look_s
@@ -132,15 +146,14 @@ class Bell:
                 if self._connection is None:
                     more = (is_overdue and self._try_connecting()) or more  # nobody knows what was missed
                 else:
-                    if self._owed and now - rang_at >= PAUSE_S:
-                        self._owed, rang_at = False, now  # before: what is committed from here on is told by the next
-                        went_on = not self._owed_more
-                        if not went_on:
-                            self._owed_more = False
-                        self._connection.execute(ring_apart(went_on=went_on))
+                    if now >= self._rings_at:
+                        self._tell(self._connection, now)
+                    if self._wants_all and not self._hears_all:
+                        self._subscribe(self._connection)
+                        told = True  # nobody knows what was missed
                     more = (is_overdue and self._look()) or more
                     for each in self._told():  # the last: what came with another answer wakes nobody
-                        told, more = True, more or each.payload != WENT_ON
+                        told, more = True, more or each.channel == CHANNEL
             except psycopg.Error:
                 self._drop()
                 continue
@@ -154,6 +167,23 @@ class Bell:
                 told = more = False
         if self._connection is not None:
             self._drop()
+
+    @property
+    def _rings_at(self) -> float:
+        if not self._owed:
+            return float("inf")
+        return self._rang_at + (PAUSE_S if self._owed_more else self._pause_s)
+
+    def _tell(self, connection: psycopg.Connection[Any], now: float) -> None:
+        """Others, of all that is owed."""
+        self._owed = False  # before: what is committed from here on is told by the next
+        went_on = not self._owed_more
+        if not went_on:
+            self._owed_more = False
+        goes_on = went_on and now - self._rang_at < 2 * self._pause_s
+        self._pause_s = min(2 * self._pause_s, PAUSE_WENT_ON_S) if goes_on else PAUSE_S
+        self._rang_at = now
+        connection.execute(ring_apart(went_on=went_on))
 
     @property
     def _quiet_s(self) -> float:
@@ -188,13 +218,18 @@ class Bell:
     def _try_connecting(self) -> bool:
         try:
             self._connection = self._server.connect("holdfast bell", direct=True)
-            if self._server.hears:
-                self._connection.execute(f"LISTEN {CHANNEL}")
+            self._subscribe(self._connection)
             self._look()
             return True
         except (psycopg.Error, SchemaNewer):
             self._drop()
             return False
+
+    def _subscribe(self, connection: psycopg.Connection[Any]) -> None:
+        self._hears_all = self._wants_all
+        if self._server.hears:
+            wanted = (CHANNEL, CHANNEL_WENT_ON) if self._hears_all else (CHANNEL,)
+            connection.execute("; ".join(f"LISTEN {channel}" for channel in wanted))
 
     def _drop(self) -> None:
         if self._connection is not None:

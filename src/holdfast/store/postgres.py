@@ -141,6 +141,13 @@ class PostgresStore(Front):
         self._bell.listen()
         return super().hear_others(callback)
 
+    def hear_all(self) -> None:
+        self._bell.hear_all()
+
+    def wait(self, seen: int, timeout_s: float) -> int:
+        self._bell.hear_all()
+        return super().wait(seen, timeout_s)
+
     # --- another generation ---------------------------------------------------------------------------------------
 
     def begin_anew(self) -> str:

@@ -80,6 +80,8 @@ class Intake:
             self.crowded = True  # until it is known: what ends meanwhile is heard of
             due = self._store.read(lambda tx: take.peek(tx, now=now, pool=self._pool, only=self._only, without=without))
             self.crowded = due.crowded
+            if due.crowded:
+                self._store.hear_all()
         found: list[TaskRow] = []
         asked: dict[int, tuple[str, str]] = {}
         if filled or due.any:
