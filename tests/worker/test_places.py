@@ -18,7 +18,7 @@ from holdfast.local import open as open_database
 from holdfast.store import schema
 from holdfast.tasks import row
 from holdfast.testing.conformance.store import kinds
-from holdfast.worker.pace import Pace
+from holdfast.worker.pace import STARVED_S, Pace
 from tests.postgresql import database_at
 from tests.worker.house import until
 
@@ -123,6 +123,25 @@ def test_a_task_begins_when_its_first_step_can(turned: Turned) -> None:
     ] * 5
 
 
+def test_what_lacks_a_thread_for_long_is_given_back(turned: Turned) -> None:
+    """The worker thought that it would be done with all of them in a moment, and others may have a free thread."""
+    turned.fill()
+    begun = turned.tasks
+    turned.submit(one, 5).turn()
+    assert turned.held(turned.tasks) == [True] * 5
+    turned.now += STARVED_S / 2
+    turned.turn()
+    assert turned.held(turned.tasks) == [True] * 5
+    turned.now += 1.5 * STARVED_S
+    for _ in range(3):
+        turned.turn()
+        assert turned.held(turned.tasks) == [False] * 5
+    assert turned.held(begun) == [True] * 2
+    assert turned.started(turned.tasks) == []
+    turned.settle()
+    assert {task.state for task in (*begun, *turned.tasks)} == {"SUCCEEDED"}
+
+
 def test_what_waits_for_a_thread_is_cancelled_before_it_began(turned: Turned) -> None:
     turned.fill().submit(one, 5).turn()
     first = turned.tasks.pop(0)
@@ -203,17 +222,20 @@ def test_of_short_tasks_many_are_taken_or_none() -> None:
     assert [pace.room([Held()] * held, 7.0) for held in (0, 4, 5)] == [4, 0, 0]  # type: ignore[list-item]
     for _ in range(80):
         pace.ended(7.1)
-    rooms = {held: pace.room([Held()] * held, 7.1) for held in (4, 7, 9, 10, 24)}  # type: ignore[list-item]
-    assert rooms == {4: 20, 7: 17, 9: 15, 10: 0, 24: 0}
-    assert pace.room([Held()] * 2, 7.1, 2) == 20, "what is not loaded counts"  # type: ignore[list-item]
+    rooms = {held: pace.room([Held()] * held, 7.1) for held in (4, 7, 20, 21, 68)}  # type: ignore[list-item]
+    assert rooms == {4: 64, 7: 61, 20: 48, 21: 0, 68: 0}
+    assert pace.room([Held()] * 2, 7.1, 2) == 64, "what is not loaded counts"  # type: ignore[list-item]
+    assert [pace.excess([Held()] * held, 7.1) for held in (4, 68, 70)] == [0, 0, 2]  # type: ignore[list-item]
+    assert pace.room([Held()] * 70, 9.0) == 0  # type: ignore[list-item]
+    assert pace.excess([Held()] * 70, 9.3) == 66, "what comes now is longer"  # type: ignore[list-item]
 
 
 def test_who_stands_still_for_a_moment_keeps_his_pace() -> None:
     pace = Pace(32, 256)
     pace.room([], 7.0)
-    for _ in range(80):
+    for _ in range(50):
         pace.ended(7.05)
-    assert pace.room([], 7.25) == 32 + 32, "320 a second: 16, or twice as many where there are threads for them"
+    assert pace.room([], 7.25) == 32 + 40, "200 a second: 10, or, because they are few, what it ends in a fifth"
     assert pace.room([], 9.0) == 32
 
 

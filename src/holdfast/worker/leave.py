@@ -6,14 +6,16 @@ What is stored of one task: worker/taken.py. Who leaves: worker/loop.py.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from holdfast.errors import WorldError
+from holdfast.worker.pace import STARVED_S
 
 if TYPE_CHECKING:
     from holdfast.runtime.choice import Runtimes
     from holdfast.store.base import Store
+    from holdfast.worker.pace import Pace
     from holdfast.worker.taken import Taken
 
 
@@ -49,6 +51,14 @@ def save_all(tasks: Iterable[Taken], now: float) -> list[Taken]:
             taken.drive.drop()
             lost.append(taken)
     return lost
+
+
+def starving(idle: Mapping[int, Taken], starved: Mapping[int, float], pace: Pace, now: float) -> list[Taken]:
+    """Of the tasks that have lacked a thread for long (`starved`: since when), as many as there are too many: what was
+    taken before them is longer than what came before. Who came last leaves first."""
+    long = [idle[task] for task, since in starved.items() if now - since >= STARVED_S and task in idle]
+    free = [each for each in reversed(long) if each.is_starved]
+    return free[: pace.excess(idle.values(), now)] if free else []
 
 
 def give_back(

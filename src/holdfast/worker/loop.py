@@ -27,7 +27,7 @@ from holdfast.worker.desk import Desk
 from holdfast.worker.house import House
 from holdfast.worker.intake import Intake
 from holdfast.worker.lease import SWEEP_S, Lease
-from holdfast.worker.leave import close_beside, give_back, save_all
+from holdfast.worker.leave import close_beside, give_back, save_all, starving
 from holdfast.worker.load import Loaded, load
 from holdfast.worker.loader import Loader
 from holdfast.worker.pace import Pace, whose_turn
@@ -97,7 +97,7 @@ class Worker:
         self._changes, self._looked_at, self._heard_at = -1, 0.0, 0.0
         self._look_s = settings.poll_s if store.runs_here else max(settings.poll_s, LOOK_S)  # others are heard of
         self.draining = self._stopped = False
-        self._starved: dict[int, None] = {}
+        self._starved: dict[int, float] = {}  # since when
         self._house = House(store, settings, clock)
         self._rota = Rota(store, clock, admit)
         self._aside = Aside()
@@ -293,9 +293,9 @@ class Worker:
             self._dirty[self._ended.pop()] = None
         self._dirty.update(dict.fromkeys(self._timers.due(now)))
         self._runtimes.places.new_round()
-        for task in whose_turn(self._starved, self.taken, self._runtimes.places.free_of_any()) if self._starved else ():
-            self._dirty[task] = None
-            del self._starved[task]
+        chosen = whose_turn(self._starved, self.taken, self._runtimes.places.free_of_any()) if self._starved else ()
+        again = {task: self._starved.pop(task) for task in chosen}
+        self._dirty.update(dict.fromkeys(again))
         batch: list[tuple[Taken, Append]] = []
         for taken in [self.taken[task] for task in self._dirty if task in self.taken]:
             try:
@@ -312,7 +312,7 @@ class Worker:
             else:
                 self._timers.watch(taken, now)
             if taken.drive.starved:
-                self._starved[taken.task.id] = None
+                self._starved.setdefault(taken.task.id, again.get(taken.task.id, now))
         self._dirty.clear()
         self._loader.fresh = 0
         return batch
@@ -364,11 +364,9 @@ class Worker:
     def _give_back(self, now: float) -> None:
         """Tasks that only wait, and long: others may take them when their time has come."""
         linger_s = 0.0 if self._intake.crowded else LINGER_S
-        leaving = [
-            taken for taken in self.taken.values()
-            if taken.task.id not in self._dirty and taken.may_leave(now, linger_s, draining=self.draining)
-        ]  # fmt: skip
-        if leaving:
+        idle = {task: taken for task, taken in self.taken.items() if task not in self._dirty}
+        leaving = [each for each in idle.values() if each.may_leave(now, linger_s, draining=self.draining)]
+        if leaving := leaving or starving(idle, self._starved, self._intake.pace, now):
             self._poked = True
             give_back(self._store, leaving, now, self._forget, self._set_aside)
 

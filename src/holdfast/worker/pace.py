@@ -2,10 +2,10 @@
 
 Theory: a worker takes what it can begin, so that nothing waits in the memory of one while another has a free thread,
 and a project's one task does not stand behind those that were taken before it came. Of short tasks it takes more: as
-many as it ends in a twentieth of a second, because they will have begun before another is over (in a tenth, where there
-are threads for them), and a taking for each few would cost more than they do: so it takes many, or none while enough of
-them wait. How many it ends is seen over a fifth of a second: of many workers on few processors each ends some, and then
-stands still for longer than it takes ahead.
+many as it ends in a twentieth of a second, because they will have begun before another is over (in a fifth, while they
+are few), and a taking for each few would cost more than they do: so it takes many, or none while enough of them wait.
+How many it ends is seen over a fifth of a second: of many workers on few processors each ends some, and then stands
+still for longer than it takes ahead. What it was mistaken about, because what came is longer, it gives back.
 
 Who may be taken at all: tasks/take.py. Threads and processes, counted: runtime/places.py.
 """
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from holdfast.worker.taken import Taken
 
 AHEAD_S: Final = 0.05
+FEW: Final = 64  # tasks
 SPAN_S: Final = 0.2  # over which the pace is seen
+STARVED_S: Final = 1.0  # after which a task that lacks a thread may be given back
 WAITING_FACTOR: Final = 8  # as many times what a worker may have at once may only wait, for a moment each
 
 
@@ -60,12 +62,21 @@ class Pace:
             room = min(room + waiting, WAITING_FACTOR * self.tasks_max - held)
         if self._places is None:
             return room
+        paced, ahead = self._paced(taken, now, unloaded)
+        return min(room, paced) if paced >= ahead * 3 / 4 else 0
+
+    def excess(self, taken: Collection[Taken], now: float) -> int:
+        """How many tasks more than it would take it has."""
+        return 0 if self._places is None else max(0, -self._paced(taken, now, 0)[0])
+
+    def _paced(self, taken: Collection[Taken], now: float, unloaded: int) -> tuple[int, int]:
+        """How many more tasks it may have for its places and its pace, and how many of all are ahead of its places."""
+        assert self._places is not None
         self._move(now)
         busy = unloaded + sum(each.wants_place for each in taken)
         soon = round(AHEAD_S * max(self._rate, self._ended / SPAN_S))
-        ahead = max(soon, min(2 * soon, self._places))
-        paced = self._places - busy + ahead
-        return min(room, paced) if paced >= ahead * 3 / 4 else 0
+        ahead = max(soon, min(4 * soon, FEW))
+        return self._places - busy + ahead, ahead
 
 
 def whose_turn(starved: Collection[int], taken: Mapping[int, Taken], free: int) -> list[int]:

@@ -154,6 +154,12 @@ class Taken:
         return waits or bool(state.parked) or self._held_up
 
     @property
+    def is_starved(self) -> bool:
+        """Whether all that the task lacks is a thread or a process."""
+        drive = self.drive
+        return drive.starved and not (drive.calls or drive.state.running or drive.inbox)
+
+    @property
     def wants_place(self) -> bool:
         """Whether a step of it runs on a thread or in a process, or is about to."""
         drive = self.drive
@@ -327,5 +333,7 @@ def note_heard(heard: Sequence[Taken], tx: Tx) -> list[tuple[Taken, list[Lease]]
 
 def _give_back(taken: Taken, due_at: float | None, now: float, tx: Tx) -> None:
     take.release(tx, taken.task.id, taken.token, due_at=due_at, now=now, seen=taken.seen)
+    if due_at is not None and due_at <= now:
+        tx.touched(taken.task.id)
     if taken.leases:
         agents.ring_if_new(tx, taken.task.id, {id: call.handle.revision for id, call in taken.leases.items()}, now)
