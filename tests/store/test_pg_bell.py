@@ -39,6 +39,11 @@ def two(url: str) -> Iterator[tuple[PostgresStore, PostgresStore]]:
         yield one, other
 
 
+def hear_all(store: PostgresStore) -> None:
+    store.hear_all()
+    until(lambda: store._bell._hears_all)
+
+
 def touch(tx: Tx) -> None:
     tx.touched(add_task(tx))
 
@@ -75,9 +80,7 @@ def test_whether_tasks_only_went_on_is_told(two: tuple[PostgresStore, PostgresSt
     task = one.write(add_task)
     one.changes()
     other.hear_others(heard.append)
-    other.hear_all()
-    until(lambda: heard == [True])
-    del heard[:]
+    hear_all(other)
     assert one.append([append_to(task, 0)]) == [Appended(2, True)]
     until(lambda: heard == [True])
     one.write(touch)
@@ -108,7 +111,8 @@ def test_who_waits_hears_that_tasks_went_on(two: tuple[PostgresStore, PostgresSt
     one.changes()
     seen = other.changes()
     one.append([append_to(task, 0)])  # untold, and found as it begins to wait
-    seen = other.wait(seen, PATIENCE_S)
+    assert (before := seen) != (seen := other.wait(seen, PATIENCE_S))
+    assert other.wait(seen, 0.1) == seen > before
     one.append([append_to(task, 2)])
     assert other.wait(seen, PATIENCE_S) != seen
 
@@ -119,8 +123,7 @@ def test_who_got_another_ear_hears_as_much_as_before(postgresql: Databases, url:
         task = one.write(add_task)
         one.changes()
         other.hear_others(heard.append)
-        other.hear_all()
-        until(lambda: bool(heard))
+        hear_all(other)
         lost = other._bell._connection
         assert lost is not None
         postgresql.server.execute(f"SELECT pg_terminate_backend({lost.info.backend_pid})")
@@ -137,7 +140,7 @@ def test_that_tasks_go_on_and_on_is_told_less_often(two: tuple[PostgresStore, Po
     times: list[float] = []
     task = one.write(add_task)
     one.changes()
-    other.hear_all()
+    hear_all(other)
     other.hear_others(lambda _: times.append(SYSTEM.monotonic()))
     pause, began, seen = threading.Event(), SYSTEM.monotonic(), 0
     while SYSTEM.monotonic() - began < 1.0:
@@ -218,8 +221,7 @@ def test_a_server_that_is_away_is_asked_for_now_and_then(
 
 def test_of_a_quiet_commit_nobody_is_told_and_nobody_finds_it_by_looking(url: str) -> None:
     with PostgresStore(url, look_s=NEVER_S) as one, PostgresStore(url, look_s=0.05) as other:
-        other.hear_all()
-        seen, own = other.wait(other.changes(), PATIENCE_S), one.changes()
+        seen, own = other.changes(), one.changes()
         for _ in range(3):
             one.write(lambda tx: tx.keep_quiet())
         assert one.changes() == own
@@ -241,6 +243,7 @@ def test_of_many_processes_each_hears_less_often_but_the_first_at_once(url: str)
         times: list[float] = []
         one.changes()
         seen = other.changes()
+        hear_all(other)
         bell = other._bell
         bell._others = HEARD_MAX // 2  # half a second
         other.hear_others(lambda _: times.append(SYSTEM.monotonic()))

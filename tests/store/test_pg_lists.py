@@ -42,6 +42,13 @@ def test_what_is_in_it_is_found(store: PostgresStore, names: list[str]) -> None:
     assert store.read(found) == store.write(found) == expected
 
 
+def test_a_list_stands_beside_one_that_is_spelled_out(store: PostgresStore) -> None:
+    task = store.write(add_task)
+    both = IN.where(tasks.c.state.in_(["PENDING", "RUNNING"]), tasks.c.id.in_(bindparam("ids", expanding=True)))
+    for names, ids, expected in ((["default"], [task, 1 << 40], [task]), (["default"], [], []), (["a"], [task], [])):
+        assert store.read(lambda tx: tx.execute(both, {"names": names, "ids": ids}).scalars()) == expected  # noqa: B023
+
+
 def test_who_seeks_what_no_text_can_be_finds_nothing(store: PostgresStore) -> None:
     store.write(add_task)
     seeks = {"names": ["default\0"]}

@@ -18,7 +18,7 @@ from holdfast.local import open as open_database
 from holdfast.store import schema
 from holdfast.tasks import row
 from holdfast.testing.conformance.store import kinds
-from holdfast.worker.pace import STARVED_S, Pace
+from holdfast.worker.pace import CAREFUL_S, STARVED_S, Pace
 from tests.postgresql import database_at
 from tests.worker.house import until
 
@@ -36,7 +36,13 @@ def hold_a_thread() -> None:
 def short() -> None: ...
 
 
+@hf.step
+def look_again() -> Any:
+    return hf.Again(0.1)
+
+
 one = hf.linear("one", short)
+polls = hf.linear("polls", look_again)
 long = hf.linear("long", hold_a_thread)
 wide = hf.unordered("wide", *(hold_a_thread.with_options(name=f"s{number}") for number in range(5)))
 
@@ -104,7 +110,7 @@ class Turned:
 
 @pytest.fixture
 def turned(tmp_path: Path) -> Iterator[Turned]:
-    with open_database(database_at(tmp_path / "tasks.db"), flows=[one, long], workers_max=2) as hold:
+    with open_database(database_at(tmp_path / "tasks.db"), flows=[one, long, polls], workers_max=2) as hold:
         made = Turned(hold)
         go_on.clear()
         yield made
@@ -140,6 +146,21 @@ def test_what_lacks_a_thread_for_long_is_given_back(turned: Turned) -> None:
     assert turned.started(turned.tasks) == []
     turned.settle()
     assert {task.state for task in (*begun, *turned.tasks)} == {"SUCCEEDED"}
+
+
+def test_what_has_begun_is_kept_however_long_it_lacks_a_thread(turned: Turned) -> None:
+    """Who has it looks again when a thread is free; given back, it would be begun behind all that is new."""
+    turned.submit(polls, 3)
+    begun = turned.tasks
+    turned.go_on_until(lambda: all(kinds(turned.hold.store, task._id).count("parked") == 1 for task in begun))
+    turned.fill()
+    for _ in range(4):
+        turned.now += STARVED_S
+        turned.turn()
+    assert turned.held(begun) == [True] * 3
+    for task in begun:
+        task.cancel()
+    turned.settle()
 
 
 def test_what_waits_for_a_thread_is_cancelled_before_it_began(turned: Turned) -> None:
@@ -225,9 +246,27 @@ def test_of_short_tasks_many_are_taken_or_none() -> None:
     rooms = {held: pace.room([Held()] * held, 7.1) for held in (4, 7, 20, 21, 68)}  # type: ignore[list-item]
     assert rooms == {4: 64, 7: 61, 20: 48, 21: 0, 68: 0}
     assert pace.room([Held()] * 2, 7.1, 2) == 64, "what is not loaded counts"  # type: ignore[list-item]
-    assert [pace.excess([Held()] * held, 7.1) for held in (4, 68, 70)] == [0, 0, 2]  # type: ignore[list-item]
-    assert pace.room([Held()] * 70, 9.0) == 0  # type: ignore[list-item]
-    assert pace.excess([Held()] * 70, 9.3) == 66, "what comes now is longer"  # type: ignore[list-item]
+
+
+def test_who_was_mistaken_about_his_pace_goes_by_his_places_for_a_while() -> None:
+    pace = Pace(4, 256)
+    for _ in range(80):
+        pace.ended(7.1)
+
+    def too_many(held: int, now: float) -> int:
+        return len(pace.too_many(range(100), [Held()] * held, now))  # type: ignore[list-item]
+
+    assert [too_many(held, 7.15) for held in (4, 68)] == [0, 0]
+    assert pace.room([], 7.15) == 4 + 64
+    assert too_many(70, 7.15) == 2
+    assert pace.room([], 7.15) == 4
+    pace.ended(7.3)
+    assert pace.room([Held()] * 3, 7.2 + CAREFUL_S / 2) == 1  # type: ignore[list-item]
+    for _ in range(80):
+        pace.ended(7.2 + CAREFUL_S)
+    assert pace.room([], 7.2 + CAREFUL_S) == 4 + 64
+    assert too_many(70, 7.2 + 2 * CAREFUL_S) == 66, "what comes now is longer"
+    assert len(Pace(None, 256).too_many(range(9), [Held()] * 9, 7.0)) == 0, "inline, one comes after the other"  # type: ignore[list-item]
 
 
 def test_who_stands_still_for_a_moment_keeps_his_pace() -> None:

@@ -35,17 +35,20 @@ def note(house: House, what: str, pid: int) -> None:
 
 
 def most_at_once(lines: list[Line]) -> int:
-    """How many were in the step at once at most. Who was killed or frozen is in none."""
+    """How many were in the step at once at most. Who was killed or frozen is in none; who is about to be killed may
+    have entered another, which it never leaves."""
     inside: set[tuple[int, int]] = set()
+    killed: set[int] = set()
     most = 0
     for line in lines:
-        if line.what == "enter":
+        if line.what == "enter" and line.pid not in killed:
             inside.add((line.pid, line.extra))
         elif line.what == "leave":
             inside.discard((line.pid, line.extra))
         elif line.what == "stopped":
             inside.discard((line.pid, line.extra[0]))
         elif line.what in ("killed", "frozen"):
+            killed |= {line.pid} if line.what == "killed" else set()
             inside = {each for each in inside if each[0] != line.pid}
         most = max(most, len(inside))
     return most

@@ -286,8 +286,10 @@ class Store(Protocol):
         """Do some of what a commit leaves to be done, so that no later commit has to do much of it at once. Nobody who
         reads or writes waits for it."""
 
-    def changes(self) -> int:
-        """A number that differs from the last one if anything was committed since, by whatever process. Cheap."""
+    def changes(self, *, went_on: bool = True) -> int:
+        """A number that differs from the last one if anything was committed since, by whatever process. Cheap. Without
+        `went_on` it need not differ where all that was is that tasks of others did (`append`, without `then`): where
+        the database tells of commits, that is told to who asks for it alone."""
 
     def wait(self, seen: int, timeout_s: float) -> int:
         """`changes()`, as soon as it differs from `seen` or the time is up. Raises HoldfastClosed."""
@@ -298,12 +300,12 @@ class Store(Protocol):
 
     def hear_others(self, callback: Callable[[bool], None]) -> Callable[[], None]:
         """Call back when the database tells that another process has committed, with whether all that was is that
-        tasks went on (`append`, without `then`), of which nothing is told before `hear_all` or `wait` was called; it
-        must be quick, and raise nothing. Returns what ends it. Where the database doesn't tell (SQLite), look at
-        `changes` now and then."""
+        tasks went on, of which nothing is told before `hear_all` or `changes` was called; it must be quick, and
+        raise nothing. Returns what ends it. Where the database doesn't tell (SQLite), look at `changes` now and
+        then."""
 
     def hear_all(self) -> None:
-        """Let the callbacks of `hear_others` hear that tasks of others went on, too; they do once at its beginning."""
+        """Let the callbacks of `hear_others` hear that tasks of others went on, too."""
 
     def time_commits(self, told: Callable[[float], None]) -> Callable[[], None]:
         """Tell how many seconds each commit of this process took, from asking for the database on; as `subscribe`

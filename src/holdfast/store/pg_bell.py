@@ -100,12 +100,11 @@ class Bell:
             self._thread.start()
 
     def hear_all(self) -> None:
-        """From some moment on, that tasks of others went on too; at that moment it counts as heard."""
+        """That tasks of others went on too, from some moment on; what was missed until then is heard at that moment."""
         if not self._wants_all:
             self._wants_all = True
             self.listen()
-            if self._thread is not None:
-                self._wake()
+            self._wake()
 
     def close(self) -> None:
         with self._mutex:
@@ -115,15 +114,19 @@ class Bell:
             self._wake()
             if thread is not threading.current_thread():
                 thread.join()
-            os.close(self._wake_r)
-            os.close(self._wake_w)
-            self._thread = None
+            with self._mutex:
+                os.close(self._wake_r)
+                os.close(self._wake_w)
+                self._wake_r = self._wake_w = -1
+                self._thread = None
 
     def _wake(self) -> None:
-        try:
-            os.write(self._wake_w, b"!")
-        except BlockingIOError:
-            pass  # it is woken as it is
+        with self._mutex:  # else it might be closed by now, and another's
+            try:
+                if self._wake_w >= 0:
+                    os.write(self._wake_w, b"!")
+            except BlockingIOError:
+                pass  # it is woken as it is
 
     # --- the thread -----------------------------------------------------------------------------------------------
 
@@ -150,7 +153,7 @@ class Bell:
                         self._tell(self._connection, now)
                     if self._wants_all and not self._hears_all:
                         self._subscribe(self._connection)
-                        told = True  # nobody knows what was missed
+                        told = self._look() or told  # what was missed
                     more = (is_overdue and self._look()) or more
                     for each in self._told():  # the last: what came with another answer wakes nobody
                         told, more = True, more or each.channel == CHANNEL
@@ -226,10 +229,11 @@ class Bell:
             return False
 
     def _subscribe(self, connection: psycopg.Connection[Any]) -> None:
-        self._hears_all = self._wants_all
+        hears_all = self._wants_all
         if self._server.hears:
-            wanted = (CHANNEL, CHANNEL_WENT_ON) if self._hears_all else (CHANNEL,)
+            wanted = (CHANNEL, CHANNEL_WENT_ON) if hears_all else (CHANNEL,)
             connection.execute("; ".join(f"LISTEN {channel}" for channel in wanted))
+        self._hears_all = hears_all
 
     def _drop(self) -> None:
         if self._connection is not None:

@@ -18,7 +18,7 @@ import psycopg
 from psycopg.adapt import Loader
 from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import StrDumperUnknown as StrDumper
-from sqlalchemy import ARRAY, BigInteger, BindParameter, Boolean, Float, Integer, bindparam
+from sqlalchemy import ARRAY, BigInteger, BindParameter, Boolean, Float, Integer, String, bindparam
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.sql.operators import in_op, not_in_op
@@ -38,7 +38,6 @@ PREPARED_MAX: Final = 500  # of one connection
 _INSERT: Final = re.compile(r"(INSERT INTO \w+ \(([^)]+)\) )VALUES \(([^()]*)\)( ON CONFLICT.*)?", re.DOTALL)
 _TARGET: Final = re.compile(r" ON CONFLICT \(([^)]+)\) DO UPDATE", re.DOTALL)
 _PARAMETER: Final = re.compile(r"\$(\d+)::(BIGINT|INTEGER|VARCHAR|FLOAT|BOOLEAN)")
-_ARRAY: Final = re.compile(r"\$(\d+)::(\w+)\[\]")
 _NO_NUL: Final = "\ufffd"  # no text here holds a NUL: who seeks one that does finds nothing, as everywhere else
 _CHANGE: Final = re.compile(r"(UPDATE \w+ SET .*?|DELETE FROM \w+)( WHERE .*)", re.DOTALL)
 _DEFAULTS: Final = {"connect_timeout": "5", "tcp_user_timeout": "10000", "keepalives_idle": "10"}
@@ -71,7 +70,9 @@ class _Compiler(PGDialect_psycopg.statement_compiler):  # type: ignore[valid-typ
         compared = _COMPARED.get(binary.operator)
         if compared is None or not isinstance(given, BindParameter) or not given.required:
             return super().visit_binary(binary, *more, **options)
-        values = bindparam(given.key, type_=ARRAY(given.type))
+        # As large as any: what is sought may be larger than it can become.
+        kind = BigInteger() if isinstance(given.type, Integer) else given.type
+        values = bindparam(given.key, type_=ARRAY(kind))
         return f"{self.process(binary.left, **options)} {compared} ({self.process(values, **options)})"
 
 
@@ -112,11 +113,7 @@ class Text(str):
 
 
 class _Prepared(Prepared):
-    __slots__ = ("_arrays",)
-
-    def __init__(self, statement: Executable, keys: Sequence[str] | None, dialect: Dialect) -> None:
-        super().__init__(statement, keys, dialect)
-        self._arrays = {self.names[int(number) - 1]: kind for number, kind in _ARRAY.findall(self.sql)}
+    __slots__ = ()
 
     def bind(self, parameters: Mapping[str, Any] | None) -> tuple[str, Sequence[Any]]:
         if self._arrays and parameters:
@@ -181,10 +178,10 @@ def array(values: Iterable[Any], kind: str) -> str:
     return f"{{{','.join(['NULL' if value is None else str(value) for value in values])}}}"
 
 
-def _sought(values: Iterable[Any], kind: str) -> str:
-    if kind in ("TEXT", "VARCHAR"):
+def _sought(values: Iterable[Any], kind: Any) -> str:
+    if isinstance(kind, String):
         return array([value.replace("\0", _NO_NUL) for value in values], "text")
-    return array(values, kind)
+    return array(values, "int8")
 
 
 def _quoted(value: str | None) -> str:

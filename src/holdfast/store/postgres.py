@@ -131,10 +131,13 @@ class PostgresStore(Front):
 
     # --- wake-ups -------------------------------------------------------------------------------------------------
 
-    def changes(self) -> int:
+    def changes(self, *, went_on: bool = True) -> int:
         if self._closed.is_set():
             raise HoldfastClosed
-        self._bell.listen()
+        if went_on:
+            self._bell.hear_all()
+        else:
+            self._bell.listen()
         return self._wakeups.commits
 
     def hear_others(self, callback: Callable[[bool], None]) -> Callable[[], None]:
@@ -143,10 +146,6 @@ class PostgresStore(Front):
 
     def hear_all(self) -> None:
         self._bell.hear_all()
-
-    def wait(self, seen: int, timeout_s: float) -> int:
-        self._bell.hear_all()
-        return super().wait(seen, timeout_s)
 
     # --- another generation ---------------------------------------------------------------------------------------
 

@@ -298,7 +298,7 @@ class SqliteStore(Front):
 
     # --- wake-ups -------------------------------------------------------------------------------------------------
 
-    def changes(self) -> int:
+    def changes(self, *, went_on: bool = True) -> int:
         if self._closed:
             raise HoldfastClosed
         if self._memory:

@@ -44,8 +44,8 @@ class Prepared:
     all that it names, and maybe more. `writes`: it may change something."""
 
     __slots__ = (
-        "_compiled", "_defaults", "_expansions", "_lists", "_values", "booleans", "make", "names", "sql", "tables",
-        "writes",
+        "_arrays", "_compiled", "_defaults", "_expansions", "_lists", "_values", "booleans", "make", "names", "sql",
+        "tables", "writes",
     )  # fmt: skip
 
     def __init__(self, statement: Executable, keys: Sequence[str] | None, dialect: Dialect) -> None:
@@ -62,6 +62,8 @@ class Prepared:
         self._values: Any = itemgetter(*self.names) if len(self.names) > 1 else self._one_value
         self._compiled = compiled if compiled.post_compile_params else None
         self._lists = tuple(name for bind, name in compiled.bind_names.items() if bind.expanding)
+        kinds = {name: getattr(bind.type, "item_type", None) for bind, name in compiled.bind_names.items()}
+        self._arrays = {name: kind for name, kind in kinds.items() if kind is not None}
         self._expansions: dict[tuple[int, ...], tuple[str, list[tuple[str, int]]]] = {}
         columns = list(getattr(statement, "exported_columns", ()))
         self.booleans = tuple(place for place, column in enumerate(columns) if isinstance(column.type, Boolean))

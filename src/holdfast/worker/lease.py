@@ -176,7 +176,9 @@ class Lease:
         if self._expiry is not None and self._expiry <= now:
             return True
         pause_s = min(SWEEP_S * self._others / FLEET, self._settings.heartbeat_s)
-        return self._clock.monotonic() - self._read_at >= pause_s and self._store.changes() != self._changes
+        return (
+            self._clock.monotonic() - self._read_at >= pause_s and self._store.changes(went_on=False) != self._changes
+        )
 
     def beat(self, *, keeps_time: bool = True) -> None:
         """Send a heartbeat. If that fails for so long that the lease is over, everything is lost. `keeps_time`: look at
@@ -247,7 +249,7 @@ class Lease:
     def sweep(self, now: float) -> bool:
         """Set free the tasks of workers that are dead: on this host whose lock nobody holds, elsewhere whose lease
         has run out."""
-        self._read_at, self._changes = self._clock.monotonic(), self._store.changes()
+        self._read_at, self._changes = self._clock.monotonic(), self._store.changes(went_on=False)
         found = self._store.read(lambda tx: self._look_around(tx, tx.now(now)))
         now = found.now
         agents_died = found.agents_at is not None and found.agents_at <= now

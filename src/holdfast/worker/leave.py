@@ -56,9 +56,9 @@ def save_all(tasks: Iterable[Taken], now: float) -> list[Taken]:
 def starving(idle: Mapping[int, Taken], starved: Mapping[int, float], pace: Pace, now: float) -> list[Taken]:
     """Of the tasks that have lacked a thread for long (`starved`: since when), as many as there are too many: what was
     taken before them is longer than what came before. Who came last leaves first."""
-    long = [idle[task] for task, since in starved.items() if now - since >= STARVED_S and task in idle]
-    free = [each for each in reversed(long) if each.is_starved]
-    return free[: pace.excess(idle.values(), now)] if free else []
+    long = sorted((since, task) for task, since in starved.items() if now - since >= STARVED_S and task in idle)
+    waiting = [idle[task] for _, task in reversed(long) if idle[task].is_kept_waiting]
+    return list(pace.too_many(waiting, idle.values(), now)) if waiting else []
 
 
 def give_back(

@@ -214,7 +214,7 @@ class Worker:
 
     def _look(self, now: float) -> bool:
         self._looked_at, poked, self._poked = now, self._poked, False
-        changes = self._store.changes()
+        changes = self._store.changes(went_on=False)
         due = self._intake.is_due(now)
         if not poked and changes == self._changes and not due:
             return False

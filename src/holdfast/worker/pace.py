@@ -13,17 +13,20 @@ Who may be taken at all: tasks/take.py. Threads and processes, counted: runtime/
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from holdfast.worker.taken import Taken
+
+T = TypeVar("T")
 
 AHEAD_S: Final = 0.05
 FEW: Final = 64  # tasks
 SPAN_S: Final = 0.2  # over which the pace is seen
 STARVED_S: Final = 1.0  # after which a task that lacks a thread may be given back
+CAREFUL_S: Final = 10.0  # after one was
 WAITING_FACTOR: Final = 8  # as many times what a worker may have at once may only wait, for a moment each
 
 
@@ -31,7 +34,7 @@ class Pace:
     """`places`: how many threads there are; None: steps run inline, one after the other. `tasks_max`: how many tasks a
     worker may have at once, those that only wait not counted."""
 
-    __slots__ = ("_ended", "_places", "_rate", "_since", "tasks_max")
+    __slots__ = ("_careful_until", "_ended", "_places", "_rate", "_since", "tasks_max")
 
     def __init__(self, places: int | None, tasks_max: int) -> None:
         self._places = places
@@ -39,6 +42,7 @@ class Pace:
         self._since = 0.0
         self._ended = 0  # tasks since then
         self._rate = 0.0  # tasks a second, before
+        self._careful_until = 0.0
 
     def ended(self, now: float) -> None:
         """A task is off the worker's hands."""
@@ -65,9 +69,15 @@ class Pace:
         paced, ahead = self._paced(taken, now, unloaded)
         return min(room, paced) if paced >= ahead * 3 / 4 else 0
 
-    def excess(self, taken: Collection[Taken], now: float) -> int:
-        """How many tasks more than it would take it has."""
-        return 0 if self._places is None else max(0, -self._paced(taken, now, 0)[0])
+    def too_many(self, waiting: Sequence[T], taken: Collection[Taken], now: float) -> Sequence[T]:
+        """The first of those that wait, as many as it has more than it would take now. It was mistaken about its pace,
+        and goes by its places alone for a while: else it would take them again with the next few short ones."""
+        if self._places is None:
+            return ()
+        found = waiting[: max(0, -self._paced(taken, now, 0)[0])]
+        if found:
+            self._careful_until = now + CAREFUL_S
+        return found
 
     def _paced(self, taken: Collection[Taken], now: float, unloaded: int) -> tuple[int, int]:
         """How many more tasks it may have for its places and its pace, and how many of all are ahead of its places."""
@@ -75,7 +85,8 @@ class Pace:
         self._move(now)
         busy = unloaded + sum(each.wants_place for each in taken)
         soon = round(AHEAD_S * max(self._rate, self._ended / SPAN_S))
-        ahead = max(soon, min(4 * soon, FEW))
+        is_careful = self._careful_until - CAREFUL_S <= now < self._careful_until
+        ahead = 0 if is_careful else max(soon, min(4 * soon, FEW))
         return self._places - busy + ahead, ahead
 
 

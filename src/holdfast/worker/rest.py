@@ -31,7 +31,7 @@ def rest(
         if pause_s <= 0 or clock.wait(woken, pause_s):
             return
         try:
-            if store.changes() != seen:
+            if store.changes(went_on=False) != seen:
                 return
         except (WorldError, HoldfastClosed):
             return  # the turn finds it too, and knows what it means

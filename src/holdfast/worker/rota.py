@@ -41,7 +41,7 @@ class Rota:
         """Ask for what is due, if it is time; whether anything was asked for."""
         if self._admit is None or not (self.due_at <= now or self._may_differ(now)):
             return False
-        self._looked_at, self._changes = now, self._store.changes()
+        self._looked_at, self._changes = now, self._store.changes(went_on=False)
         self._away = {id: until for id, until in self._away.items() if now < until <= now + AWAY_S}
         coming = [each for each in self._store.read(schedules.coming) if each.id not in self._away]
         due = [each for each in coming if each.at <= now]
@@ -55,7 +55,7 @@ class Rota:
         """Whether something was committed since the last look, and that is a while ago."""
         if self._looked_at <= now < self._looked_at + LOOK_S:  # else somebody has set the clock back
             return False
-        if self._store.changes() != self._changes:
+        if self._store.changes(went_on=False) != self._changes:
             return True
         self._looked_at = now
         return False

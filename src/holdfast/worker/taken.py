@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from holdfast.tasks.agents import Lease
 
 _RESTING_PREFIX = "SUSPENDED/"
+_ELSEWHERE = ("async", "agent")  # where a step needs neither a thread nor a process of this worker's
 
 
 class Taken:
@@ -154,16 +155,17 @@ class Taken:
         return waits or bool(state.parked) or self._held_up
 
     @property
-    def is_starved(self) -> bool:
-        """Whether all that the task lacks is a thread or a process."""
-        drive = self.drive
-        return drive.starved and not (drive.calls or drive.state.running or drive.inbox)
+    def is_kept_waiting(self) -> bool:
+        """Whether the task has not begun, and all that it lacks is a thread or a process."""
+        return self.drive.starved and self.drive.state.phase == "PENDING" and not self.drive.inbox
 
     @property
     def wants_place(self) -> bool:
         """Whether a step of it runs on a thread or in a process, or is about to."""
         drive = self.drive
-        return drive.starved or bool(drive.inbox) or any(call.isolation != "async" for call in drive.calls.values())
+        if drive.starved or drive.inbox:
+            return True
+        return any(call.isolation not in _ELSEWHERE for call in drive.calls.values())
 
     def _waits_for_agents(self, now: float, linger_s: float) -> bool:
         """Whether no agent has begun yet with what is offered, for longer than `linger_s`. Once one has, the task is

@@ -227,5 +227,5 @@ class Store(SqliteStore):
         self._disk = line.disk
         super().__init__(MEMORY, connect=line.connect)
 
-    def changes(self) -> int:
+    def changes(self, *, went_on: bool = True) -> int:
         return self._disk.commits

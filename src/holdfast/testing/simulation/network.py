@@ -219,7 +219,7 @@ class RemoteStore(Store):
         self._session = RemoteSession(connection, statements(), self.path, link)
         self._writer = Writer(self._session, self._wakeups.committed)
 
-    def changes(self) -> int:
+    def changes(self, *, went_on: bool = True) -> int:
         if not self._link.is_cut:
-            self._link.known = super().changes()
+            self._link.known = super().changes(went_on=went_on)
         return self._link.known
