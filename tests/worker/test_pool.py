@@ -48,7 +48,8 @@ def most_at_once(lines: list[Line]) -> int:
         elif line.what == "stopped":
             inside.discard((line.pid, line.extra[0]))
         elif line.what in ("killed", "frozen"):
-            killed |= {line.pid} if line.what == "killed" else set()
+            if line.what == "killed":
+                killed.add(line.pid)
             inside = {each for each in inside if each[0] != line.pid}
         most = max(most, len(inside))
     return most

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 CHANNEL: Final = "holdfast"
 CHANNEL_WENT_ON: Final = "holdfast_went_on"
-RING_WENT_ON: Final = f"NOTIFY {CHANNEL_WENT_ON}"
 RING: Final = f"NOTIFY {CHANNEL}"
+RING_WENT_ON: Final = f"NOTIFY {CHANNEL_WENT_ON}"
 PAUSE_S: Final = 0.02
 PAUSE_WENT_ON_S: Final = 0.1  # at most, between two that say that tasks went on
 QUIET_BITS: Final = 20  # of a commit's number: they grow with the commits that nobody has to be told of

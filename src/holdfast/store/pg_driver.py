@@ -113,6 +113,8 @@ class Text(str):
 
 
 class _Prepared(Prepared):
+    """Its lists are given as texts of arrays."""
+
     __slots__ = ()
 
     def bind(self, parameters: Mapping[str, Any] | None) -> tuple[str, Sequence[Any]]:
