@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from holdfast.core.states import SUCCEEDED
+from holdfast.resources import again, project, state
 from tests.forked import Forked
+from tests.postgresql import only_sqlite
 from tests.resources.conftest import PATIENCE_S, Shop
 from tests.resources.ports import plain
+from tests.tasks.test_query import plan_of
 
 REPOSITORY = Path(__file__).parents[2]
 PROCESSES, TIMES = 4, 100
@@ -74,3 +78,9 @@ def test_a_long_queue_is_cancelled_from_any_end(shop: Shop) -> None:
     shop.work()
     assert [line[2] for line in shop.backend.said("written", port.id)] == [1, 3, 4, 6]
     assert (port.applied_revision, port.revision, port.sync_status) == (6, 7, "OUT_OF_SYNC")
+
+
+@only_sqlite
+@pytest.mark.parametrize("statement", [state._QUEUE, again._LATER, project._LEAVES], ids=["shown", "later", "leaves"])
+def test_what_waits_on_one_resource_is_found_without_reading_what_waits_on_others(shop: Shop, statement: Any) -> None:
+    assert "USING INDEX ix_operations_live (kind=? AND id=?" in plan_of(Path(shop.url.partition("///")[2]), statement)

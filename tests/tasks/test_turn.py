@@ -207,6 +207,7 @@ def cost_of_taking(path: Path, number: int) -> int:
 
         store.write(counted)
         assert store.read(lambda tx: take.peek(tx, now=desk.now, pool="default")).any
+        assert store.write(lambda tx: take.next_due(tx, desk.now, pool="default")) is None
         found = taken(desk, limit=4)
         assert Counter(projects(found)) == {"a": 2, "b": 2}
         return steps

@@ -22,7 +22,7 @@ from holdfast.resources.enter import Entering, enter
 from holdfast.resources.rules import Rules
 from holdfast.resources.state import ResourceRow
 from holdfast.store.base import Tx
-from holdfast.store.schema import operations, tasks
+from holdfast.store.schema import is_live, operations, tasks
 from holdfast.tasks import steps
 from holdfast.tasks.joined import Joint
 from holdfast.tasks.row import TaskRow
@@ -35,7 +35,7 @@ _o = operations.c
 _LATER: Final = (
     select(tasks.c.uuid)
     .select_from(operations.join(tasks, tasks.c.id == _o.task))
-    .where(_o.kind == bindparam("_kind"), _o.id == bindparam("_id"), _o.live, _o.task > bindparam("_task"))
+    .where(_o.kind == bindparam("_kind"), _o.id == bindparam("_id"), is_live, _o.task > bindparam("_task"))
     .order_by(_o.task)
     .limit(1)
 )

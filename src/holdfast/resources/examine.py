@@ -10,18 +10,18 @@ from sqlalchemy import case, func, select
 from holdfast.resources import state
 from holdfast.resources.state import ResourceRow
 from holdfast.store.base import Tx
-from holdfast.store.schema import operations, resources, tasks
+from holdfast.store.schema import is_live, operations, resources, tasks
 
 _o = operations.c
 _LIVE: Final = (
     select(_o.kind, _o.id, func.count().label("waiting"), func.sum(case((_o.applies, 1), else_=0)).label("applying"))
-    .where(_o.live)
+    .where(is_live)
     .group_by(_o.kind, _o.id)
 )
 _DANGLING: Final = (
     select(_o.kind, _o.id, _o.task)
     .select_from(operations.outerjoin(tasks, tasks.c.id == _o.task))
-    .where(_o.live, tasks.c.id.is_(None) | tasks.c.finished_at.is_not(None))
+    .where(is_live, tasks.c.id.is_(None) | tasks.c.finished_at.is_not(None))
 )
 _ALL: Final = select(resources)
 _COUNTS: Final = (

@@ -21,7 +21,7 @@ from holdfast.resources import state
 from holdfast.resources.rules import Rules, derived
 from holdfast.resources.state import ResourceRow
 from holdfast.store.base import Tx
-from holdfast.store.schema import journal, operations, tasks
+from holdfast.store.schema import is_live, journal, operations, tasks
 from holdfast.tasks import row, show, submit
 from holdfast.tasks.row import TaskRow
 from holdfast.tasks.submit import Request
@@ -32,7 +32,7 @@ _READ: Final = select(operations).where(_o.task == bindparam("_task"))
 _DONE: Final = update(operations).where(_o.task == bindparam("_task"), _o.live).values(live=False)
 _LEAVES: Final = (
     select(_o.ends)
-    .where(_o.kind == bindparam("_kind"), _o.id == bindparam("_id"), _o.live, _o.ends.is_not(null()))
+    .where(_o.kind == bindparam("_kind"), _o.id == bindparam("_id"), is_live, _o.ends.is_not(null()))
     .order_by(_o.task.desc())
     .limit(1)
 )

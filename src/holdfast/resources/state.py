@@ -18,7 +18,7 @@ from sqlalchemy import bindparam, func, null, select, update
 from holdfast.core import compact
 from holdfast.errors import NoTask, ResourceNotFound
 from holdfast.store.base import LOCKS, Into, Tx
-from holdfast.store.schema import operations, resources, revisions, tasks
+from holdfast.store.schema import is_live, operations, resources, revisions, tasks
 from holdfast.tasks import show as eye
 from holdfast.tasks import tell
 from holdfast.tasks.row import TaskRow
@@ -117,7 +117,7 @@ _REVISION: Final = select(revisions.c.desired).where(
 _QUEUE: Final = (
     select(tasks.c.uuid, operations.c.name, tasks.c.state)
     .select_from(operations.join(tasks, tasks.c.id == operations.c.task))
-    .where(operations.c.kind == bindparam("_kind"), operations.c.id == bindparam("_id"), operations.c.live)
+    .where(operations.c.kind == bindparam("_kind"), operations.c.id == bindparam("_id"), is_live)
     .order_by(operations.c.task)
     .limit(bindparam("_limit"))
 )

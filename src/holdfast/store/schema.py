@@ -31,6 +31,7 @@ from holdfast.store.columns import Big, Bytewise, metadata, some
 from holdfast.store.schema_around import (
     feed,
     firings,
+    is_live,
     operations,
     resources,
     revisions,
@@ -45,6 +46,7 @@ __all__ = [
     "feed",
     "firings",
     "inputs",
+    "is_live",
     "journal",
     "leases",
     "metadata",
@@ -168,6 +170,7 @@ some(
 # Who is late before it has begun.
 some(
     "ix_tasks_deadline",
+    tasks.c.pool,
     tasks.c.deadline_at,
     where="deadline_at IS NOT NULL AND executed_at IS NULL AND finished_at IS NULL",
 )

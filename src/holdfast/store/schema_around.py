@@ -201,3 +201,5 @@ operations = Table(
     sqlite_with_rowid=False,
 )
 some("ix_operations_live", operations.c.kind, operations.c.id, operations.c.task, where="live")
+#: In the index's own words: for `live = 1` SQLite does not use it.
+is_live = text("operations.live")

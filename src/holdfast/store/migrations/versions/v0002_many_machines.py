@@ -61,7 +61,7 @@ def _workers() -> None:
 
 def _taking() -> None:
     """What a worker takes next: by pool, priority and project in turn, and in a project by the time since when it is
-    due. The index of before is in an order that nobody asks for any more."""
+    due. The index of before is in an order that nobody asks for any more; who is late is asked for of a pool."""
     op.add_column("tasks", sa.Column("begun", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.create_index(
         "ix_tasks_turn",
@@ -75,6 +75,14 @@ def _taking() -> None:
         "ix_tasks_queued", "tasks", ["pool"], unique=False, **some("executed_at IS NULL", "finished_at IS NULL")
     )
     op.drop_index("ix_tasks_take", table_name="tasks")
+    op.drop_index("ix_tasks_deadline", table_name="tasks")
+    op.create_index(
+        "ix_tasks_deadline",
+        "tasks",
+        ["pool", "deadline_at"],
+        unique=False,
+        **some("deadline_at IS NOT NULL", "executed_at IS NULL", "finished_at IS NULL"),
+    )
 
 
 def _schedules() -> None:
