@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 
 import psycopg
 import pytest
+from sqlalchemy import bindparam, select
 
 from holdfast.clock import SYSTEM
 from holdfast.store import pg_bell
 from holdfast.store.base import Appended, Tx
-from holdfast.store.pg_bell import HEARD_MAX, PAUSE_S, PAUSE_WENT_ON_S
+from holdfast.store.pg_bell import CHANNEL, CHANNEL_WENT_ON, HEARD_MAX, LOOKS_S, PAUSE_S
 from holdfast.store.postgres import PostgresStore
+from holdfast.store.schema import tasks
 from holdfast.testing.conformance.store import add_task
 from tests.postgresql import Databases
 from tests.store.test_pg_append import append_to
 from tests.worker.house import until
 
 PATIENCE_S = 30.0
+SEQ = select(tasks.c.seq).where(tasks.c.id == bindparam("_task"))
 NEVER_S = 3600.0
 ENDED = (
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'holdfast bell'"
@@ -82,14 +86,15 @@ def test_whether_tasks_only_went_on_is_told(two: tuple[PostgresStore, PostgresSt
     other.hear_others(heard.append)
     hear_all(other)
     assert one.append([append_to(task, 0)]) == [Appended(2, True)]
-    until(lambda: heard == [True])
+    until(lambda: bool(heard))
+    assert False not in heard
     one.write(touch)
     one.append([append_to(task, 2)])
-    until(lambda: heard[1:2] == [False])
+    until(lambda: False in heard)
     SYSTEM.wait(threading.Event(), 5 * PAUSE_S)
     del heard[:]
     one.append([append_to(task, 4)._replace(then=lambda tx: None)])
-    until(lambda: heard == [False])
+    until(lambda: False in heard)
 
 
 def test_who_does_not_want_to_hear_that_tasks_went_on_is_not_told(two: tuple[PostgresStore, PostgresStore]) -> None:
@@ -132,24 +137,123 @@ def test_who_got_another_ear_hears_as_much_as_before(postgresql: Databases, url:
         SYSTEM.wait(threading.Event(), 0.2)  # nobody knew what was missed
         del heard[:]
         one.append([append_to(task, 0)])
-        until(lambda: heard == [True])
+        until(lambda: True in heard)
 
 
-def test_that_tasks_go_on_and_on_is_told_less_often(two: tuple[PostgresStore, PostgresStore]) -> None:
+def test_that_tasks_go_on_and_on_is_heard_of_less_often(two: tuple[PostgresStore, PostgresStore]) -> None:
     one, other = two
     times: list[float] = []
     task = one.write(add_task)
     one.changes()
     hear_all(other)
     other.hear_others(lambda _: times.append(SYSTEM.monotonic()))
-    pause, began, seen = threading.Event(), SYSTEM.monotonic(), 0
-    while SYSTEM.monotonic() - began < 1.0:
-        one.append([append_to(task, seen)])
-        seen += 2
-        pause.wait(0.005)
+    began = SYSTEM.monotonic()
+    go_on(one, task)
     lasted_s = SYSTEM.monotonic() - began
     until(lambda: len(times) > 3)
-    assert len(times) <= lasted_s / PAUSE_WENT_ON_S + 5
+    assert len(times) <= lasted_s / LOOKS_S + 5
+
+
+def test_who_has_heard_that_tasks_go_on_looks_and_need_not_be_told(
+    url: str, two: tuple[PostgresStore, PostgresStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server wakes all who listen in the database for each NOTIFY, whether it is for them or not."""
+    monkeypatch.setattr(pg_bell, "WENT_ON_S", NEVER_S)
+    one, other = two
+    found: list[int] = []
+    task = one.write(add_task)
+    one.changes()
+    hear_all(other)
+    other.hear_others(lambda _: found.append(other.read(lambda tx: tx.execute(SEQ, {"_task": task}).scalar())))
+    with psycopg.connect(url, autocommit=True) as witness:
+        witness.execute(f"LISTEN {CHANNEL_WENT_ON}")
+        went = go_on(one, task)
+        for seen in range(went, went + 10, 2):
+            one.append([append_to(task, seen)])
+            until(partial(lambda end: found[-1:] == [end], seen + 2))
+        assert len(list(witness.notifies(timeout=0))) == 1
+
+
+def test_that_tasks_go_on_and_on_is_told_again_for_who_comes_later(
+    two: tuple[PostgresStore, PostgresStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pg_bell, "WENT_ON_S", 0.3)
+    one, other = two
+    heard: list[bool] = []
+    task = one.write(add_task)
+    one.changes()
+    hear_all(other)
+    other.hear_others(heard.append)
+    seen = go_on(one, task)
+    SYSTEM.wait(threading.Event(), 1.0)  # it has looked for the last time
+    del heard[:]
+    one.append([append_to(task, seen)])
+    until(lambda: bool(heard))
+    assert False not in heard
+
+
+def test_what_was_not_rung_for_is_found_by_the_next_look_though_one_between_saw_it(
+    url: str, two: tuple[PostgresStore, PostgresStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = two
+    heard: list[bool] = []
+    one.changes()
+    hear_all(other)
+    other.hear_others(heard.append)
+    with PostgresStore(url, look_s=NEVER_S) as third:
+        monkeypatch.setattr(third._bell, "ring", lambda **_: True)  # it dies before it does
+        third.write(touch)
+        until(lambda: bool(heard))
+        assert False not in heard
+        other._bell._look_s = 0.05
+        other._bell._wake()
+        until(lambda: False in heard)
+
+
+@pytest.fixture
+def rings(url: str) -> Iterator[Callable[[], int]]:
+    """How many were sent since this was asked the last time."""
+    with psycopg.connect(url, autocommit=True) as witness:
+        witness.execute(f"LISTEN {CHANNEL}")
+        yield lambda: len(list(witness.notifies(timeout=0)))
+
+
+def test_what_could_not_be_told_is_told_by_a_new_connection(
+    url: str, rings: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: bool) -> str:
+        monkeypatch.setattr(pg_bell, "ring_apart", ring_apart)
+        raise psycopg.OperationalError("the connection is lost")
+
+    ring_apart = pg_bell.ring_apart
+    monkeypatch.setattr(pg_bell, "ring_apart", fail)
+    with PostgresStore(url, look_s=0.05) as store:
+        store.changes()
+        store.write(touch)
+        until(lambda: rings() == 1)
+        assert rings() == 0
+
+
+def test_what_waits_to_be_told_is_told_as_it_is_closed(
+    url: str, rings: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pg_bell, "PAUSE_S", NEVER_S)
+    with PostgresStore(url) as store:
+        store.changes()
+        store.write(touch)
+        until(lambda: rings() == 1)
+        store.write(touch)
+    assert rings() == 1
+
+
+def go_on(store: PostgresStore, task: int) -> int:
+    """For a second: how far the task is then."""
+    pause, began, seen = threading.Event(), SYSTEM.monotonic(), 0
+    while SYSTEM.monotonic() - began < 1.0:
+        store.append([append_to(task, seen)])
+        seen += 2
+        pause.wait(0.005)
+    return seen
 
 
 def test_many_commits_are_told_in_few_words(two: tuple[PostgresStore, PostgresStore]) -> None:

@@ -4,9 +4,11 @@ Theory: a NOTIFY tells that something was committed, and not what: who hears it 
 channel of its own: workers have nothing to look for then, unless they wait for room, so they do not listen to it until
 they do. They are coalesced on both ways: after one was sent, or heard, the next waits a moment. So a quiet database
 tells at once, and a busy one PAUSE_S later what all of that time came to; later still where there are many processes,
-because each of them reads then, and where tasks go on and on. They are sent outside the transactions they tell of,
-because a commit with a NOTIFY in it waits for all others of its kind. A connection may break, and then nobody hears
-anything; so each process looks every `look_s` at how many commits of others there were: a net below and no more, but
+because each of them reads then. But PostgreSQL wakes all who listen in a database for each NOTIFY, whatever the
+channel: with as many who tell as who listen, most of their time would be that. So that tasks went on is told once in
+WENT_ON_S, and who hears of it looks by itself until then, how many commits of others there were. They are sent outside
+the transactions they tell of, because a commit with a NOTIFY in it waits for all others of its kind. A connection may
+break, and then nobody hears anything; so each process looks so every `look_s` in any case: a net below and no more, but
 through a pooler all there is.
 
 Who is told then: store/wakeups.py.
@@ -25,6 +27,7 @@ import psycopg
 from holdfast.clock import SYSTEM
 from holdfast.errors import SchemaNewer
 from holdfast.store.pg_driver import Cursor, Server
+from holdfast.store.pg_silence import Connection
 
 if TYPE_CHECKING:
     from holdfast.store.pg_history import PgHistory
@@ -34,7 +37,8 @@ CHANNEL_WENT_ON: Final = "holdfast_went_on"
 RING: Final = f"NOTIFY {CHANNEL}"
 RING_WENT_ON: Final = f"NOTIFY {CHANNEL_WENT_ON}"
 PAUSE_S: Final = 0.02
-PAUSE_WENT_ON_S: Final = 0.1  # at most, between two that say that tasks went on
+WENT_ON_S: Final = 1.0  # between two that say no more than that tasks went on
+LOOKS_S: Final = 0.1  # at most, between two looks of who has heard that
 QUIET_BITS: Final = 20  # of a commit's number: they grow with the commits that nobody has to be told of
 HEARD_MAX: Final = 2000  # times a second that all processes together hear something, however many they are
 _LIVES_S: Final = 60.0  # a process that has not committed for so long is no worker
@@ -64,12 +68,14 @@ class Bell:
         self._wake_r = self._wake_w = -1
         self._owed = False  # something was committed here that nobody else was told of
         self._owed_more = False  # and tasks did not only go on by it
-        self._rang_at = float("-inf")
-        self._pause_s = PAUSE_S  # from then on, while tasks only go on
+        self._rang_at = self._rang_went_on_at = float("-inf")
         self._wants_all = self._hears_all = False  # that tasks went on, too
+        self._goes_on_until = float("-inf")  # and until then nobody need tell it
+        self._look_again_s = PAUSE_S
+        self._looks_at = float("inf")
         self._closed = False
-        self._connection: psycopg.Connection[Any] | None = None
-        self._commits = -1
+        self._connection: Connection | None = None
+        self._commits = self._commits_heard = -1  # of others: at the last look, and at the last between two such
         self._others = 0  # processes, besides this one
 
     # --- called by others -----------------------------------------------------------------------------------------
@@ -139,7 +145,7 @@ class Bell:
             if told:
                 ends.append(heard_at + self._quiet_s)
             if self._connection is not None:
-                ends.append(self._rings_at)
+                ends += self._rings_at, self._looks_at
             self._pause(min(ends) - SYSTEM.monotonic(), hears=not told)
             now = SYSTEM.monotonic()
             is_overdue = now - looked_at >= self._look_s
@@ -155,8 +161,12 @@ class Bell:
                         self._subscribe(self._connection)
                         told = self._look() or told  # what was missed
                     more = (is_overdue and self._look()) or more
-                    for each in self._told():  # the last: what came with another answer wakes nobody
-                        told, more = True, more or each.channel == CHANNEL
+                    if now >= self._looks_at:
+                        told = self._look_again(now) or told
+                    while channels := self._told():  # the last: what came with another answer wakes nobody
+                        told, more = True, more or CHANNEL in channels
+                        if CHANNEL_WENT_ON in channels:
+                            self._expect_more(now)
             except psycopg.Error:
                 self._drop()
                 continue
@@ -169,24 +179,38 @@ class Bell:
                 self._heard(not more)
                 told = more = False
         if self._connection is not None:
+            self._tell_the_rest(self._connection)
             self._drop()
 
     @property
     def _rings_at(self) -> float:
         if not self._owed:
             return float("inf")
-        return self._rang_at + (PAUSE_S if self._owed_more else self._pause_s)
+        return self._rang_at + PAUSE_S if self._owed_more else self._rang_went_on_at + WENT_ON_S
 
     def _tell(self, connection: psycopg.Connection[Any], now: float) -> None:
         """Others, of all that is owed."""
         self._owed = False  # before: what is committed from here on is told by the next
         went_on = not self._owed_more
-        if not went_on:
+        if went_on:
+            self._rang_went_on_at = now
+        else:
             self._owed_more = False
-        goes_on = went_on and now - self._rang_at < 2 * self._pause_s
-        self._pause_s = min(2 * self._pause_s, PAUSE_WENT_ON_S) if goes_on else PAUSE_S
-        self._rang_at = now
-        connection.execute(ring_apart(went_on=went_on))
+            self._rang_at = now
+        try:
+            connection.execute(ring_apart(went_on=went_on))
+        except psycopg.Error:
+            self._owed = True
+            if not went_on:
+                self._owed_more = True
+            raise
+
+    def _tell_the_rest(self, connection: psycopg.Connection[Any]) -> None:
+        try:
+            if self._owed_more:  # who has heard that tasks go on still looks
+                self._tell(connection, SYSTEM.monotonic())
+        except psycopg.Error:
+            pass  # others look by themselves
 
     @property
     def _quiet_s(self) -> float:
@@ -205,18 +229,41 @@ class Bell:
             except BlockingIOError:
                 pass
 
-    def _told(self) -> list[psycopg.Notify]:
-        """What others have rung; each is told of its own too."""
+    def _told(self) -> set[str]:
+        """By which channels others have rung; each is told of its own too."""
         assert self._connection is not None
         me = self._connection.info.backend_pid
-        return [each for each in self._connection.notifies(timeout=0) if each.pid != me]
+        return {each.channel for each in self._connection.notifies(timeout=0) if each.pid != me}
+
+    def _expect_more(self, now: float) -> None:
+        """Tasks go on somewhere, or might, and for a while nobody tells it again."""
+        if now >= self._goes_on_until:
+            self._look_again_s, self._looks_at = PAUSE_S, now + PAUSE_S
+        self._goes_on_until = now + WENT_ON_S
+        self._commits_heard, _ = self._count()  # what is told now is not to be found again
+
+    def _look_again(self, now: float) -> bool:
+        """Whether others have committed since the last time. It is no look: who wants to hear more than that tasks went
+        on has that."""
+        self._look_again_s = max(min(2 * self._look_again_s, LOOKS_S), self._quiet_s)
+        self._looks_at = now + self._look_again_s if now < self._goes_on_until else float("inf")
+        before = self._commits_heard
+        self._commits_heard, _ = self._count()
+        return self._commits_heard != before
 
     def _look(self) -> bool:
+        """Whether others have committed since the last look."""
         assert self._connection is not None
         self._history.look(Cursor(self._connection))
-        ((commits, self._others),) = psycopg.RawCursor(self._connection).execute(_COMMITS, (self.own,)).fetchall()
-        before, self._commits = self._commits, int(commits)
-        return before >= 0 and commits != before
+        before = self._commits
+        self._commits, self._others = self._count()
+        return before >= 0 and self._commits != before
+
+    def _count(self) -> tuple[int, int]:
+        """The commits of others, and those. By the driver: it keeps what was rung meanwhile for `notifies`."""
+        assert self._connection is not None
+        ((commits, others),) = psycopg.RawCursor(self._connection).execute(_COMMITS, (self.own,)).fetchall()
+        return int(commits), others
 
     def _try_connecting(self) -> bool:
         try:
@@ -234,6 +281,8 @@ class Bell:
             wanted = (CHANNEL, CHANNEL_WENT_ON) if hears_all else (CHANNEL,)
             connection.execute("; ".join(f"LISTEN {channel}" for channel in wanted))
         self._hears_all = hears_all
+        if hears_all:
+            self._expect_more(SYSTEM.monotonic())
 
     def _drop(self) -> None:
         if self._connection is not None:
