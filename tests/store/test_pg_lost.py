@@ -5,19 +5,24 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
 
+import holdfast as hf
 from holdfast.errors import HoldfastError, StoreUnknown
 from holdfast.store.base import Append, Appended, FeedRow, Row, Store, Tx
 from holdfast.store.postgres import PostgresStore
 from holdfast.store.schema import feed, plans, tasks, writers
-from holdfast.tasks import tell
+from holdfast.tasks import row, tell
 from holdfast.testing.conformance.store import add_task, kinds, task_row
+from peers.postgres import Postgres
 from tests.postgresql import Databases
 from tests.service.proxy import PIECE, Proxy
 
+SLOW_TO_DISK = "\nwal_writer_delay = 10s\nwal_writer_flush_after = 1GB\n"
 _BROKEN = ("before", "behind", "held")
 #: An append is a statement that commits by itself, and writes the session's number.
 _COMMITS = (b"COMMIT", b"INTO writers")
@@ -175,3 +180,69 @@ def test_a_database_that_stays_away_leaves_it_unknown(url: str, wire: Wire) -> N
         assert not caught.value.retryable
         wire.shut = False
         assert store.write(add_task) == 2, "it was done, and the store goes on"
+
+
+def test_what_need_not_last_may_be_lost_with_the_server_and_nothing_that_follows(tmp_path: Path) -> None:
+    """It is not another database for that."""
+
+    def add(*, lasts: bool) -> int:
+        def adding(tx: Tx) -> int:
+            if not lasts:
+                tx.need_not_last()
+            return add_task(tx)
+
+        task: int = opened.write(adding)
+        return task
+
+    def there() -> list[int]:
+        return list(opened.read(lambda tx: tx.execute(select(tasks.c.id).order_by(tasks.c.id)).scalars()))
+
+    with (
+        Postgres(tmp_path / "pg", settings=SLOW_TO_DISK) as server,
+        PostgresStore(server.make("lost"), away_s=30.0, look_s=600.0) as opened,
+    ):
+        generation = opened.generation
+        first = add(lasts=True)
+        lost = add(lasts=False)
+        assert there() == [first, lost]
+        server.kill()
+        server.start()
+        assert there() == [first]
+        before, behind = add(lasts=False), add(lasts=True)
+        server.kill()
+        server.start()
+        assert there() == [first, before, behind], "what is behind it in the log"
+        mixed = opened.write_all([lambda tx: tx.need_not_last() or add_task(tx), lambda tx: tx.need_not_last()])
+        server.kill()
+        server.start()
+        assert there() == [first, before, behind, mixed[0]], "one of many may need it"
+        assert opened.generation == generation
+
+
+def test_a_taking_that_is_lost_with_the_server_is_made_again(tmp_path: Path) -> None:
+    said: list[str] = []
+    holders: list[str | None] = []
+    flow = hf.linear("said", hf.step(lambda: said.append("said"), name="say"))
+    with (
+        Postgres(tmp_path / "pg", settings=SLOW_TO_DISK) as server,
+        hf.open(server.make("lost"), flows=[flow]) as hold,
+    ):
+        task = hold.submit(flow)
+        worker = hold.worker("threads")
+        intake = worker._intake
+        take = intake.take
+
+        def take_and_lose(*given: Any) -> bool:
+            took = take(*given)
+            if took and not holders:
+                for _ in range(2):
+                    holders.append(hold.store.read(lambda tx: row.read(tx, task._id)).worker_id)
+                    server.kill()
+                    server.start()
+            return took
+
+        intake.take = take_and_lose  # type: ignore[method-assign, assignment]
+        worker.run(worker.is_idle)
+        worker.close()
+        assert (task.state, said) == ("SUCCEEDED", ["said"])
+    assert holders == [worker.lease.id, None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from holdfast.runtime.base import Call
 from holdfast.runtime.context import Context
 from holdfast.store.base import Append
 from holdfast.tasks import lease as leases
+from holdfast.tasks import pools, take
+from holdfast.worker.loop import Worker
 from tests.postgresql import database_at
 from tests.worker.scripted import Bench, step
 
@@ -285,3 +288,68 @@ def test_a_worker_that_was_taken_for_dead_takes_nothing_before_it_is_known_again
     assert len(worker.taken) == 1
     (task,) = bench.hold.tasks()
     assert task._row().worker_id in [row.id for row in bench.hold.store.read(leases.alive)]
+
+
+def test_who_took_what_it_was_told_of_does_not_look_before_it_takes_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, hf.linear("one", step("a")))
+    looks: list[bool] = []
+    peek = take.peek
+
+    def look(*given: Any, **named: Any) -> take.Due:
+        found = peek(*given, **named)
+        looks.append(found.any)
+        return found
+
+    def looks_of(*submitted: Any) -> list[bool]:
+        del looks[:]
+        bench.settle()
+        assert len(bench.running()) == len(submitted)
+        while bench.runtime.calls:
+            bench.runtime.end(bench.runtime.calls[0], "returned", 1)
+            while bench.worker.turn(bench.clock.time()):  # the end of its own tasks is no news
+                pass
+        return looks
+
+    monkeypatch.setattr(take, "peek", look)
+    with bench.hold:
+        assert looks_of(bench.submit())[0]
+        assert True not in looks_of(bench.submit())
+        assert True not in looks_of(bench.submit(), bench.submit())
+        assert looks_of() == [False], "it was told of nothing"
+        assert looks_of(bench.submit())[0]
+
+
+def test_a_worker_whose_taking_the_pools_limit_cut_short_wants_to_hear_of_a_free_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, hf.linear("one", step("a")))
+
+    def taken(worker: Worker, room: int) -> int:
+        monkeypatch.setattr(worker._intake, "pace", SimpleNamespace(room=lambda *_: room))
+        worker._intake.waiting.clear()
+        worker._intake.take([], bench.clock.time(), lambda: False)
+        return len(worker._intake.waiting)
+
+    with bench.hold:
+        bench.hold.store.write(lambda tx: pools.change(tx, "default", {"running_max": 5}))
+        for _ in range(10):
+            bench.submit()
+        one = bench.worker
+        bench.boot()
+        assert [taken(one, 2), taken(bench.worker, 2), taken(one, 2)] == [2, 2, 1]
+        assert one._intake.more
+        assert taken(one, 1) == 0
+        assert one._intake.crowded
+
+
+def test_of_a_taking_that_finds_nothing_nobody_is_told(bench: Bench) -> None:
+    bench.submit()
+    bench.settle()
+    changes = bench.hold.store.changes()
+    commits: list[float] = []
+    bench.hold.store.time_commits(commits.append)
+    bench.settle()
+    assert len(commits) == 1
+    assert bench.hold.store.changes() == changes

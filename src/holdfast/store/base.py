@@ -231,6 +231,11 @@ class Tx(Protocol):
         """What this transaction does is of no interest to anybody before the next commit: a heartbeat, housekeeping
         that found nothing. If it shares its commit with one that is not quiet, all are told as ever."""
 
+    def need_not_last(self) -> None:
+        """What this transaction does may be undone if the database's machine dies, like all that goes on from it; so
+        nothing outside the database may follow from it before something that lasts was committed. If it shares its
+        commit with one that must last, it lasts too."""
+
     def touched(self, task: int) -> None:
         """Name a task that this transaction changes, for those who subscribed."""
 

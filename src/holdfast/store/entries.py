@@ -83,7 +83,9 @@ class CallMany(Entry):
 
     def run(self, tx: Transaction, points: Savepoints, *, alone: bool) -> list[Any]:
         with self._around or nullcontext():
-            return self._all(tx, points, alone=alone)
+            answers = self._all(tx, points, alone=alone)
+        tx.lasts = True  # one of them may need it
+        return answers
 
     def _all(self, tx: Transaction, points: Savepoints, *, alone: bool) -> list[Any]:
         if tx.careful:

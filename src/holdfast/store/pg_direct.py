@@ -1,69 +1,175 @@
-"""Statements that are a transaction by themselves, by libpq's own calls.
+"""Statements by libpq's own calls: many in one journey to the server and back.
 
-Theory: what a step costs is one such statement, and half of the time that it takes in Python was the way through the
-driver's cursor: what kind each value is, which statement has which name, what kinds come back. Here all of that is
-known: values go as text, the text of the statement has their kinds, and what is asked of the answer is how many rows
-it has. Errors are the driver's own, and so is the connection; nobody else uses it meanwhile.
+Theory: half of the time that a statement takes in Python was the way through the driver's cursor: what kind each value
+is, which statement has which name, what kinds come back. And its pipeline sends each statement by itself, so a server
+that is quick is woken for each, and answers each by itself. Here values go as text, the text of the statement has most
+of their kinds, and what is asked together is sent together. What rows come to in Python, the errors and the connection
+are the driver's own; nobody else uses it meanwhile.
 
-There are few texts, and each comes often: all are prepared, where that can be. The driver drops what is prepared on a
-connection when something was rolled back on it, so a name may be unknown to the server: then everything is named anew.
+What comes twice is prepared, where that can be. The driver drops all that is prepared on a connection when it has
+rolled something back there, so whoever uses this rolls back with it too. If a name is unknown to the server all the
+same, that transaction has failed, and everything is named anew.
 
-What is sent: store/pg_append.py. Who waits: store/pg_silence.py.
+What is sent: store/pg_append.py, store/transaction.py. Who waits: store/pg_silence.py.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, Final
 
 import psycopg
+from psycopg.adapt import Transformer
 from psycopg.errors import InvalidSqlStatementName, error_from_result
+from psycopg.postgres import types
 from psycopg.pq import ExecStatus
 
 from holdfast.store.pg_silence import Connection
 
 NAMES_MAX: Final = 500  # of one connection
+_numbers: Final = itertools.count(1)  # no name comes again
+_KINDS: Final = {bool: types["bool"].oid, int: types["int8"].oid, float: types["float8"].oid}
+_DONE: Final = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
+
+#: A statement and its values: None, bool, int, float and str.
+Asked = tuple[str, Sequence[Any]]
+#: What a name stands for: a text, and the kinds that its values were said to have.
+_Named = tuple[str, tuple[int, ...]]
 
 
 class Direct:
-    """Of one connection."""
+    """Of one connection. All that asks raises psycopg.Error, UnicodeError."""
 
-    __slots__ = ("_connection", "_named", "_names")
+    __slots__ = ("_connection", "_names", "_transformer")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._names: dict[str, bytes] = {}
-        self._named = 0  # so far; no name comes again
+        self._names: dict[_Named, bytes | None] = {}  # None: it came once
+        self._transformer = Transformer.from_context(connection)
 
     def run(self, sql: str, values: Sequence[Any]) -> int:
-        """How many rows it gave, or wrote. Raises psycopg.Error, UnicodeError."""
-        server = self._connection.pgconn
-        given = [None if value is None else str(value).encode() for value in values]
-        if b"\0" in b"".join(filter(None, given)):
-            raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
-        if self._connection.prepare_threshold is None:
-            server.send_query_params(sql.encode(), given)
-        else:
-            server.send_query_prepared(self._names.get(sql) or self._prepare(sql), given)
+        """A statement that is a transaction by itself, says of what kinds its values are, and will come again: how many
+        rows it gave, or wrote."""
+        named = (sql, ())
+        given = self._given(values)
+        name = self._names.get(named)
+        if name is None:
+            if self._prepares:
+                self._names.setdefault(named, None)
+            (result,) = self._ask([(named, given)])
+            return count(result)
+        self._connection.pgconn.send_query_prepared(name, given)
         try:
-            return int(self._answer().command_tuples or 0)
+            result, *_ = map(_checked, self._answer())
+            return count(result)
         except InvalidSqlStatementName:
             self._names.clear()
             return self.run(sql, values)
 
-    def _prepare(self, sql: str) -> bytes:
-        if len(self._names) >= NAMES_MAX:
-            self._names.clear()
-            self._connection.execute("DEALLOCATE ALL")
-        self._named += 1
-        name = b"holdfast_%d" % self._named
-        self._connection.pgconn.send_prepare(name, sql.encode())
-        self._answer()
-        self._names[sql] = name
-        return name
+    def script(self, script: str) -> Any:
+        """Statements without values, in one journey: the last one's answer."""
+        self._connection.pgconn.send_query(script.encode())
+        *_, last = map(_checked, self._answer())
+        return last
 
-    def _answer(self) -> Any:
-        (result,) = self._connection.answer()
-        if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
-            raise error_from_result(result)
-        return result
+    def ask(self, asked: Sequence[Asked]) -> list[Any]:
+        """Statements in one journey: the answer of each. Of those behind one that fails none is run."""
+        return self._ask([((sql, _kinds(values)), self._given(values)) for sql, values in asked])
+
+    def rows(self, result: Any) -> list[tuple[Any, ...]]:
+        if not result.nfields:
+            return []
+        self._transformer.set_pgresult(result)
+        return self._transformer.load_rows(0, result.ntuples, tuple)
+
+    @property
+    def _prepares(self) -> bool:
+        return self._connection.prepare_threshold is not None
+
+    def _ask(self, asked: Sequence[tuple[_Named, list[bytes | None]]]) -> list[Any]:
+        if len(self._names) > NAMES_MAX:
+            self._names.clear()
+            self.script("DEALLOCATE ALL")
+        server = self._connection.pgconn
+        answers: list[Any] = []
+        error: Exception | None = None
+        try:
+            server.enter_pipeline_mode()
+            new = [self._send(named, given) for named, given in asked]
+            server.pipeline_sync()
+            for (named, _), is_new in zip(asked, new, strict=True):
+                if is_new:
+                    (result,) = self._answer()
+                    error = error or _error(result)
+                    if result.status not in _DONE:
+                        self._names.pop(named, None)
+                (result,) = self._answer()
+                error = error or _error(result)
+                answers.append(result)
+            while (result := self._answer()[-1]).status != ExecStatus.PIPELINE_SYNC:
+                error = error or _error(result)  # of a statement by itself: of its commit
+            server.exit_pipeline_mode()
+        except BaseException as lost:  # it may have more to say
+            self._connection.close()
+            if error is not None and isinstance(lost, psycopg.Error):
+                raise error from None
+            raise
+        if error is not None:
+            if isinstance(error, InvalidSqlStatementName):
+                self._names.clear()
+            raise error
+        return answers
+
+    def _send(self, named: _Named, given: list[bytes | None]) -> bool:
+        """Whether it is prepared with it: then there are two answers."""
+        server = self._connection.pgconn
+        name = self._names.get(named)
+        if name is not None:
+            server.send_query_prepared(name, given)
+            return False
+        sql, kinds = named
+        if named not in self._names:
+            if self._prepares:
+                self._names[named] = None
+            server.send_query_params(sql.encode(), given, kinds or None)
+            return False
+        name = self._names[named] = b"holdfast_%d" % next(_numbers)
+        server.send_prepare(name, sql.encode(), kinds or None)
+        server.send_query_prepared(name, given)
+        return True
+
+    def _answer(self) -> list[Any]:
+        try:
+            return self._connection.answer()
+        except BaseException:
+            self._connection.close()  # it may have more to say
+            raise
+
+    def _given(self, values: Sequence[Any]) -> list[bytes | None]:
+        given = [None if value is None else str(value).encode() for value in values]
+        if b"\0" in b"".join(filter(None, given)):
+            if (instead := self._connection.nul) is None:
+                raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+            return [None if value is None else value.replace(b"\0", instead.encode()) for value in given]
+        return given
+
+
+def _kinds(given: Sequence[Any]) -> tuple[int, ...]:
+    """As the driver tells them, where the statement's text doesn't. 0: the server finds out."""
+    return tuple(_KINDS.get(type(value), 0) for value in given)
+
+
+def count(result: Any) -> int:
+    """How many rows it gave, or wrote."""
+    return int(result.command_tuples or 0)
+
+
+def _error(result: Any) -> Exception | None:
+    return None if result.status in _DONE else error_from_result(result)
+
+
+def _checked(result: Any) -> Any:
+    if (error := _error(result)) is not None:
+        raise error
+    return result

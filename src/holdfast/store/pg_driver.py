@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from psycopg.adapt import Loader
-from psycopg.types.numeric import Int8Dumper
-from psycopg.types.string import StrDumperUnknown as StrDumper
+from psycopg.pq import TransactionStatus
 from sqlalchemy import ARRAY, BigInteger, BindParameter, Boolean, Float, Integer, String, bindparam
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
@@ -25,6 +24,7 @@ from sqlalchemy.sql.operators import in_op, not_in_op
 
 from holdfast.store.appends import Hot
 from holdfast.store.base import APART
+from holdfast.store.pg_direct import Asked, Direct, count
 from holdfast.store.pg_silence import SILENCE_S, Connection
 from holdfast.store.place import without_direct
 from holdfast.store.statements import Prepared, Statements
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
     from sqlalchemy.sql import Executable
 
-PREPARED_MAX: Final = 500  # of one connection
 _INSERT: Final = re.compile(r"(INSERT INTO \w+ \(([^)]+)\) )VALUES \(([^()]*)\)( ON CONFLICT.*)?", re.DOTALL)
 _TARGET: Final = re.compile(r" ON CONFLICT \(([^)]+)\) DO UPDATE", re.DOTALL)
 _PARAMETER: Final = re.compile(r"\$(\d+)::(BIGINT|INTEGER|VARCHAR|FLOAT|BOOLEAN)")
@@ -207,11 +206,6 @@ class _NumericLoader(Loader):
         return float(said) if b"." in said or b"N" in said else int(said)
 
 
-class _SoughtDumper(StrDumper):
-    def dump(self, obj: str) -> Any:
-        return super().dump(obj.replace("\0", _NO_NUL) if "\0" in obj else obj)
-
-
 class Server:
     """Where to connect to. `pooled`: whether a pooler of connections stands before it; known when somebody has
     connected. `hears`: whether who connects directly can LISTEN."""
@@ -230,11 +224,9 @@ class Server:
         how. Raises psycopg.Error."""
         beside = self._direct if direct else None
         given: dict[str, Any] = {**psycopg.conninfo.conninfo_to_dict(self.url), **(beside or {})}
-        asked = {**_DEFAULTS, **_DEFAULTS_KEEPALIVE, "application_name": name, "client_encoding": "utf8"} | given
+        asked = {**_DEFAULTS, **_DEFAULTS_KEEPALIVE, "application_name": name} | given | {"client_encoding": "utf8"}
         connection = kind.connect(**asked, autocommit=True, prepare_threshold=1)
         connection.place, connection.silence_s = given, self._silence_s
-        connection.prepared_max = PREPARED_MAX
-        connection.adapters.register_dumper(int, Int8Dumper)
         connection.adapters.register_loader("numeric", _NumericLoader)
         if beside is None:
             if self.pooled is None:
@@ -246,7 +238,7 @@ class Server:
     def connect_reading(self) -> Any:
         """For what only reads."""
         connection = self.connect("holdfast reader")
-        connection.adapters.register_dumper(str, _SoughtDumper)
+        connection.nul = _NO_NUL
         return connection
 
 
@@ -274,51 +266,42 @@ class PgTransaction(Transaction):
 class Cursor:
     """What store/transaction.py wants of a cursor. `opening`: statements to be sent with the next, before it."""
 
-    __slots__ = ("_cursor", "_others", "connection", "opening")
+    __slots__ = ("_direct", "_result", "connection", "opening", "rowcount")
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.opening: Sequence[str] = ()
-        self._cursor: Any = psycopg.RawCursor(connection)
-        self._others: list[Any] = []
-
-    @property
-    def rowcount(self) -> int:
-        return int(self._cursor.rowcount)
+        self._direct = Direct(connection)
+        self._result: Any = None  # of the last statement
+        self.rowcount = 0
 
     @property
     def description(self) -> Any:
-        return self._cursor.pgresult.nfields or None
+        return self._result.nfields or None
+
+    def at_once(self, sql: str, values: Sequence[Any]) -> int:
+        """A statement that is a transaction by itself: how many rows it wrote."""
+        return self._direct.run(sql, values)
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> None:
-        if self.opening:
-            self._send_all([(sql, values)])
-        else:
-            self._cursor.execute(sql, values)
+        self._ask([(sql, values)])
 
-    def execute_all(self, asked: Sequence[tuple[str, Sequence[Any]]]) -> list[tuple[list[Any], int]]:
+    def execute_all(self, asked: Sequence[Asked]) -> list[tuple[list[Any], int]]:
         """Statements in one journey: the rows of each, and how many they are or were changed."""
-        cursors = self._send_all(asked)
-        return [(cursor.fetchall() if cursor.pgresult.nfields else [], int(cursor.rowcount)) for cursor in cursors]
+        return [(self._direct.rows(result), count(result)) for result in self._ask(asked)]
 
-    def _send_all(self, asked: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
-        """The cursors that have the answers; the last is this object's own."""
+    def _ask(self, asked: Sequence[Asked]) -> list[Any]:
         opening, self.opening = self.opening, ()
-        asked = [*((each, ()) for each in opening), *asked]
-        while len(self._others) < len(asked) - 1:
-            self._others.append(psycopg.RawCursor(self.connection))
-        cursors = [*self._others[: len(asked) - 1], self._cursor]
         try:
-            with self.connection.pipeline():
-                for cursor, (sql, values) in zip(cursors, asked, strict=True):
-                    cursor.execute(sql, values)
-        except psycopg.Error:
-            # What stands behind a statement that failed is passed over, and what was to prepare it too: the driver
-            # takes it for prepared all the same, and whatever uses it next fails, for as long as the connection lives.
-            if len(asked) > len(opening) + 1:
-                self.connection.close()
+            answers = self._direct.ask([*((each, ()) for each in opening), *asked])
+        except (UnicodeError, psycopg.DataError):
+            if self.connection.info.transaction_status == TransactionStatus.IDLE:  # nothing was sent
+                self.opening = opening
             raise
-        return cursors[len(opening) :]
+        self._result = answers[-1]
+        answers = answers[len(opening) :]
+        self.rowcount = sum(map(count, answers))
+        return answers
 
     def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         if len(rows) == 1:
@@ -328,19 +311,13 @@ class Cursor:
                 rows = list({tuple(row[key] for key in sql.keys): row for row in rows}.values())
             self.execute(sql.many, list(map(array, zip(*rows, strict=True), sql.kinds)))
         elif rows:
-            if self.opening:
-                self._send_all([])
-            self._cursor.executemany(sql, rows)
+            self._ask([(sql, row) for row in rows])
 
     def run(self, script: str) -> None:
         """Statements without parameters, in one journey."""
         opening, self.opening = self.opening, ()
-        self._cursor.execute("; ".join([*opening, script]))
+        self._result = self._direct.script("; ".join([*opening, script]))
 
     def fetchall(self) -> list[tuple[Any, ...]]:
         """Of the last statement."""
-        found: list[tuple[Any, ...]] = self._cursor.fetchall()
-        return found
-
-    def close(self) -> None:
-        self._cursor.close()
+        return self._direct.rows(self._result)

@@ -36,7 +36,6 @@ from holdfast.store import pg_faults
 from holdfast.store.base import FeedRow
 from holdfast.store.pg_append import FEED_KINDS, FEED_LOCK, Writing, arrays
 from holdfast.store.pg_bell import QUIET_BITS, ring_apart
-from holdfast.store.pg_direct import Direct
 from holdfast.store.pg_driver import Cursor, PgTransaction, writing
 from holdfast.store.pg_faults import Contended
 from holdfast.store.pg_silence import Connection, is_silence
@@ -67,6 +66,8 @@ _NUMBER: Final = (
     " THEN excluded.number ELSE 1 / (writers.fence - writers.fence) END"
 )
 _COMMIT: Final = f"{_NUMBER}; COMMIT"
+#: For which nobody waits until it is on disk. It is there before all that is committed after it.
+_COMMIT_UNWAITED: Final = f"SET LOCAL synchronous_commit = off; {_COMMIT}"
 _NUMBER_APART: Final = _NUMBER.format(id="$1", number="$2", acked="$3").replace("'$1'", "$1")
 #: The lock is taken before the first id is drawn.
 _TELL: Final = (
@@ -161,7 +162,7 @@ class PostgresSession:
         self.meanwhile: Meanwhile | None = None
         self._connection = connection
         connection.meanwhile = self._meanwhile
-        self._cursor, self._direct = Cursor(connection), Direct(connection)
+        self._cursor = Cursor(connection)
         self._telling = _Telling(self._cursor, writing())
         self.tx: Transaction = self._telling
         self._settle()
@@ -206,7 +207,8 @@ class PostgresSession:
             if self._telling.told:
                 self._tell_and_commit()
             else:
-                self._cursor.run(_COMMIT.format(id=self._id, number=self._number, acked=self._acked))
+                commit = _COMMIT if self.tx.lasts else _COMMIT_UNWAITED
+                self._cursor.run(commit.format(id=self._id, number=self._number, acked=self._acked))
         except psycopg.errors.DivisionByZero as error:
             self._connection.close()  # the next one finds out what became of the database
             raise pg_faults.away(error, self._shown) from error
@@ -214,15 +216,17 @@ class PostgresSession:
             if not pg_faults.is_lost(error):
                 raise self._fatal(error) from error
             self._find_out(error)
+        lasts = self.tx.lasts or bool(self._telling.told)
         self._telling.told.clear()
-        self._is_committed(self.tx.tasks)
+        self._is_committed(self.tx.tasks, lasts=lasts)
 
     def _count(self, *, quiet: bool) -> None:
         """The number of the next commit. One that others are to be told of grows the part of it that they look at."""
         self._number = self._number + 1 if quiet else ((self._number >> QUIET_BITS) + 1) << QUIET_BITS
 
-    def _is_committed(self, tasks: Collection[int], *, went_on: bool = False) -> None:
-        self._acked, self._acked_at = self._number, SYSTEM.monotonic()
+    def _is_committed(self, tasks: Collection[int], *, went_on: bool = False, lasts: bool = True) -> None:
+        if lasts:
+            self._acked, self._acked_at = self._number, SYSTEM.monotonic()
         self._alone = False
         self._patience.is_over()
         if tasks and not self._bell.ring(went_on=went_on):
@@ -238,7 +242,7 @@ class PostgresSession:
             if self._connection.closed:
                 self._connect()
             lock_ms = self._alone_ms if self._alone else self._lock_ms
-            if not self._direct.run(*self._writing.of(batch, self._number, lock_ms)):
+            if not self._cursor.at_once(*self._writing.of(batch, self._number, lock_ms)):
                 return False
         except psycopg.Error as error:
             if not pg_faults.is_lost(error):
@@ -356,13 +360,12 @@ class PostgresSession:
         connection.meanwhile = self._meanwhile
         self._connection = connection
         self._cursor = self.tx.cursor = Cursor(connection)
-        self._direct = Direct(connection)
         self._settle()
         if SYSTEM.monotonic() - self._acked_at > FORGET_S / 2:
             self._acked = 0  # its row may have been taken for that of somebody who is gone
         if self._history.look(self._cursor, self._id, self._acked):
             self._acked = 0
-            self.tx.known.clear()
+        self.tx.known.clear()  # it may have been told by a commit that did not last
 
     def _meanwhile(self) -> bool:
         return self.meanwhile is not None and self.meanwhile()

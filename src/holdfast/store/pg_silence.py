@@ -36,11 +36,12 @@ def is_silence(error: BaseException | None) -> bool:
 
 class Connection(psycopg.Connection[Any]):
     """`silence_s`: after so long without a word it is found out whether the server at `place` lives. None: then it is
-    taken for gone at once."""
+    taken for gone at once. `nul`: what stands for a NUL in a text; None: there may be none."""
 
     silence_s: float = SILENCE_S
     place: Mapping[str, Any] | None = None
     meanwhile: Meanwhile | None = None
+    nul: str | None = None
     _polled: select.poll | None = None
 
     def wait(self, gen: Any, interval: float = TICK_S, *more: Any, **others: Any) -> Any:
@@ -51,7 +52,7 @@ class Connection(psycopg.Connection[Any]):
         server = self.pgconn
         results: list[PGresult] = []
         silent = bool(server.flush())  # there is more to send
-        if not silent and self.meanwhile is not None and self.meanwhile():
+        if not silent and self.meanwhile is not None and server.is_busy() and self.meanwhile():
             self._spend(self.meanwhile)
         answer = self._poll()
         while not silent:

@@ -22,7 +22,7 @@ from holdfast.errors import UsageError
 from holdfast.store import pg_faults
 from holdfast.store.base import Into, Tx
 from holdfast.store.pg_bell import RING
-from holdfast.store.pg_driver import Cursor, writing
+from holdfast.store.pg_driver import writing
 from holdfast.store.schema import feed, untold
 from holdfast.store.transaction import Transaction
 
@@ -40,6 +40,34 @@ class _Borrowed(Transaction):
         self.cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", (name,))
 
 
+class _Cursor:
+    """The driver's own: what is prepared on a connection of somebody else's is its affair. With rows and numbers as the
+    statements want them, whatever the caller has set."""
+
+    __slots__ = ("_cursor", "execute", "executemany", "fetchall")
+
+    def __init__(self, driver: psycopg.Connection[Any]) -> None:
+        self._cursor: Any = psycopg.RawCursor(driver, row_factory=tuple_row)
+        self._cursor.adapters.register_dumper(int, Int8Dumper)
+        self.execute, self.executemany, self.fetchall = (
+            self._cursor.execute,
+            self._cursor.executemany,
+            self._cursor.fetchall,
+        )
+
+    @property
+    def rowcount(self) -> int:
+        return int(self._cursor.rowcount)
+
+    @property
+    def description(self) -> Any:
+        return self._cursor.pgresult.nfields or None
+
+    def run(self, script: str) -> None:
+        """Statements without parameters, in one journey."""
+        self._cursor.execute(script)
+
+
 _UNTOLD: Final = Into(untold, "at", "type", "project_id", "task", "subject", "resource", "data")
 
 
@@ -52,7 +80,7 @@ def within(connection: Any, fn: Callable[[Tx], T], *, generation: str, shown: st
     driver = _driver(connection)
     if driver.autocommit and driver.info.transaction_status == TransactionStatus.IDLE:
         raise UsageError("the connection commits by itself: begin a transaction, for the task is to be part of it")
-    cursor = _cursor(driver)
+    cursor = _Cursor(driver)
     try:
         cursor.run(f"SAVEPOINT {_POINT}")
         try:
@@ -87,15 +115,7 @@ def _driver(connection: Any) -> psycopg.Connection[Any]:
     return connection
 
 
-def _cursor(driver: psycopg.Connection[Any]) -> Cursor:
-    """With rows and numbers as the statements want them, whatever the caller has set."""
-    cursor = Cursor(driver)
-    cursor._cursor.row_factory = tuple_row
-    cursor._cursor.adapters.register_dumper(int, Int8Dumper)
-    return cursor
-
-
-def _check(cursor: Cursor, generation: str, shown: str) -> None:
+def _check(cursor: _Cursor, generation: str, shown: str) -> None:
     try:
         cursor.execute("SELECT generation FROM store_info")
         found = cursor.fetchall()

@@ -63,7 +63,19 @@ class Transaction:
     """See store/base.py for what each method promises."""
 
     beside = 0
-    __slots__ = ("_pending", "careful", "cursor", "hot", "known", "quiet", "seen", "statements", "tasks", "written")
+    __slots__ = (
+        "_pending",
+        "careful",
+        "cursor",
+        "hot",
+        "known",
+        "lasts",
+        "quiet",
+        "seen",
+        "statements",
+        "tasks",
+        "written",
+    )
 
     def __init__(self, cursor: Any, hot: appends.Hot) -> None:
         self.cursor = cursor
@@ -73,6 +85,7 @@ class Transaction:
         self.known: set[Hashable] = set()
         self.seen: dict[Hashable, Any] = {}
         self.quiet = False  # nobody has to be told of it
+        self.lasts = True  # whoever is told of it may rely on it
         self.written = 0  # grows with each statement that may have changed something
         self.careful = 0  # how many groups of functions are still to be run each in a savepoint: writer.CallMany
         self._pending: dict[Into, list[Sequence[Any]]] = {}
@@ -128,6 +141,7 @@ class Transaction:
         self._pending.clear()
         self.known.clear()
         self.seen.clear()
+        self.lasts = True
 
     def insert(self, table: Table, values: Mapping[str, Any]) -> int:
         prepared = self.statements.prepare(self.hot.insert(table), values)
@@ -177,6 +191,9 @@ class Transaction:
 
     def keep_quiet(self) -> None:
         self.quiet = True
+
+    def need_not_last(self) -> None:
+        self.lasts = False
 
     def touched(self, task: int) -> None:
         self.written += 1

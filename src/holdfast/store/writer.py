@@ -221,7 +221,7 @@ class Writer:
         """The error that the whole transaction died of; what an entry itself raised is in the entry."""
         session = self._session
         tx = session.tx
-        tx.tasks, tx.quiet = set(), False
+        tx.tasks, tx.quiet, tx.lasts = set(), False, True
         tx.seen.clear()
         committing = False
         began = SYSTEM.monotonic()
@@ -232,12 +232,12 @@ class Writer:
                     if not self._alone(entries[0]):
                         return None
                 else:
-                    is_quiet = True
+                    is_quiet, lasts = True, False
                     for entry in entries:
-                        tx.quiet = False
+                        tx.quiet, tx.lasts = False, True
                         self._in_savepoint(entry)
-                        is_quiet = is_quiet and tx.quiet
-                    tx.quiet = is_quiet
+                        is_quiet, lasts = is_quiet and tx.quiet, lasts or tx.lasts
+                    tx.quiet, tx.lasts = is_quiet, lasts
                 tx.quiet = tx.quiet and not tx.tasks
                 committing = True
                 session.commit()

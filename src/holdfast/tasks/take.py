@@ -10,7 +10,7 @@ Whose lease has ended: tasks/lease.py. What makes a task ready: tasks/claims.py.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import Integer, Text, bindparam, case, cast, false, func, literal, null, or_, select, true, update
 
@@ -20,6 +20,9 @@ from holdfast.store.history import floor
 from holdfast.store.schema import tasks, workers
 from holdfast.tasks import claims, pools, row, submit, tell, turn
 from holdfast.tasks.row import TaskRow
+
+if TYPE_CHECKING:
+    from sqlalchemy.sql import Executable
 
 _untaken = (tasks.c.ready == true()) & tasks.c.worker_id.is_(null())
 _free = (tasks.c.pool == bindparam("_pool")) & _untaken
@@ -137,25 +140,42 @@ def take(
     undrawn = submit.UNDRAWN, {"_now": now, "_limit": submit.DRAWN_MAX}
     if only is None:
         pools.make_known(tx, pool)
-        untold, starting, urgent, *told = tx.execute_all(
-            (tell.UNTOLD, {}), undrawn, (turn.MOST_URGENT, {"_pool": pool}), *pools.entrance(pool)
-        )
+        untold, starting, urgent, are_late, *told = tx.execute_all(
+            (tell.UNTOLD, {}), undrawn, (turn.MOST_URGENT, {"_pool": pool}), _late_of(pool, now, without),
+            *pools.entrance(pool),
+        )  # fmt: skip
         tell.catch_up(tx, untold.all())
+        nothing_else = not untold.all() and not starting.all()
         room = min(limit, pools.entered(tx, pool, told))
         if submit.draw(tx, starting.scalars(), now):
             found = turn.choose(tx, pool, now, room, after=after, without=without)
         else:
-            found = turn.choose_from(tx, urgent.scalar(), pool, now, room, after=after, without=without)
-        if len(found) < room:
+            found = turn.choose_from(tx, urgent, pool, now, room, after=after, without=without)
+        if len(found) < room and are_late.first() is not None:
             late = {"_pool": pool, "_now": now, "_limit": room - len(found), "_without": without}
             found += tx.execute(_TAKE_LATE_OURS if without else _TAKE_LATE, late).scalars()
     else:
         tell.catch_up(tx, tx.execute(tell.UNTOLD).all())
+        nothing_else = False
         which = {"_only": list(only), "_now": now}
         rooms = {name: pools.enter(tx, name, even_closed=True) for name in pools.names_of(tx, _waiting(tx, which))}
         submit.draw(tx, tx.execute(*undrawn).scalars(), now)
         due = tx.execute(_TAKE_SOME, which).all() + tx.execute(_TAKE_LATE_SOME, which).all()
         found = _within(due, rooms)[:limit]
+    mine = _give(tx, worker, found, generation=generation, nonce=nonce, asked=asked)
+    if nothing_else and all(each.seq == 0 for each in mine):
+        # Nothing has been done for these, and nothing will be before an append that lasts; with it, so does this. Of a
+        # task that was begun somebody may have seen a token, and none may be given twice.
+        tx.need_not_last()
+        if not found:
+            tx.keep_quiet()
+    return mine
+
+
+def _give(
+    tx: Tx, worker: str, found: list[int], *, generation: str, nonce: str, asked: dict[int, tuple[str, str]] | None
+) -> list[TaskRow]:
+    """Make these the worker's, if it lives."""
     alive = _ALIVE, {"_worker": worker}
     mine: dict[int, TaskRow] = {}
     if found:
@@ -181,24 +201,25 @@ class Due(NamedTuple):
 def peek(tx: Tx, *, now: float, pool: str, only: Collection[int] | None = None, without: Sequence[str] = ()) -> Due:
     """Whether `take` would find anything to do, without a write or a lock."""
     which = {"_pool": pool}
-    more = ((turn.MOST_URGENT, which), (pools.OF, which)) if only is None else ()
+    more = ((turn.MOST_URGENT, which), (pools.OF, which), _late_of(pool, now, without)) if only is None else ()
     starting, *others = tx.execute_all((submit.UNDRAWN, {"_now": now, "_limit": 1}), *more)
     if starting.first() is not None:
         return Due(True)
     if only is None:
-        urgent, told = others
-        priority = urgent.scalar()
+        urgent, told, are_late = others
         if pools.room(tx, told) <= 0:
-            is_due = turn.is_any_due(tx, priority, pool, now)
+            is_due = turn.is_any_due(tx, urgent, pool, now)
             return Due(False, crowded=is_due and not pools.find(tx, pool).is_closed)
-        if turn.is_any_due(tx, priority, pool, now, without=without):
-            return Due(True)
-        late = {"_pool": pool, "_now": now, "_limit": 1, "_without": without}
-        return Due(tx.execute(_LATE_OURS if without else _LATE, late).first() is not None)
+        return Due(are_late.first() is not None or turn.is_any_due(tx, urgent, pool, now, without=without))
     some = {"_only": list(only), "_now": now}
     rows = tx.execute(_SOME, some).all() + tx.execute(_LATE_SOME, some).all()
     rooms = {name: pools.look(tx, name, even_closed=True) for name in {name for _, name in rows}}
     return Due(bool(_within(rows, rooms)), crowded=any(room <= 0 for room in rooms.values()))
+
+
+def _late_of(pool: str, now: float, without: Sequence[str]) -> tuple[Executable, dict[str, Any]]:
+    """Whether any are."""
+    return _LATE_OURS if without else _LATE, {"_pool": pool, "_now": now, "_limit": 1, "_without": without}
 
 
 def _waiting(tx: Tx, which: dict[str, Any]) -> list[int]:

@@ -22,12 +22,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import heapify, heapreplace
 from itertools import chain, islice, takewhile, zip_longest
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import Select, and_, bindparam, false, func, literal, null, select, true
 
 from holdfast.store.base import Tx
 from holdfast.store.schema import tasks
+
+if TYPE_CHECKING:
+    from holdfast.store.base import Result
 
 WINDOW: Final = 64
 PAGE: Final = 16  # projects that one statement looks at
@@ -48,7 +51,15 @@ def _waits(of: Any) -> Any:
     )
 
 
-MOST_URGENT: Final = select(tasks.c.priority).where(_waits(tasks)).order_by(tasks.c.priority.desc()).limit(1)
+def _next_less(of: Any, *more: Any) -> Any:
+    return select(of.c.priority).where(_waits(of), *more).order_by(of.c.priority.desc()).limit(1)
+
+
+_less = tasks.alias()
+#: The highest priority of the tasks that wait in the pool, and the next; where there is none, nothing more is asked.
+MOST_URGENT: Final = _next_less(tasks).add_columns(
+    _next_less(_less, _less.c.priority < tasks.c.priority).correlate(tasks).scalar_subquery().label("less")
+)
 _LESS_URGENT: Final = MOST_URGENT.where(tasks.c.priority < bindparam("_priority"))
 
 
@@ -127,9 +138,9 @@ _AGAIN_OURS: Final = _first(true(), ours)
 _NEW_OURS: Final = _first(false(), ours)
 
 
-def is_any_due(tx: Tx, priority: int | None, pool: str, now: float, *, without: Sequence[str] = ()) -> bool:
-    """Whether anything of the pool could be taken, as far as its limits go. `priority`: what MOST_URGENT gave."""
-    for each in _priorities(tx, pool, priority):
+def is_any_due(tx: Tx, urgent: Result, pool: str, now: float, *, without: Sequence[str] = ()) -> bool:
+    """Whether anything of the pool could be taken, as far as its limits go. `urgent`: what MOST_URGENT gave."""
+    for each in _priorities(tx, pool, urgent):
         where = {"_pool": pool, "_priority": each, "_now": now, "_without": without}
         for candidate in _candidates(tx, pool, each, "", now):
             if not without or _first_of(tx, candidate, where, 1):
@@ -139,19 +150,19 @@ def is_any_due(tx: Tx, priority: int | None, pool: str, now: float, *, without: 
 
 def choose(tx: Tx, pool: str, now: float, limit: int, *, after: str = "", without: Sequence[str] = ()) -> list[int]:
     """`choose_from` the most urgent on."""
-    priority = tx.execute(MOST_URGENT, {"_pool": pool}).scalar()
-    return choose_from(tx, priority, pool, now, limit, after=after, without=without)
+    urgent = tx.execute(MOST_URGENT, {"_pool": pool})
+    return choose_from(tx, urgent, pool, now, limit, after=after, without=without)
 
 
 def choose_from(
-    tx: Tx, priority: int | None, pool: str, now: float, limit: int, *, after: str = "", without: Sequence[str] = ()
+    tx: Tx, urgent: Result, pool: str, now: float, limit: int, *, after: str = "", without: Sequence[str] = ()
 ) -> list[int]:
     """Up to `limit` tasks that are due, in the order in which they are to be begun; their rows are locked. `after`: the
-    project that was served last. `without`: the references of flows that are not for this worker. `priority`: what
+    project that was served last. `without`: the references of flows that are not for this worker. `urgent`: what
     MOST_URGENT gave."""
     chosen: list[int] = []
     given: Counter[str] = Counter()
-    for each in _priorities(tx, pool, priority):
+    for each in _priorities(tx, pool, urgent):
         ring = _candidates(tx, pool, each, after, now)
         while len(chosen) < limit and (window := list(islice(ring, WINDOW))):
             where = {"_pool": pool, "_priority": each, "_now": now, "_without": without}
@@ -163,11 +174,13 @@ def choose_from(
     return chosen
 
 
-def _priorities(tx: Tx, pool: str, priority: int | None) -> Iterator[int]:
-    """Those of the tasks that wait in the pool, from this one on."""
-    while priority is not None:
-        yield priority
-        priority = tx.execute(_LESS_URGENT, {"_pool": pool, "_priority": priority}).scalar()
+def _priorities(tx: Tx, pool: str, urgent: Result) -> Iterator[int]:
+    """Those of the tasks that wait in the pool, from these on."""
+    while (found := urgent.first()) is not None:
+        yield found.priority
+        if found.less is None:
+            return
+        urgent = tx.execute(_LESS_URGENT, {"_pool": pool, "_priority": found.priority})
 
 
 def _candidates(tx: Tx, pool: str, priority: int, after: str, now: float) -> Iterator[Candidate]:

@@ -6,7 +6,7 @@ Which tasks those are: tasks/take.py. How many: pace.py. What becomes of them: l
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -48,6 +48,8 @@ class Intake:
         self.owed: float | None = None
         self.crowded = self.more = False
         self._filled = False  # the last time there was no room left: there will be more
+        self.told = False  # somebody has said that there may be something
+        self._wins = False  # when that was said the last time, this worker was who took it
 
     def let_go(self, row: TaskRow, error: Exception, now: float) -> None:
         """A task whose flow this worker can't find, or finds another: who was given that flow takes it, and this worker
@@ -75,36 +77,42 @@ class Intake:
         self._lease.register(now)
         self._others = {each: until for each, until in self._others.items() if now < until <= now + OTHERS_S}
         without = tuple(self._others)
-        filled, self._filled = self._filled, False
-        if not filled:
-            self.crowded = True  # until it is known: what ends meanwhile is heard of
-            due = self._store.read(lambda tx: take.peek(tx, now=now, pool=self._pool, only=self._only, without=without))
-            self.crowded = due.crowded
-            if due.crowded:
-                self._store.hear_all()
-        found: list[TaskRow] = []
         asked: dict[int, tuple[str, str]] = {}
-        if filled or due.any:
-            found = self._store.write(
-                lambda tx: take.take(
-                    tx, self._lease.id, generation=self._store.generation, nonce=self._clock.token_hex(8), now=now,
-                    limit=room, pool=self._pool, only=self._only, after=self._served, without=without, asked=asked,
-                ),
-                meanwhile,
+        told, self.told = self.told, False
+        filled = self._filled
+        is_sure = filled or (told and self._wins)
+
+        def taking(tx: Tx) -> list[TaskRow]:
+            return take.take(
+                tx, self._lease.id, generation=self._store.generation, nonce=self._clock.token_hex(8), now=now,
+                limit=room, pool=self._pool, only=self._only, after=self._served, without=without, asked=asked,
             )  # fmt: skip
+
+        found = self._store.write(taking, meanwhile) if is_sure else []
+        if not found and self._is_any(now, without):
+            found = self._store.write(taking, meanwhile)
+        self._filled = len(found) >= room
+        if told:
+            self._wins = bool(found)
         self._owe(now, later=bool(found))
         if not found:
-            self.more = filled  # why there is nothing is not known
             return False
         again = {row.id for row in found}  # what was lost in between has another token now
         self.waiting = deque([*(row for row in self.waiting if row.id not in again), *found])
         self._served = found[-1].project_id
         self._lease.figures.taken(found, now)
-        self._filled = len(found) >= room
         kept = {task: said for task, said in self.asked.items() if task not in again}
         self.asked = kept | {row.id: asked[row.id] for row in found if row.seq == 0 and row.rollback_of is None}
-        self.more = self._filled or filled
+        self.more = self._filled or filled  # why there were fewer is not known: it looks
         return True
+
+    def _is_any(self, now: float, without: Sequence[str]) -> bool:
+        self.crowded = True  # until it is known: what ends meanwhile is heard of
+        due = self._store.read(lambda tx: take.peek(tx, now=now, pool=self._pool, only=self._only, without=without))
+        self.crowded = due.crowded
+        if due.crowded:
+            self._store.hear_all()
+        return due.any
 
     def close(self) -> None:
         """When something is due is of no interest before there is room, and then it is looked for."""

@@ -108,7 +108,7 @@ class Worker:
         """Something was submitted, or a verb was accepted; or tasks of others `went_on`. From any thread."""
         if went_on and not self._intake.crowded:
             return
-        self._poked = self._called = True
+        self._poked = self._called = self._intake.told = True
         self._woken.set()
 
     def stop(self) -> None:
