@@ -142,7 +142,8 @@ _END: Final = (
         revision=leases.c.revision + 1,
     )
 )  # fmt: skip
-_FIRST_EXPIRY: Final = select(func.min(leases.c.expires_at)).where(leases.c.expires_at.is_not(null()))
+#: When `expire` will find one, if nothing more is heard of its agent; null: there is none.
+FIRST_EXPIRY: Final = select(func.min(leases.c.expires_at)).where(leases.c.expires_at.is_not(null()))
 _EXPIRED: Final = (
     select(leases.c.id, leases.c.task, leases.c.agent)
     .where(leases.c.expires_at <= bindparam("_now"), leases.c.expires_at.is_not(null()))
@@ -271,12 +272,6 @@ def expire(tx: Tx, now: float) -> int:
         outcome = outcome_text("died", json.dumps(f"nothing was heard of the agent {found.agent} any more"))
         count += tx.execute(_BURY, {"_id": found.id, "_now": now, "_outcome": outcome}).rowcount
     return count
-
-
-def first_expiry(tx: Tx) -> float | None:
-    """When `expire` will find one, if nothing more is heard of its agent; None: there is none."""
-    found: float | None = tx.execute(_FIRST_EXPIRY).scalar()
-    return found
 
 
 def purge(tx: Tx, now: float, *, limit: int) -> int:

@@ -20,7 +20,7 @@ from holdfast.errors import LeaseLost
 from holdfast.store.base import Tx
 from holdfast.store.schema import pools as pools_table
 from holdfast.store.schema import tasks, workers
-from holdfast.tasks import figures, pools
+from holdfast.tasks import agents, figures, pools
 
 OWN_POOL: Final = "task "  # how the pool of a worker begins that a command has for its one task: it is none
 
@@ -42,6 +42,16 @@ class WorkerRow(NamedTuple):
     version: str | None = None
     figures: str | None = None
     flows: str | None = None
+
+
+class Around(NamedTuple):
+    """`workers`: those alive on one host, and those whose leases have run out. `others`: how many are alive.
+    `others_at`: when the lease of the first of them runs out if it says no more; `agents_at`: that of an agent."""
+
+    workers: list[WorkerRow]
+    others: int
+    others_at: float | None
+    agents_at: float | None
 
 
 _ADD: Final = insert(workers)
@@ -135,15 +145,13 @@ def alive(tx: Tx) -> list[WorkerRow]:
     return [WorkerRow._make(found) for found in tx.execute(_ALIVE).all()]
 
 
-def around(tx: Tx, host: str, now: float) -> list[WorkerRow]:
-    """Of those alive the ones on that host, and those whose leases have run out."""
-    return [WorkerRow._make(found) for found in tx.execute(_AROUND, {"_host": host, "_now": now}).all()]
-
-
-def others(tx: Tx, worker: str) -> tuple[int, float | None]:
-    """How many are alive beside that worker, and when the lease of the first of them runs out if it says no more."""
-    count, first = tx.execute(_OTHERS, {"_id": worker}).first()
-    return int(count), first
+def around(tx: Tx, worker: str, host: str, now: float) -> Around:
+    """What that worker, of that host, has to know of the others."""
+    found, counted, leased = tx.execute_all(
+        (_AROUND, {"_host": host, "_now": now}), (_OTHERS, {"_id": worker}), (agents.FIRST_EXPIRY, {})
+    )
+    count, first = counted.first()
+    return Around([WorkerRow._make(row) for row in found.all()], int(count), first, leased.scalar())
 
 
 def is_known(tx: Tx, pool: str, reference: str) -> bool:

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from holdfast.errors import HoldfastClosed, LeaseLost, SchemaNewer, WorldError
 from holdfast.store import keep_time
@@ -35,16 +35,6 @@ Lost = Callable[[Sequence[int] | None], None]
 SWEEP_S = 0.5  # between looks at the locks of this host's workers
 FLEET = 50  # workers: where there are more, each looks at the rows of the others less often, up to once a heartbeat
 FORGET_S = 86_400.0  # how long the rows of dead workers are kept
-
-
-class _Found(NamedTuple):
-    """What a sweep reads. `others`: how many are alive. `others_at`, `agents_at`: when the first lease runs out."""
-
-    now: float
-    around: list[rows.WorkerRow]
-    others: int
-    others_at: float | None
-    agents_at: float | None
 
 
 class Lease:
@@ -250,16 +240,15 @@ class Lease:
         """Set free the tasks of workers that are dead: on this host whose lock nobody holds, elsewhere whose lease
         has run out."""
         self._read_at, self._changes = self._clock.monotonic(), self._store.changes(went_on=False)
-        found = self._store.read(lambda tx: self._look_around(tx, tx.now(now)))
-        now = found.now
+        now, found = self._store.read(partial(self._look_around, now=now))
         agents_died = found.agents_at is not None and found.agents_at <= now
         if agents_died:
             agents_died = self._store.write(lambda tx: agents.expire(tx, now)) > 0
-        self._near = [worker for worker in found.around if worker.host == self._host and worker.id != self.id]
+        self._near = [worker for worker in found.workers if worker.host == self._host and worker.id != self.id]
         self._others = found.others
         self._expiry = min((at for at in (found.others_at, found.agents_at) if at is not None), default=None)
         freed = self.expects = False
-        for worker in found.around:
+        for worker in found.workers:
             if worker.id == self.id:
                 continue
             if worker.heartbeat_at + worker.lease_s <= now:
@@ -276,8 +265,9 @@ class Lease:
                     os.unlink(worker.lock_path)
         return freed or agents_died
 
-    def _look_around(self, tx: Tx, now: float) -> _Found:
-        return _Found(now, rows.around(tx, self._host, now), *rows.others(tx, self.id), agents.first_expiry(tx))
+    def _look_around(self, tx: Tx, now: float) -> tuple[float, rows.Around]:
+        now = tx.now(now)
+        return now, rows.around(tx, self.id, self._host, now)
 
     def _is_gone(self, worker: rows.WorkerRow) -> bool:
         """Whether nobody holds the lock of a worker of this host."""
