@@ -158,7 +158,6 @@ def test_what_fails_at_its_commit_has_failed(connection: Connection) -> None:
 
 
 def test_what_cannot_be_sent_leaves_the_transaction_to_begin(connection: Connection) -> None:
-    connection.nul = None
     cursor = Cursor(connection)
     cursor.execute("CREATE TEMP TABLE said (n text)")
     cursor.opening = ("BEGIN",)

@@ -163,10 +163,8 @@ class Bell:
                     more = (is_overdue and self._look()) or more
                     if now >= self._looks_at:
                         told = self._look_again(now) or told
-                    while channels := self._told():  # the last: what came with another answer wakes nobody
+                    if channels := self._told(now):  # the last: what came with another answer wakes nobody
                         told, more = True, more or CHANNEL in channels
-                        if CHANNEL_WENT_ON in channels:
-                            self._expect_more(now)
             except psycopg.Error:
                 self._drop()
                 continue
@@ -207,8 +205,9 @@ class Bell:
 
     def _tell_the_rest(self, connection: psycopg.Connection[Any]) -> None:
         try:
-            if self._owed_more:  # who has heard that tasks go on still looks
-                self._tell(connection, SYSTEM.monotonic())
+            now = SYSTEM.monotonic()
+            if self._owed_more or now >= self._rings_at:  # else who has heard that tasks go on still looks
+                self._tell(connection, now)
         except psycopg.Error:
             pass  # others look by themselves
 
@@ -229,10 +228,17 @@ class Bell:
             except BlockingIOError:
                 pass
 
-    def _told(self) -> set[str]:
-        """By which channels others have rung; each is told of its own too."""
+    def _told(self, now: float) -> set[str]:
+        """By which channels others have rung."""
+        channels = self._rung()
+        if CHANNEL_WENT_ON in channels:
+            self._expect_more(now)
+            channels |= self._rung()  # what came with that answer
+        return channels
+
+    def _rung(self) -> set[str]:
         assert self._connection is not None
-        me = self._connection.info.backend_pid
+        me = self._connection.info.backend_pid  # each is told of its own too
         return {each.channel for each in self._connection.notifies(timeout=0) if each.pid != me}
 
     def _expect_more(self, now: float) -> None:
