@@ -248,6 +248,7 @@ def test_what_waits_to_be_told_is_told_as_it_is_closed(
         store.write(touch)
         until(lambda: rings() == 1)
         store.write(touch)
+        assert rings() == 0
     until(lambda: rings() == 1)
 
 
