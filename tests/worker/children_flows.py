@@ -28,11 +28,15 @@ def drop_port(ctx: hf.Context, at: str, network: str) -> None:
 @hf.step
 def wire(ctx: hf.Context, at: str) -> None:
     tell(at, ctx, "wire")
+    while knob(at, "wire_waits"):
+        ctx.sleep(0.01)
 
 
 @wire.revert
 def unwire(ctx: hf.Context, at: str) -> None:
     tell(at, ctx, "unwire")
+    while knob(at, "unwire_waits"):
+        ctx.sleep(0.01)
 
 
 @hf.step(provides="route")

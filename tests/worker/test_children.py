@@ -333,6 +333,26 @@ def test_a_rolled_back_parent_takes_its_children_with_it(house: House) -> None:
     assert Counter(house.said()) == Counter(["first", "port", "route", "unport", "unroute", "unfirst"])
 
 
+@pytest.mark.parametrize("verb", ["rollback", "cancel"])
+def test_a_child_that_was_held_while_it_undid_goes_on_with_its_parents_undo(house: House, verb: str) -> None:
+    hold = house.open()
+    with hold.working():
+        house.turn("wire_waits", "unwire_waits")
+        task = hold.submit(flows.attach, {"at": house.at, "net": "blue"})
+        house.until_said("wire")
+        (child,) = children(hold, task)
+        child.cancel()
+        house.until_said("unwire")
+        task.suspend()
+        house.turn_off("unwire_waits")
+        task.wait(60)
+        assert (task.state, child.state) == ("SUSPENDED", "SUSPENDED")
+        getattr(task, verb)()
+        task.wait(60)
+    assert (task.state, child.state) == ({"rollback": "REVERTED", "cancel": "CANCELLED"}[verb], "CANCELLED")
+    assert house.said()[-3:] == ["unwire", "unport", "unfirst"]
+
+
 def test_a_force_failed_parent_takes_its_children_with_it(house: House) -> None:
     hold = house.open()
     with hold.working():

@@ -73,7 +73,9 @@ def cancel(
     children.reach(tx, at, lambda child: _cancel_child(tx, at, child, now, actor, revert))
     goal = states.CANCELLED if phase == states.CANCELLING else at.goal
     event = CancelAsked(revert, actor, now)
-    return _go(tx, at, phase, event, now, retention_s, claimless=not revert, goal=goal)
+    answer = _go(tx, at, phase, event, now, retention_s, claimless=not revert, goal=goal)
+    _wake_children(tx, at, now, actor)
+    return answer
 
 
 def abort(tx: Tx, task: int, now: float, *, actor: str, retention_s: float = RETENTION_S) -> Answer:
@@ -164,7 +166,9 @@ def rollback(
         return Answer(at, NO_OP)
     children.refuse_past_pivot(tx, at, "rollback")
     children.reach(tx, at, lambda child: _cancel_child(tx, at, child, now, actor, True))
-    return _go(tx, at, phase, RollbackAsked(actor, now), now, RETENTION_S, goal=states.REVERTED)
+    answer = _go(tx, at, phase, RollbackAsked(actor, now), now, RETENTION_S, goal=states.REVERTED)
+    _wake_children(tx, at, now, actor)
+    return answer
 
 
 def retry(
@@ -233,6 +237,13 @@ def _cancel_child(tx: Tx, parent: TaskRow, child: TaskRow, now: float, actor: st
     if revert and child.rollback_of is not None and parent.rollback_of is None:
         return  # it undoes already, as its parent now will
     cancel(tx, child.id, now, actor=actor, revert=revert)
+
+
+def _wake_children(tx: Tx, at: TaskRow, now: float, actor: str) -> None:
+    """Those that were held with a task that rested, while they undid something already: it waits for them now."""
+    if _phase(at) in states.RESTING:
+        for child in filter(_holds_for_parent, children.living(tx, at.id)):
+            resume(tx, child.id, now, actor=actor)
 
 
 def _holds_for_parent(child: TaskRow) -> bool:
