@@ -116,9 +116,9 @@ def test_who_waits_hears_that_tasks_went_on(two: tuple[PostgresStore, PostgresSt
     one.changes()
     seen = other.changes()
     one.append([append_to(task, 0)])  # untold, and found as it begins to wait
-    assert other.wait(seen, PATIENCE_S) != seen
-    SYSTEM.wait(threading.Event(), 0.5)  # it may be told of what it has found already
-    seen = other.changes()
+    assert (before := seen) != other.wait(seen, PATIENCE_S)
+    until(lambda: other.wait(seen := other.changes(), 0.1) == seen)  # it may be told of what it has found already
+    assert (seen := other.changes()) > before
     one.append([append_to(task, 2)])
     assert other.wait(seen, PATIENCE_S) != seen
 

@@ -56,7 +56,7 @@ class Direct:
         name = self._names.get(named)
         if name is None:
             if self._prepares:
-                self._names.setdefault(named, None)
+                self._names[named] = None
             (result,) = self._ask([(named, given)])
             return count(result)
         self._connection.pgconn.send_query_prepared(name, given)

@@ -79,6 +79,7 @@ def test_rows_1_3_and_what_follows_until_the_machine_was_seen_again(rack: Rack) 
     task = rack.hang("soft_reboot")
     rack.yard.until(lambda: task.view()["progress"]["message"] == "waits until it is power off")
     rack.yard.until(lambda: 0 < task.view()["progress"]["percent"] < 100)
+    assert task.view()["progress"]["message"] == "waits until it is power off"
     uuid = task.view()["uuid"]
     assert rack.abort("abort_soft_power_off") == (uuid, "applied")  # either abort stops what aims at soft power off
     states = rack.yard.states(rack.node)
