@@ -11,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from holdfast.errors import StoreBusy
 from holdfast.local import Holdfast
 from holdfast.local import open as open_database
+from holdfast.store.gate import FileGate
 from tests.forked import Forked
 from tests.postgresql import database_at
 
@@ -60,6 +62,7 @@ class WorkerProcess:
     """See process.py."""
 
     def __init__(self, url: str, settings: dict[str, Any]) -> None:
+        self._url = url
         self.process = Forked(
             "tests.worker.process", url, json.dumps(settings),
             cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -68,8 +71,18 @@ class WorkerProcess:
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "ready\n"
 
-    def signal(self, number: int) -> None:
-        self.process.send_signal(number)
+    def freeze(self) -> None:
+        """As a virtual machine that is suspended; but not amid a write to a file of SQLite, which nobody else could
+        write until it thaws."""
+        while True:
+            self.process.send_signal(signal.SIGSTOP)
+            until(lambda: state_of(self.pid) == "T", lambda: "its stop")
+            if not self._url.startswith("sqlite") or is_free(self._url.removeprefix("sqlite:///")):
+                return
+            self.thaw()
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """As the kernel does when memory is short, or a person with kill -9."""
@@ -146,7 +159,25 @@ class House:
 
 def is_there(pid: int) -> bool:
     """Whether the process exists and is no zombie."""
+    return state_of(pid) not in (None, "Z")
+
+
+def state_of(pid: int) -> str | None:
+    """As proc(5) has it: T is stopped, Z a zombie. None: there is no such process."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def is_free(database: str) -> bool:
+    """Whether the file of SQLite can be written, within a moment."""
+    gate = FileGate(f"{database}-gate", 0.5)
+    try:
+        gate.enter()
+        gate.leave()
+        return True
+    except StoreBusy:
         return False
+    finally:
+        gate.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from collections import Counter
 
 import pytest
@@ -94,11 +93,11 @@ def test_a_worker_that_is_frozen_past_its_lease_gives_up_its_places_and_its_step
     house.until_said("enter", 2)
     other = house.worker(pool="hv1", lease_s=1.5, deaths_max=50)
     note(house, "frozen", frozen.pid)
-    frozen.signal(signal.SIGSTOP)
+    frozen.freeze()
     house.until_said("enter", 4)
     entered = [line.pid == frozen.pid for line in house.lines() if line.what == "enter"]
     assert entered == [True, True, False, False], "its places are another's"
-    frozen.signal(signal.SIGCONT)
+    frozen.thaw()
     house.until_said("stopped", 2)
     stopped = [line.extra for line in house.lines() if line.what == "stopped"]
     assert {(reason, pid) for _, reason, pid in stopped} == {("lease_lost", frozen.pid)}
@@ -122,7 +121,7 @@ def test_a_process_of_a_frozen_worker_ends_before_another_begins(house: House) -
     task = hold.submit(pool_flows.beating, {"at": house.at})
     frozen = house.worker(lease_s=1.5, deaths_max=50)
     first = house.until_said("beat").pid
-    frozen.signal(signal.SIGSTOP)
+    frozen.freeze()
     other = house.worker(lease_s=1.5, deaths_max=50)
     until(lambda: house.lines()[-1].pid != first, lambda: "another's entry")
     assert not is_there(first)
@@ -130,7 +129,7 @@ def test_a_process_of_a_frozen_worker_ends_before_another_begins(house: House) -
     assert task.wait(60).state == "SUCCEEDED"
     pids = [line.pid for line in house.lines()]
     assert pids == sorted(pids, key=lambda pid: pid != first), "no beat of the first after one of the second"
-    frozen.signal(signal.SIGCONT)
+    frozen.thaw()
     assert (frozen.leave(), other.leave()) == (0, 0)
 
 

@@ -3,8 +3,6 @@ was taken for dead writes nothing more. Leases of an hour show that nobody waite
 
 from __future__ import annotations
 
-import signal
-
 import pytest
 
 from holdfast.cli.main import main
@@ -80,12 +78,12 @@ def test_a_worker_that_was_frozen_past_its_lease_writes_nothing_more(house: Hous
     task = hold.submit(flows.freezing, {"at": house.at})
     frozen = house.worker(lease_s=1.0)
     house.until_said("frozen")
-    frozen.signal(signal.SIGSTOP)
+    frozen.freeze()
     with hold.working():
         assert task.wait(60).state == "SUCCEEDED"
     story, view = hold.store.journal(task._id), task.view()
     house.turn("thaw")
-    frozen.signal(signal.SIGCONT)
+    frozen.thaw()
     told = house.until_said("refused")
     assert told.extra in ("LeaseLost", "Stopping")
     assert house.said().count("last") == 1
@@ -107,12 +105,12 @@ def test_who_looks_sees_that_nothing_is_heard_of_the_worker(house: House, capsys
     worker = house.worker(lease_s=0.5)
     house.until_said("make")
     until(lambda: not task.view()["worker"]["stale"])
-    worker.signal(signal.SIGSTOP)
+    worker.freeze()
     until(lambda: task.view()["worker"]["stale"])
     assert task.state == "RUNNING", "a state says what is meant to happen, not who does it"
     assert main(["task", "show", task.id, "--database", house.url]) == 0
     assert "not heard of since" in capsys.readouterr().out
-    worker.signal(signal.SIGCONT)
+    worker.thaw()
     until(lambda: not task.view()["worker"]["stale"])
     house.turn("go")
     assert task.wait(60).state == "SUCCEEDED"

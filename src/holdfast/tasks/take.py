@@ -192,10 +192,12 @@ def _give(
 
 
 class Due(NamedTuple):
-    """What `take` would find. `crowded`: there is something, and the pool has no place for it now."""
+    """What `take` would find. `crowded`: there is something, and the pool has no place for it now. `limited`: the pool
+    may have places for a part of it."""
 
     any: bool
     crowded: bool = False
+    limited: bool = False
 
 
 def peek(tx: Tx, *, now: float, pool: str, only: Collection[int] | None = None, without: Sequence[str] = ()) -> Due:
@@ -204,17 +206,20 @@ def peek(tx: Tx, *, now: float, pool: str, only: Collection[int] | None = None, 
     more = ((turn.MOST_URGENT, which), (pools.OF, which), _late_of(pool, now, without)) if only is None else ()
     starting, *others = tx.execute_all((submit.UNDRAWN, {"_now": now, "_limit": 1}), *more)
     if starting.first() is not None:
-        return Due(True)
+        return Due(True, limited=True)
     if only is None:
         urgent, told, are_late = others
-        if pools.room(tx, told) <= 0:
+        room = pools.room(tx, told)
+        if room <= 0:
             is_due = turn.is_any_due(tx, urgent, pool, now)
-            return Due(False, crowded=is_due and not pools.find(tx, pool).is_closed)
-        return Due(are_late.first() is not None or turn.is_any_due(tx, urgent, pool, now, without=without))
+            return Due(False, crowded=is_due and not pools.find(tx, pool).is_closed, limited=True)
+        is_any = are_late.first() is not None or turn.is_any_due(tx, urgent, pool, now, without=without)
+        return Due(is_any, limited=room < pools.NO_LIMIT)
     some = {"_only": list(only), "_now": now}
     rows = tx.execute(_SOME, some).all() + tx.execute(_LATE_SOME, some).all()
     rooms = {name: pools.look(tx, name, even_closed=True) for name in {name for _, name in rows}}
-    return Due(bool(_within(rows, rooms)), crowded=any(room <= 0 for room in rooms.values()))
+    least = min(rooms.values(), default=pools.NO_LIMIT)
+    return Due(bool(_within(rows, rooms)), crowded=least <= 0, limited=least < pools.NO_LIMIT)
 
 
 def _late_of(pool: str, now: float, without: Sequence[str]) -> tuple[Executable, dict[str, Any]]:

@@ -48,6 +48,7 @@ class Intake:
         self.owed: float | None = None
         self.crowded = self.more = False
         self._filled = False  # the last time there was no room left: there will be more
+        self._limited = False  # the pool may have had no place for more, when it was looked at last
         self.told = False  # somebody has said that there may be something
         self._wins = False  # when that was said the last time, this worker was who took it
 
@@ -103,13 +104,13 @@ class Intake:
         self._lease.figures.taken(found, now)
         kept = {task: said for task, said in self.asked.items() if task not in again}
         self.asked = kept | {row.id: asked[row.id] for row in found if row.seq == 0 and row.rollback_of is None}
-        self.more = self._filled or filled  # why there were fewer is not known: it looks
+        self.more = self._filled or filled or self._limited  # why there were fewer is not known: it looks
         return True
 
     def _is_any(self, now: float, without: Sequence[str]) -> bool:
         self.crowded = True  # until it is known: what ends meanwhile is heard of
         due = self._store.read(lambda tx: take.peek(tx, now=now, pool=self._pool, only=self._only, without=without))
-        self.crowded = due.crowded
+        self.crowded, self._limited = due.crowded, due.limited
         if due.crowded:
             self._store.hear_all()
         return due.any
