@@ -6,9 +6,9 @@ that is quick is woken for each, and answers each by itself. Here values go as t
 of their kinds, and what is asked together is sent together. What rows come to in Python, the errors and the connection
 are the driver's own; nobody else uses it meanwhile.
 
-What comes twice is prepared, where that can be. The driver drops all that is prepared on a connection when it has
-rolled something back there, so whoever uses this rolls back with it too. If a name is unknown to the server all the
-same, that transaction has failed, and everything is named anew.
+All is prepared, where that can be: the same few texts come again and again. The driver drops all that is prepared on a
+connection when it has rolled something back there, so whoever uses this rolls back with it too. If a name is unknown to
+the server all the same, that transaction has failed, and everything is named anew.
 
 What is sent: store/pg_append.py, store/transaction.py. Who waits: store/pg_silence.py.
 """
@@ -45,18 +45,16 @@ class Direct:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._names: dict[_Named, bytes | None] = {}  # None: it came once
+        self._names: dict[_Named, bytes] = {}
         self._transformer = Transformer.from_context(connection)
 
     def run(self, sql: str, values: Sequence[Any]) -> int:
-        """A statement that is a transaction by itself, says of what kinds its values are, and will come again: how many
-        rows it gave, or wrote."""
+        """A statement that is a transaction by itself and says of what kinds its values are: how many rows it gave, or
+        wrote."""
         named = (sql, ())
         given = self._given(values)
         name = self._names.get(named)
         if name is None:
-            if self._prepares:
-                self._names[named] = None
             (result,) = self._ask([(named, given)])
             return count(result)
         self._connection.pgconn.send_query_prepared(name, given)
@@ -82,10 +80,6 @@ class Direct:
             return []
         self._transformer.set_pgresult(result)
         return self._transformer.load_rows(0, result.ntuples, tuple)
-
-    @property
-    def _prepares(self) -> bool:
-        return self._connection.prepare_threshold is not None
 
     def _ask(self, asked: Sequence[tuple[_Named, list[bytes | None]]]) -> list[Any]:
         if len(self._names) > NAMES_MAX:
@@ -124,20 +118,17 @@ class Direct:
     def _send(self, named: _Named, given: list[bytes | None]) -> bool:
         """Whether it is prepared with it: then there are two answers."""
         server = self._connection.pgconn
-        name = self._names.get(named)
-        if name is not None:
-            server.send_query_prepared(name, given)
-            return False
         sql, kinds = named
-        if named not in self._names:
-            if self._prepares:
-                self._names[named] = None
+        name = self._names.get(named)
+        is_new = name is None and self._connection.prepare_threshold is not None
+        if is_new:
+            name = self._names[named] = b"holdfast_%d" % next(_numbers)
+            server.send_prepare(name, sql.encode(), kinds or None)
+        if name is None:
             server.send_query_params(sql.encode(), given, kinds or None)
-            return False
-        name = self._names[named] = b"holdfast_%d" % next(_numbers)
-        server.send_prepare(name, sql.encode(), kinds or None)
-        server.send_query_prepared(name, given)
-        return True
+        else:
+            server.send_query_prepared(name, given)
+        return is_new
 
     def _answer(self) -> list[Any]:
         try:
