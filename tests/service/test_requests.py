@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.service.conftest import Service
+from tests.service.conftest import MakeService, Service
 
 REQUEST_ID = re.compile(r"^req-[0-9a-f-]{36}$")
 
@@ -234,6 +234,15 @@ def test_a_fault_of_ours_tells_nothing_but_its_id(service: Service, caplog: pyte
     assert "ZeroDivisionError" not in answer.text
     assert told["request_id"] in caplog.text
     assert "the secret of the house" in caplog.text
+
+
+def test_one_that_is_about_to_stop_says_to_ask_again(make_service: MakeService) -> None:
+    service = make_service(worker=False)
+    client = service.client()
+    service.core.bridge.close()
+    for answer in (client.get("/v3/tasks?limit=1000"), client.post("/v3/tasks", json={"task": "quick"})):
+        problem(answer, 503, "stopping")
+        assert answer.headers["Retry-After"] == "1"
 
 
 def test_names_in_a_path_may_have_any_letter(shared: Service) -> None:

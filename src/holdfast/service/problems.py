@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from holdfast import errors
-from holdfast.errors import HoldfastError, StateError, UsageError
+from holdfast.errors import HoldfastClosed, HoldfastError, StateError, UsageError
 
 log = logging.getLogger("holdfast.service")
 
@@ -102,6 +102,12 @@ class TooManyConnections(errors.WorldError):
     code = "busy"
 
 
+class Stopping(errors.WorldError):
+    """The service is about to stop: another one answers, or this one when it is back."""
+
+    code = "stopping"
+
+
 class Internal(HoldfastError):
     """The service is at fault: its log says where, under this request's id."""
 
@@ -111,6 +117,8 @@ class Internal(HoldfastError):
 def known(error: Exception) -> HoldfastError:
     """The error itself if it is one of ours that an asker may see; else what stands for it. What stands for a fault is
     told in the log."""
+    if isinstance(error, HoldfastClosed):
+        return Stopping("the service is about to stop: ask again")
     if isinstance(error, HoldfastError) and not isinstance(error, Internal) and error.code != HoldfastError.code:
         return error
     if isinstance(error, RecursionError):
