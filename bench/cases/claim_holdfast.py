@@ -58,11 +58,11 @@ if __name__ == "__main__":
 
         def claim(tx: Tx) -> None:
             nonce = "bench"
-            taken = take.take(
+            found = take.take(
                 tx, worker.lease.id, generation=hold.store.generation, nonce=nonce, now=time.time(), limit=1,
                 pool=hold.settings.pool,
             )  # fmt: skip
-            assert len(taken) == 1
+            assert len(found.tasks) == 1
 
         took = []
         for _ in range(TAKEN):

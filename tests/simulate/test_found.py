@@ -320,7 +320,7 @@ def test_a_worker_that_lost_a_task_hears_nothing_of_its_successors(desk: Desk) -
     slow.lease.register(desk.clock.time())
     now = desk.clock.time()
     (found,) = desk.store.write(
-        lambda tx: take.take(tx, slow.lease.id, generation="g", nonce="n", now=now, limit=1, pool="default")
+        lambda tx: take.take(tx, slow.lease.id, generation="g", nonce="n", now=now, limit=1, pool="default").tasks
     )
     slow._intake.waiting.append(found)
     slow._loader.load(now, 1)

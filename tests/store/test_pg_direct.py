@@ -80,7 +80,7 @@ def test_of_statements_together_none_behind_one_that_fails_is_run(connection: Co
     direct = Direct(connection)
     direct.script("CREATE TEMP TABLE said (n int8)")
     insert, divide = "INSERT INTO said VALUES ($1::int8)", "SELECT 1 / $1::int8"
-    for number in (1, 3, 5):  # sent as they are, prepared with it, prepared
+    for number in (1, 3, 5):  # prepared with it, prepared
         with pytest.raises(psycopg.errors.DivisionByZero):
             direct.ask([("BEGIN", ()), (insert, (number,)), (divide, (0,)), ("COMMIT", ())])
         direct.script("ROLLBACK")
@@ -100,6 +100,26 @@ def test_what_somebody_else_has_dropped_is_prepared_again(connection: Connection
     for _ in range(3):
         direct.ask([(SQL, (2,)), ("SELECT 1", ())])
     assert _prepared(connection) == 2
+
+
+def test_who_comes_later_to_a_connection_goes_by_what_is_prepared_there(connection: Connection) -> None:
+    """The bell has a cursor of its own for each look, and looks once a second for months."""
+    for _ in range(3):
+        Cursor(connection).execute(SQL, (2,))
+    assert _prepared(connection) == 1
+
+
+def test_a_text_whose_answer_has_another_form_by_now_is_prepared_again(connection: Connection) -> None:
+    direct = Direct(connection)
+    text = "SELECT n FROM said"
+    direct.script("CREATE TEMP TABLE said (n int8)")
+    direct.ask([(text, ())])
+    direct.script("ALTER TABLE said ALTER n TYPE text")
+    with pytest.raises(psycopg.errors.FeatureNotSupported):
+        direct.ask([(text, ())])
+    direct.ask([(text, ())])
+    direct.script("ALTER TABLE said ALTER n TYPE int8 USING n::int8")
+    assert direct.run(text, ()) == 0
 
 
 def test_what_is_prepared_outlives_what_is_rolled_back(connection: Connection) -> None:
@@ -149,7 +169,7 @@ def test_what_fails_at_its_commit_has_failed(connection: Connection) -> None:
     direct = Direct(connection)
     direct.script("CREATE TEMP TABLE said (n int8 UNIQUE DEFERRABLE INITIALLY DEFERRED)")
     twice = "INSERT INTO said SELECT $1::int8 FROM generate_series(1, 2)"
-    for _ in range(3):  # sent as it is, prepared with it, prepared
+    for _ in range(3):  # prepared with it, prepared
         with pytest.raises(psycopg.errors.UniqueViolation):
             direct.ask([(twice, (1,))])
         with pytest.raises(psycopg.errors.UniqueViolation):

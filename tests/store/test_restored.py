@@ -51,8 +51,10 @@ def worker_of(store: Store) -> Lease:
 def taken(store: Store, worker: Lease, task: int) -> row.TaskRow:
     now = Clock().time()
     (found,) = store.write(
-        lambda tx: take.take(
-            tx, worker.id, generation=store.generation, nonce="n", now=now, limit=1, pool="default", only=[task]
+        lambda tx: (
+            take.take(
+                tx, worker.id, generation=store.generation, nonce="n", now=now, limit=1, pool="default", only=[task]
+            ).tasks
         )
     )
     return found

@@ -21,7 +21,7 @@ DAY_S = 86_400.0
 def take_as(tx: Tx, worker: str, **how: Any) -> list[TaskRow]:
     """`take.take` by a worker that is made known first, if it isn't yet."""
     tx.insert_new(workers, WorkerRow(worker, "here", "", 1, None, "default", 0.0, 0.0, 15.0)._asdict())
-    return take.take(tx, worker, **how)
+    return list(take.take(tx, worker, **how).tasks)
 
 
 class Desk:

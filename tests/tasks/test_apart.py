@@ -76,9 +76,9 @@ class Two:
 
     def taking(self, number: int, now: float = 5.0, limit: int = 100) -> Callable[[Tx], list[Any]]:
         worker = f"worker{number}"
-        return lambda tx: take.take(
-            tx, worker, generation="g", nonce="n", now=now, limit=limit, pool="default"
-        )  # fmt: skip
+        return lambda tx: list(
+            take.take(tx, worker, generation="g", nonce="n", now=now, limit=limit, pool="default").tasks
+        )
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -148,8 +148,10 @@ def test_what_a_dead_worker_had_is_free_and_its_token_good_for_nothing(urls: tup
         hold.submit(make_port, {"network": "a"})
         hold.write(lambda tx, _: lease.register(tx, worker_row(now)))
         (taken,) = hold.write(
-            lambda tx, _: take.take(
-                tx, "w1", generation=hold.store.generation, nonce="n", now=now + 1, pool="default", limit=1
+            lambda tx, _: (
+                take.take(
+                    tx, "w1", generation=hold.store.generation, nonce="n", now=now + 1, pool="default", limit=1
+                ).tasks
             )
         )
     with pytest.raises(CopyRefused, match="lives: stop it"):

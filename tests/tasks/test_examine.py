@@ -63,8 +63,8 @@ def desk(store: Store) -> Desk:
     store.write(lambda tx: lease.register(tx, row))
     assert [made.submit("r"), made.submit("r"), made.submit(tag="t")] == [1, 2, 3]
     made.end(3)
-    taken = store.write(lambda tx: take.take(tx, "w", generation="g", nonce="n", now=made.now, limit=1, pool="default"))
-    assert [at.id for at in taken] == [1]
+    found = store.write(lambda tx: take.take(tx, "w", generation="g", nonce="n", now=made.now, limit=1, pool="default"))
+    assert [at.id for at in found.tasks] == [1]
     assert made.submit() == 4
     for statement in AROUND.split(";"):
         store.write(lambda tx, statement=statement: tx.execute(text(statement)))  # type: ignore[misc]

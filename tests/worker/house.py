@@ -74,12 +74,15 @@ class WorkerProcess:
     def freeze(self) -> None:
         """As a virtual machine that is suspended; but not amid a write to a file of SQLite, which nobody else could
         write until it thaws."""
-        while True:
-            self.process.send_signal(signal.SIGSTOP)
-            until(lambda: state_of(self.pid) == "T", lambda: "its stop")
-            if not self._url.startswith("sqlite") or is_free(self._url.removeprefix("sqlite:///")):
-                return
+        until(self._is_frozen, lambda: "a moment without a write")
+
+    def _is_frozen(self) -> bool:
+        self.process.send_signal(signal.SIGSTOP)
+        until(lambda: state_of(self.pid) == "T", lambda: "its stop")
+        if self._url.startswith("sqlite") and not is_free(self._url.removeprefix("sqlite:///")):
             self.thaw()
+            return False
+        return True
 
     def thaw(self) -> None:
         self.process.send_signal(signal.SIGCONT)

@@ -344,18 +344,26 @@ def test_a_worker_whose_taking_the_pools_limit_cut_short_wants_to_hear_of_a_free
         assert one._intake.crowded
 
 
-def test_who_had_room_for_more_than_the_pools_limit_let_it_take_looks_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("told", [True, False])
+def test_who_had_room_for_more_than_the_pools_limit_let_it_take_looks_again(tmp_path: Path, told: bool) -> None:
     bench = Bench(tmp_path, hf.linear("one", step("a")))
     with bench.hold:
+        intake = bench.worker._intake
+
+        def take() -> int:
+            intake.waiting.clear()
+            intake.told = told
+            intake.take([], bench.clock.time(), lambda: False)
+            return len(intake.waiting)
+
+        bench.submit()
+        assert (take(), intake.more) == (1, False)
         bench.hold.store.write(lambda tx: pools.change(tx, "default", {"running_max": 5}))
         for _ in range(10):
             bench.submit()
-        intake = bench.worker._intake
-        intake.take([], bench.clock.time(), lambda: False)
-        assert len(intake.waiting) == 5
-        assert intake.more
-        intake.take([], bench.clock.time(), lambda: False)
-        assert intake.crowded
+        assert (take(), intake.more) == (4, True)
+        intake.told = False
+        assert (take(), intake.crowded) == (0, True)
 
 
 def test_of_a_taking_that_finds_nothing_nobody_is_told(bench: Bench) -> None:

@@ -145,7 +145,7 @@ def test_that_tasks_of_others_went_on_is_of_interest_to_who_waits_for_room(idle:
     for _ in range(2):
         idle.hold.submit(waits)
     take_first = partial(take.take, generation="g", nonce="n", now=idle.clock.now, limit=1, pool="default")
-    (theirs,) = idle.hold.store.write(lambda tx: take_first(tx, "w0"))
+    (theirs,) = idle.hold.store.write(lambda tx: take_first(tx, "w0").tasks)
     idle.turn(0.5)
     assert idle.worker.taken == {}, "the pool is full"
     idle.said.clear()

@@ -291,7 +291,7 @@ def test_who_is_late_and_has_no_claims_begins_nothing_whatever_the_clock_and_who
     bench.clock.now += 61.0
     store, worker = bench.hold.store, bench.worker.lease.id
     how: dict[str, Any] = {"generation": store.generation, "nonce": "n", "now": bench.clock.now, "limit": 9}
-    (taken,) = store.write(lambda tx: take.take(tx, worker, **how, pool="default"))
+    (taken,) = store.write(lambda tx: take.take(tx, worker, **how, pool="default").tasks)
     assert (taken.id, taken.ready) == (task._id, False)
     bench.clock.now -= 30.0  # that worker dies, and the next one's clock is behind
     bench.crash()

@@ -8,7 +8,8 @@ are the driver's own; nobody else uses it meanwhile.
 
 All is prepared, where that can be: the same few texts come again and again. The driver drops all that is prepared on a
 connection when it has rolled something back there, so whoever uses this rolls back with it too. If a name is unknown to
-the server all the same, that transaction has failed, and everything is named anew.
+the server all the same, or what it gives has another form by now, that transaction has failed, and everything is named
+anew.
 
 What is sent: store/pg_append.py, store/transaction.py. Who waits: store/pg_silence.py.
 """
@@ -21,7 +22,7 @@ from typing import Any, Final
 
 import psycopg
 from psycopg.adapt import Transformer
-from psycopg.errors import InvalidSqlStatementName, error_from_result
+from psycopg.errors import FeatureNotSupported, InvalidSqlStatementName, error_from_result
 from psycopg.postgres import types
 from psycopg.pq import ExecStatus
 
@@ -30,6 +31,7 @@ from holdfast.store.pg_silence import Connection
 NAMES_MAX: Final = 500  # of one connection
 _numbers: Final = itertools.count(1)  # no name comes again
 _KINDS: Final = {bool: types["bool"].oid, int: types["int8"].oid, float: types["float8"].oid}
+_STALE: Final = (InvalidSqlStatementName, FeatureNotSupported)  # that: of a plan, once a column was altered
 _DONE: Final = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 
 #: A statement and its values: None, bool, int, float and str.
@@ -45,7 +47,7 @@ class Direct:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._names: dict[_Named, bytes] = {}
+        self._names: dict[_Named, bytes] = connection.named
         self._transformer = Transformer.from_context(connection)
 
     def run(self, sql: str, values: Sequence[Any]) -> int:
@@ -61,7 +63,7 @@ class Direct:
         try:
             result, *_ = map(_checked, self._answer())
             return count(result)
-        except InvalidSqlStatementName:
+        except _STALE:
             self._names.clear()
             return self.run(sql, values)
 
@@ -110,7 +112,7 @@ class Direct:
                 raise error from None
             raise
         if error is not None:
-            if isinstance(error, InvalidSqlStatementName):
+            if isinstance(error, _STALE):
                 self._names.clear()
             raise error
         return answers

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import generators
-from psycopg.pq.abc import PGresult
+from psycopg.pq.abc import PGconn, PGresult
 from psycopg.waiting import Wait
 
 from holdfast.clock import SYSTEM
@@ -36,13 +36,18 @@ def is_silence(error: BaseException | None) -> bool:
 
 class Connection(psycopg.Connection[Any]):
     """`silence_s`: after so long without a word it is found out whether the server at `place` lives. None: then it is
-    taken for gone at once. `nul`: what stands for a NUL in a text; None: there may be none."""
+    taken for gone at once. `nul`: what stands for a NUL in a text; None: there may be none. `named`: what is prepared
+    on it, whoever did that (store/pg_direct.py)."""
 
     silence_s: float = SILENCE_S
     place: Mapping[str, Any] | None = None
     meanwhile: Meanwhile | None = None
     nul: str | None = None
     _polled: select.poll | None = None
+
+    def __init__(self, pgconn: PGconn, *more: Any, **others: Any) -> None:
+        super().__init__(pgconn, *more, **others)
+        self.named: dict[Any, bytes] = {}
 
     def wait(self, gen: Any, interval: float = TICK_S, *more: Any, **others: Any) -> Any:
         return super().wait(self._heard(gen), min(interval, self.silence_s), *more, **others)

@@ -108,6 +108,13 @@ class Call(NamedTuple):
     seq: int
 
 
+class Found(NamedTuple):
+    """What was taken. `is_cut`: no more of what is due, because the limit of a pool doesn't let it."""
+
+    tasks: Sequence[TaskRow]
+    is_cut: bool = False
+
+
 def take(
     tx: Tx,
     worker: str,
@@ -121,7 +128,7 @@ def take(
     after: str = "",
     without: Sequence[str] = (),
     asked: dict[int, tuple[str, str]] | None = None,
-) -> list[TaskRow]:
+) -> Found:
     """Take up to `limit` tasks of the pool that are due, and no more than its limit lets run at once; the most urgent
     first, the projects in turn, behind `after` (tasks/turn.py). Their rows, with the new tokens. Tasks whose
     `start_after` has come enter their queues first. One that is not `ready` still waits for its claims or its start,
@@ -154,6 +161,7 @@ def take(
         if len(found) < room and are_late.first() is not None:
             late = {"_pool": pool, "_now": now, "_limit": room - len(found), "_without": without}
             found += tx.execute(_TAKE_LATE_OURS if without else _TAKE_LATE, late).scalars()
+        is_cut = len(found) == room < limit
     else:
         tell.catch_up(tx, tx.execute(tell.UNTOLD).all())
         nothing_else = False
@@ -161,7 +169,9 @@ def take(
         rooms = {name: pools.enter(tx, name, even_closed=True) for name in pools.names_of(tx, _waiting(tx, which))}
         submit.draw(tx, tx.execute(*undrawn).scalars(), now)
         due = tx.execute(_TAKE_SOME, which).all() + tx.execute(_TAKE_LATE_SOME, which).all()
-        found = _within(due, rooms)[:limit]
+        within = _within(due, rooms)
+        found = within[:limit]
+        is_cut = len(within) < min(len(due), limit)
     mine = _give(tx, worker, found, generation=generation, nonce=nonce, asked=asked)
     if nothing_else and all(each.seq == 0 for each in mine):
         # Nothing has been done for these, and nothing will be before an append that lasts; with it, so does this. Of a
@@ -169,7 +179,7 @@ def take(
         tx.need_not_last()
         if not found:
             tx.keep_quiet()
-    return mine
+    return Found(mine, is_cut)
 
 
 def _give(
@@ -192,12 +202,10 @@ def _give(
 
 
 class Due(NamedTuple):
-    """What `take` would find. `crowded`: there is something, and the pool has no place for it now. `limited`: the pool
-    may have places for a part of it."""
+    """What `take` would find. `crowded`: there is something, and the pool has no place for it now."""
 
     any: bool
     crowded: bool = False
-    limited: bool = False
 
 
 def peek(tx: Tx, *, now: float, pool: str, only: Collection[int] | None = None, without: Sequence[str] = ()) -> Due:
@@ -206,20 +214,17 @@ def peek(tx: Tx, *, now: float, pool: str, only: Collection[int] | None = None, 
     more = ((turn.MOST_URGENT, which), (pools.OF, which), _late_of(pool, now, without)) if only is None else ()
     starting, *others = tx.execute_all((submit.UNDRAWN, {"_now": now, "_limit": 1}), *more)
     if starting.first() is not None:
-        return Due(True, limited=True)
+        return Due(True)
     if only is None:
         urgent, told, are_late = others
-        room = pools.room(tx, told)
-        if room <= 0:
+        if pools.room(tx, told) <= 0:
             is_due = turn.is_any_due(tx, urgent, pool, now)
-            return Due(False, crowded=is_due and not pools.find(tx, pool).is_closed, limited=True)
-        is_any = are_late.first() is not None or turn.is_any_due(tx, urgent, pool, now, without=without)
-        return Due(is_any, limited=room < pools.NO_LIMIT)
+            return Due(False, crowded=is_due and not pools.find(tx, pool).is_closed)
+        return Due(are_late.first() is not None or turn.is_any_due(tx, urgent, pool, now, without=without))
     some = {"_only": list(only), "_now": now}
     rows = tx.execute(_SOME, some).all() + tx.execute(_LATE_SOME, some).all()
     rooms = {name: pools.look(tx, name, even_closed=True) for name in {name for _, name in rows}}
-    least = min(rooms.values(), default=pools.NO_LIMIT)
-    return Due(bool(_within(rows, rooms)), crowded=least <= 0, limited=least < pools.NO_LIMIT)
+    return Due(bool(_within(rows, rooms)), crowded=any(room <= 0 for room in rooms.values()))
 
 
 def _late_of(pool: str, now: float, without: Sequence[str]) -> tuple[Executable, dict[str, Any]]:

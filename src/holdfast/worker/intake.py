@@ -48,7 +48,6 @@ class Intake:
         self.owed: float | None = None
         self.crowded = self.more = False
         self._filled = False  # the last time there was no room left: there will be more
-        self._limited = False  # the pool may have had no place for more, when it was looked at last
         self.told = False  # somebody has said that there may be something
         self._wins = False  # when that was said the last time, this worker was who took it
 
@@ -83,15 +82,15 @@ class Intake:
         filled = self._filled
         is_sure = filled or (told and self._wins)
 
-        def taking(tx: Tx) -> list[TaskRow]:
+        def taking(tx: Tx) -> take.Found:
             return take.take(
                 tx, self._lease.id, generation=self._store.generation, nonce=self._clock.token_hex(8), now=now,
                 limit=room, pool=self._pool, only=self._only, after=self._served, without=without, asked=asked,
             )  # fmt: skip
 
-        found = self._store.write(taking, meanwhile) if is_sure else []
+        found, is_cut = self._store.write(taking, meanwhile) if is_sure else take.Found(())
         if not found and self._is_any(now, without):
-            found = self._store.write(taking, meanwhile)
+            found, is_cut = self._store.write(taking, meanwhile)
         self._filled = len(found) >= room
         if told:
             self._wins = bool(found)
@@ -104,13 +103,13 @@ class Intake:
         self._lease.figures.taken(found, now)
         kept = {task: said for task, said in self.asked.items() if task not in again}
         self.asked = kept | {row.id: asked[row.id] for row in found if row.seq == 0 and row.rollback_of is None}
-        self.more = self._filled or filled or self._limited  # why there were fewer is not known: it looks
+        self.more = self._filled or filled or is_cut  # it looks whether it is to hear of a place
         return True
 
     def _is_any(self, now: float, without: Sequence[str]) -> bool:
         self.crowded = True  # until it is known: what ends meanwhile is heard of
         due = self._store.read(lambda tx: take.peek(tx, now=now, pool=self._pool, only=self._only, without=without))
-        self.crowded, self._limited = due.crowded, due.limited
+        self.crowded = due.crowded
         if due.crowded:
             self._store.hear_all()
         return due.any
