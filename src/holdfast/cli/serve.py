@@ -38,8 +38,9 @@ def serve(
     holdfast serve --no-worker                               workers elsewhere do them: `holdfast worker`
 
     Without identity it listens on this machine alone, and everybody on it is an administrator.
-    SIGTERM or Ctrl-C: answer what is asked, end streams, ask running steps to stop at a safe point, hand the tasks
-    over, leave; all within HOLDFAST_STOP_S. A second one leaves at once, and nothing that was accepted is lost.
+    SIGTERM or Ctrl-C: answer what is asked and end streams, within HOLDFAST_STOP_S; ask running steps to stop at a
+    safe point, within HOLDFAST_GRACE_S; hand the tasks over, leave. A second one leaves at once, and nothing that was
+    accepted is lost.
     """
     from holdfast.service import logs
     from holdfast.service.serve import Serving, raise_file_limit, settle
