@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import holdfast as hf
+from holdfast.errors import LeaseLost
 from holdfast.resources import probing
 from holdfast.resources.kind import Seen
+from holdfast.tasks import lease
 from tests.resources.conftest import Shop
+from tests.tasks.desk import take_as
 
 
 def test_after_an_abort_nobody_knows_until_somebody_has_looked(shop: Shop) -> None:
@@ -65,19 +70,51 @@ def test_an_answer_is_dropped_when_a_later_task_was_granted_meanwhile(shop: Shop
     look = store.read(lambda tx: probing.before(tx, "port", port.id))
     assert look is not None
     verifier = shop.ask("ping", port.id)  # any task that may sign
+    by = store.read(lambda tx: probing.by_uuid(tx, verifier.id))
     first: probing.Look = look
-    dropped = store.write(lambda tx: probing.found(tx, kind, first, Seen(False), verifier.id, 1.0))
+    dropped = store.write(lambda tx: probing.found(tx, kind, first, Seen(False), by, 1.0))
     assert (dropped, port.sync_status) == (None, "IN_SYNC")  # somebody holds the port
     during = store.read(lambda tx: probing.before(tx, "port", port.id))
     assert during is not None
     assert during.row is None
     shop.work()
-    dropped = store.write(lambda tx: probing.found(tx, kind, first, Seen(False), verifier.id, 1.0))
+    dropped = store.write(lambda tx: probing.found(tx, kind, first, Seen(False), by, 1.0))
     assert (dropped, port.sync_status) == (None, "IN_SYNC")  # somebody has held it
     fresh = store.read(lambda tx: probing.before(tx, "port", port.id)) or first
-    after = store.write(lambda tx: probing.found(tx, kind, fresh, Seen(False), verifier.id, 1.0))
+    after = store.write(lambda tx: probing.found(tx, kind, fresh, Seen(False), by, 1.0))
     assert after is not None
     assert port.sync_status == "OUT_OF_SYNC"
+
+
+@pytest.mark.requirement("P10", "G2")
+def test_a_step_whose_task_another_worker_has_writes_nothing_of_a_resource(shop: Shop) -> None:
+    port = shop.port()
+    store, task = shop.hold.store, shop.ask("ping", port.id)
+    now = shop.hold.clock.time()
+
+    def take(worker: str) -> Any:
+        how: dict[str, Any] = {"generation": store.generation, "nonce": worker, "now": now, "limit": 1}
+        (taken,) = store.write(lambda tx: take_as(tx, worker, **how, pool="default"))
+        return SimpleNamespace(task_id=taken.uuid, fence=taken.epoch)
+
+    def note(ctx: Any, status: str) -> None:
+        store.write(lambda tx: probing.noted(tx, "port", port.id, {"status": status}, probing.held(tx, ctx), now))
+
+    late = take("w1")
+    note(late, "UP")
+    store.write(lambda tx: lease.mark_dead(tx, "w1", now))
+    with pytest.raises(LeaseLost):
+        note(late, "nobody has it")
+    successor = take("w2")
+    with pytest.raises(LeaseLost):
+        note(late, "another has it")
+    assert port.status == "UP"
+    note(successor, "DOWN")
+    assert port.status == "DOWN"
+    task.force_fail("it has been an hour")
+    with pytest.raises(LeaseLost):
+        note(successor, "it has ended")
+    assert port.status != "it has ended"
 
 
 def test_a_verification_waits_for_those_who_work_and_is_over_when_they_have_settled_it(shop: Shop) -> None:

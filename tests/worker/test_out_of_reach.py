@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
@@ -14,9 +15,10 @@ from holdfast.errors import StoreAway
 from holdfast.runtime.base import Call
 from holdfast.runtime.drive import Drive
 from holdfast.tasks import lease as leases
+from peers.postgres import Postgres
 from tests.postgresql import only_sqlite
-from tests.worker import flows
-from tests.worker.house import House, until
+from tests.worker import flows, pool_flows
+from tests.worker.house import House, is_there, until
 from tests.worker.scripted import Bench, step
 
 
@@ -45,6 +47,38 @@ def test_steps_are_stopped_before_the_lease_is_over_and_the_task_goes_on(
     assert house.said()[:3] == ["first", "naps", "stopped: lease_lost"]
     assert house.said()[-1] == "last"
     assert house.said().count("last") == house.said().count("first") == 1
+    assert worker.leave() == 0
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Postgres]:
+    with Postgres(tmp_path / "pg") as running:
+        yield running
+
+
+@pytest.mark.requirement("G2", "G1", "P10")
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_steps_are_stopped_before_the_lease_is_over_where_postgresql_is_frozen(
+    server: Postgres, house: House, isolation: str
+) -> None:
+    house.url = server.make("tasks")
+    flow, says = (flows.stopping, "naps") if isolation == "thread" else (pool_flows.beating, "beat")
+    task = house.open().submit(flow, {"at": house.at})
+    worker = house.worker(lease_s=2.0)
+    pid = house.until_said(says).pid
+    (over_at,) = server.execute("SELECT heartbeat_at + lease_s FROM workers WHERE NOT dead", "tasks")[0]
+    server.pause()
+    try:
+        if isolation == "thread":
+            house.until_said("stopped: lease_lost")
+        else:
+            until(lambda: not is_there(pid), lambda: "the end of its process")
+        assert (house.directory / "witness").stat().st_mtime < over_at, "somebody else could have begun it already"
+    finally:
+        server.resume()
+    house.turn("go")
+    assert task.wait(60).state == "SUCCEEDED"
+    assert house.said()[-1] == ("last" if isolation == "thread" else "beat")
     assert worker.leave() == 0
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sqlalchemy import bindparam, select, true
 
 from holdfast.core.retry import Retry
-from holdfast.errors import KindError, TaskNotFound
+from holdfast.errors import KindError, LeaseLost, TaskNotFound
 from holdfast.flow.arguments import signature
 from holdfast.flow.step import Again, FunctionStep, step
 from holdfast.resources import sealing, state
@@ -23,11 +23,12 @@ from holdfast.resources.kind import Kind, Seen
 from holdfast.resources.project import seen_columns
 from holdfast.resources.state import ResourceRow
 from holdfast.store.schema import tasks, tickets
+from holdfast.tasks import row as task_rows
 from holdfast.tasks.row import TaskRow
 
 if TYPE_CHECKING:
     from holdfast.resources.registry import World
-    from holdfast.runtime.context import Context
+    from holdfast.runtime.context import AsyncContext, Context
     from holdfast.seal import Sealer
     from holdfast.store.base import Tx
 
@@ -85,13 +86,13 @@ def is_news(kind: Kind, look: Look, seen: Seen) -> bool:
     return row._replace(**_columns(kind, row, row, seen, 0.0)) != row
 
 
-def found(tx: Tx, kind: Kind, look: Look, seen: Seen, task: str, now: float) -> ResourceRow | None:
-    """Write what was seen; None: somebody has been at work since `look`, so it is dropped."""
+def found(tx: Tx, kind: Kind, look: Look, seen: Seen, by: TaskRow, now: float) -> ResourceRow | None:
+    """Write what was seen by a task that is `held`; None: somebody has been at work since `look`, so it is dropped."""
     assert look.row is not None
     row = state.lock(tx, look.row.kind, look.row.id)
     if row is None or row.turns != look.row.turns or row.deleted_at != look.row.deleted_at or is_busy(tx, row):
         return None
-    return state.change(tx, by_uuid(tx, task), row, now, **_columns(kind, row, look.row, seen, now))
+    return state.change(tx, by, row, now, **_columns(kind, row, look.row, seen, now))
 
 
 def _columns(kind: Kind, row: ResourceRow, before: ResourceRow, seen: Seen, now: float) -> dict[str, Any]:
@@ -111,11 +112,11 @@ def _columns(kind: Kind, row: ResourceRow, before: ResourceRow, seen: Seen, now:
     return columns
 
 
-def noted(tx: Tx, kind: str, id: str, seen: dict[str, Any], task: str, now: float) -> None:
-    """Write what a task sees of a resource that it has, before its end."""
-    row, at = state.lock(tx, kind, id), by_uuid(tx, task)
-    if row is not None and row.deleted_at is None and at.finished_at is None:
-        state.change(tx, at, row, now, **seen_columns(row, seen))
+def noted(tx: Tx, kind: str, id: str, seen: dict[str, Any], by: TaskRow, now: float) -> None:
+    """Write what a task that is `held` sees of a resource that it has, before its end."""
+    row = state.lock(tx, kind, id)
+    if row is not None and row.deleted_at is None:
+        state.change(tx, by, row, now, **seen_columns(row, seen))
 
 
 def _as_desired(row: ResourceRow, seen: ResourceRow) -> dict[str, Any]:
@@ -127,6 +128,18 @@ def _as_desired(row: ResourceRow, seen: ResourceRow) -> dict[str, Any]:
     if failed is not None and failed["applies"] and failed["revision"] <= seen.revision:
         columns["last_failed"] = None
     return columns
+
+
+def held(tx: Tx, ctx: Context | AsyncContext) -> TaskRow:
+    """The task of a step that writes by itself: until the transaction ends nobody takes it over. Locked before the
+    resources, as where it ends.
+
+    Raises: LeaseLost: somebody has, since the step began; or the task has ended.
+    """
+    at = task_rows.lock(tx, by_uuid(tx, ctx.task_id).id)
+    if at.epoch != ctx.fence or at.worker_id is None:
+        raise LeaseLost(task=at.id)
+    return at
 
 
 def by_uuid(tx: Tx, uuid: str) -> TaskRow:
@@ -151,7 +164,7 @@ def verify_step(kind: Kind, world: World) -> FunctionStep[Any, Any]:
             return {"verdict": look.row.sync_status}
         seen = ask(kind, look, hold.sealer)
         now = hold.clock.time()
-        after = hold.store.write(lambda tx: found(tx, kind, look, seen, ctx.task_id, now))
+        after = hold.store.write(lambda tx: found(tx, kind, look, seen, held(tx, ctx), now))
         if after is None:
             return Again(AGAIN_S)
         if not seen.reached:

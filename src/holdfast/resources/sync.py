@@ -150,10 +150,11 @@ class Round:
         batch, self._batch = self._batch, []
         if not batch:
             return
-        task, now = self._ctx.task_id, self._hold.clock.time()
+        now = self._hold.clock.time()
 
         def write(tx: Tx) -> list[ResourceRow | None]:
-            return [probing.found(tx, self._kind, each.look, each.seen, task, now) for each in batch if each.seen]
+            by = probing.held(tx, self._ctx)
+            return [probing.found(tx, self._kind, each.look, each.seen, by, now) for each in batch if each.seen]
 
         for answer, after in zip(batch, self._hold.store.write(write), strict=True):
             self.tally["busy" if after is None else answer.word or _word(after)] += 1

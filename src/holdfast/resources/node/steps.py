@@ -77,7 +77,7 @@ class Power:
         known = await self.read(lambda tx: views.power_state(tx, node))
         if known != power:
             seen, now = {"power_state": power, "status": power}, self.now()
-            await self.write(lambda tx: probing.noted(tx, views.KIND, node, seen, ctx.task_id, now))
+            await self.write(lambda tx: probing.noted(tx, views.KIND, node, seen, probing.held(tx, ctx), now))
 
     # --- steps ----------------------------------------------------------------------------------------------------
 
@@ -193,7 +193,9 @@ class Power:
             memory = {"task": holder.uuid, "at": self.now()}
             await ctx.checkpoint(memory)
         now = self.now()
-        stopped = await self.write(lambda tx: views.stop(tx, resource_id, target, memory["task"], ctx.task_id, now))
+        stopped = await self.write(
+            lambda tx: views.stop(tx, resource_id, target, memory["task"], probing.held(tx, ctx), now)
+        )
         if not stopped:
             return _untouched(f"task {memory['task']} no longer aimed at {target}", task=memory["task"])
         for _ in range(50):

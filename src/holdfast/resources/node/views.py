@@ -133,9 +133,9 @@ def aiming(tx: Tx, node: str, target: str) -> TaskRow | None:
     return found
 
 
-def stop(tx: Tx, node: str, target: str, uuid: str, by: str, now: float) -> bool:
-    """Abort the task with that uuid in the name of the task `by`, if it still aims at `target`. True: it is being
-    aborted, or was."""
+def stop(tx: Tx, node: str, target: str, uuid: str, by: TaskRow, now: float) -> bool:
+    """Abort the task with that uuid, if it still aims at `target`, in the name of the task `by`, which is held. True:
+    it is being aborted, or was."""
     found = by_uuid(tx, uuid)
     if found.state in (states.ABORTED, states.api_state(states.ABORTING)):
         return True
@@ -144,8 +144,7 @@ def stop(tx: Tx, node: str, target: str, uuid: str, by: str, now: float) -> bool
     now_aiming = aiming(tx, node, target)
     if now_aiming is None or now_aiming.uuid != uuid:
         return False
-    asker = by_uuid(tx, by)
-    control.abort(tx, found.id, now, actor=asker.user_id or asker.origin)
+    control.abort(tx, found.id, now, actor=by.user_id or by.origin)
     return True
 
 
