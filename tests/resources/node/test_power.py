@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 import holdfast as hf
+from holdfast.resources.node.fake import Fake
+from holdfast.resources.node.power import Bmc, Follow
+from holdfast.resources.probing import by_uuid
 from tests.resources.node.conftest import PATIENCE_S, Node, Yard
 
 ON, OFF = "power on", "power off"
@@ -62,6 +65,23 @@ def test_each_operation_sends_what_it_takes_and_no_more(
     assert yard.sent(node) == sent
     assert yard.shown(node) == (after, None)
     assert (node.lifecycle, node.status) == ("manageable", after)
+
+
+@pytest.mark.requirement("P10")
+def test_a_driver_is_told_whose_call_it_is(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a device that can refuse who is late."""
+    said: list[tuple[str, int]] = []
+    send = Fake.set_power_state
+
+    def noted(self: Fake, bmc: Bmc, target: str, monitor: Any = None) -> Follow | None:
+        said.append((bmc.task_id, bmc.fence))
+        return send(self, bmc, target, monitor)
+
+    monkeypatch.setattr(Fake, "set_power_state", noted)
+    tasks = [yard.do(yard.enrol(name), "power_off") for name in ("rack-1", "rack-2")]
+    epochs = yard.hold.store.read(lambda tx: [by_uuid(tx, task.id).epoch for task in tasks])
+    assert said == list(zip([task.id for task in tasks], epochs, strict=True))
+    assert min(epochs) >= 1
 
 
 @pytest.mark.parametrize("operation", ["power_off", "soft_reboot", "inject_nmi"])

@@ -178,6 +178,7 @@ class Lines:
         ctx.raise_if_stopping()
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
+        bmc = bmc._replace(task_id=ctx.task_id, fence=ctx.fence)
         calling = self.begin(bmc, fn, background=background)
         calling.when_ended(lambda: _tell(loop, ended))
         try:
