@@ -1,4 +1,5 @@
-"""Hosts made of network name spaces: each process has one, joined by a bridge to the database and to those who ask.
+"""Hosts made of network name spaces: each process has one, joined by a bridge to the database and to those who ask, and
+a host name of its own. So who dies there is not found by its lock, as on one's own host, but by its lease.
 
 Only root may, and only where the kernel has what it takes; where it can't be had, they are processes and no more.
 """
@@ -51,8 +52,9 @@ class Network:
         return f"{self._name}v{self._hosts.index(host) + 1}"
 
     def prefix(self, number: int) -> list[str]:
-        """What a command on that host begins with."""
-        return ["ip", "netns", "exec", self._hosts[number]]
+        """What a command on that host begins with. It is the process that this begins."""
+        host = self._hosts[number]
+        return ["ip", "netns", "exec", host, "unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', host]
 
     def address_of(self, number: int) -> str:
         return f"{self._subnet}.{number + _FIRST}"

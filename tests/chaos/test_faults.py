@@ -70,6 +70,8 @@ def test_a_host_that_is_cut_off_hears_nothing_until_it_is_joined_again() -> None
     try:
         one, other = network.prefix(0), network.address_of(1)
         assert pings(one, other)
+        named = [subprocess.check_output([*network.prefix(host), "hostname"], text=True) for host in (0, 1)]
+        assert len({*named, f"{os.uname().nodename}\n"}) == 3
         network.cut(1)
         assert not pings(one, other)
         network.join_again(1)

@@ -12,6 +12,7 @@ from holdfast.errors import FlowNotFound, PastPivot, UsageError, VerbRefused
 from holdfast.local import Holdfast, Task
 from holdfast.store.base import Tx
 from holdfast.store.schema import tasks
+from holdfast.tasks import pools
 from tests.worker import children_flows as flows
 from tests.worker.house import House, until
 
@@ -440,6 +441,17 @@ def test_nested_children_need_one_place_among_them(house: House, runtime: str) -
     worker.close()
     assert [task.state for task in asked] == ["SUCCEEDED"] * 3
     assert Counter(house.said()) == {"first": 21, "route": 3}
+
+
+@pytest.mark.requirement("NOVA-8", "P9")
+def test_nested_children_need_one_place_of_their_pool_among_two_workers(house: House) -> None:
+    hold = house.open()
+    hold.write(lambda tx, now: pools.change(tx, "default", {"running_max": 1}))
+    workers = [house.worker(), house.worker()]
+    asked = [hold.submit(flows.deep, {"at": house.at}) for _ in range(3)]
+    assert [task.wait(60).state for task in asked] == ["SUCCEEDED"] * 3
+    assert Counter(house.said()) == {"first": 21, "route": 3}
+    assert [worker.leave() for worker in workers] == [0, 0]
 
 
 def test_nested_children_are_undone_on_one_place(house: House) -> None:

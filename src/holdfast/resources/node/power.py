@@ -24,8 +24,8 @@ class Bmc(NamedTuple):
     `info` is what the node's `driver_info` says, with the secrets in the clear: never show it or put it where others
     can read it (a command line, a log, an error). `timeout_s`: how long this one call may take.
     `on_stop(how)`: have `how` called, from another thread, if the call is to end now: kill the child process, close the
-    connection. It is forgotten when the call returns. `task_id`, `fence`: the task that asks and its fencing token, as the
-    context of a step has them, for a device that can check one; "", 0: no task asks.
+    connection. It is forgotten when the call returns. `task_id`, `fence`: the task that asks and its fencing token, as
+    the context of a step has them, for a device that can check one; "", 0: no task asks.
     """
 
     node: str
