@@ -81,12 +81,12 @@ class Two:
         )
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "postgresql_18"])
 def two(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Two]:
     if request.param == "sqlite":
         made = Two(f"sqlite:///{tmp_path}/tasks.db", synchronous="normal")
     else:
-        postgresql: Databases = request.getfixturevalue("postgresql")
+        postgresql: Databases = request.getfixturevalue(request.param)
         made = Two(postgresql.fresh())
     yield made
     for store in made.stores:
