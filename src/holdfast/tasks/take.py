@@ -109,7 +109,7 @@ class Call(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What was taken. `is_cut`: no more of what is due, because the limit of a pool doesn't let it."""
+    """What was taken. `is_cut`: no more, because the limit of a pool does not let it, though more may be due."""
 
     tasks: Sequence[TaskRow]
     is_cut: bool = False
