@@ -86,7 +86,7 @@ class Desk:
         raise _failure(ChildFailed, f"the child task {found.uuid} ended {found.state}", found)
 
     def _make(self, ask: Callable[[Any], Admit], key: str, attempt: int, tx: Tx, now: float) -> TaskRow | None:
-        parent = self._locked(tx)
+        parent = _locked(tx, self._task)
         name = children.key_of(key, attempt)
         known = children.by_key(tx, name)
         if known is not None:
@@ -144,7 +144,7 @@ class Desk:
         return left
 
     def _undo(self, key: str, told: Any, tx: Tx, now: float) -> str | RemoteError | None:
-        parent = self._locked(tx)
+        parent = _locked(tx, self._task)
         for child in children.of_step(tx, key):
             try:
                 left = self._undo_one(tx, parent, child, told, now)
@@ -187,12 +187,6 @@ class Desk:
         self._poke()
         return answer
 
-    def _locked(self, tx: Tx) -> TaskRow:
-        parent = row.lock(tx, self._task.id)
-        if parent.token is None or parent.token != self._task.token:
-            raise LeaseLost(task=parent.id)
-        return parent
-
     def _stopped(self, tx: Tx, child: TaskRow, now: float) -> TaskRow:
         """The child, told to stop and undo if it has not ended. Raises: PastPivot."""
         if child.finished_at is not None:
@@ -206,6 +200,14 @@ class Desk:
         return row.read(tx, child.id)
 
 
+def _locked(tx: Tx, task: TaskRow) -> TaskRow:
+    """The task as it is, which nobody takes over until the transaction ends. Raises: LeaseLost: somebody has."""
+    at = row.lock(tx, task.id)
+    if at.token is None or at.token != task.token:
+        raise LeaseLost(task=at.id)
+    return at
+
+
 def held_up(tx: Tx, task: int, *, ends: bool) -> list[TaskRow]:
     """The children that a task has to wait for before it ends, or (not `ends`) before it rests."""
     living = children.living(tx, task)
@@ -213,7 +215,11 @@ def held_up(tx: Tx, task: int, *, ends: bool) -> list[TaskRow]:
 
 
 def stop(tx: Tx, task: TaskRow, now: float, word: str) -> None:
-    """Tell the children of a task that is about to end or rest by itself: cancel (and undo nothing), abort, suspend."""
+    """Tell the children of a task that is about to end or rest by itself: cancel (and undo nothing), abort, suspend.
+
+    Raises: LeaseLost: whether it ends is another worker's to say.
+    """
+    task = _locked(tx, task)
     verbs: dict[str, Callable[[TaskRow], Any]] = {
         "cancel": lambda child: control.cancel(tx, child.id, now, actor=ACTOR, revert=False),
         "abort": lambda child: control.abort(tx, child.id, now, actor=ACTOR),

@@ -249,9 +249,6 @@ class Worker:
         try:
             taken.hear()
             return True
-        except (LeaseLost, TaskNotFound):
-            self._forget(taken)
-            taken.drive.drop()
         except WorldError:
             raise
         except Exception as error:
@@ -351,9 +348,6 @@ class Worker:
                 self._dirty[taken.task.id] = None
             else:
                 self._timers.watch(taken, now)
-        except LeaseLost:
-            self._forget(taken)
-            taken.drive.drop()
         except WorldError:
             raise
         except Exception as error:
@@ -371,9 +365,12 @@ class Worker:
             give_back(self._store, leaving, now, self._forget, self._set_aside)
 
     def _set_aside(self, taken: Taken, error: Exception, now: float) -> None:
-        """One bad task hurts no other."""
+        """One bad task hurts no other. With one that is another's by now, or nobody's, nothing is wrong."""
         self._forget(taken)
-        self._aside.put(taken, error, now)
+        if isinstance(error, (LeaseLost, TaskNotFound)):
+            taken.drive.drop()
+        else:
+            self._aside.put(taken, error, now)
 
     def _forget(self, taken: Taken) -> None:
         if self.taken.get(taken.task.id) is taken:  # else it was lost, and taken again

@@ -334,7 +334,8 @@ def note_heard(heard: Sequence[Taken], tx: Tx) -> list[tuple[Taken, list[Lease]]
 
 
 def _give_back(taken: Taken, due_at: float | None, now: float, tx: Tx) -> None:
-    take.release(tx, taken.task.id, taken.token, due_at=due_at, now=now, seen=taken.seen)
+    if not take.release(tx, taken.task.id, taken.token, due_at=due_at, now=now, seen=taken.seen):
+        return
     if due_at is not None and due_at <= now:
         tx.touched(taken.task.id)
     if taken.leases:
