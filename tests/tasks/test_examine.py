@@ -82,6 +82,31 @@ def test_nothing_is_said_of_what_is_as_it_may_be(desk: Desk) -> None:
     assert set(MADE) == {fault.name for fault in examine.FAULTS}, "each fault is made below"
 
 
+#: Who will ring for a task that is due at no time: it is no worker's, and nothing is wrong with it.
+RINGS = {
+    "an event, for a step": "INSERT INTO journal (task, seq, kind, node, at) VALUES (4, 1, 'parked', 'a', 1)",
+    "an agent": "UPDATE leases SET task = 4",
+    "a child": "UPDATE tasks SET parent_id = 4, root_id = 4 WHERE id = 2",
+}
+
+
+@pytest.mark.requirement("TF-12")
+@pytest.mark.parametrize("who", RINGS)
+def test_what_somebody_will_ring_for_may_be_due_at_no_time(desk: Desk, who: str) -> None:
+    desk.set(4, state="REVERTING", due_at=None, seq=1)
+    assert [name for name, _ in found(desk)] == ["due_for_nobody"]
+    desk.store.write(lambda tx: tx.execute(text(RINGS[who])))
+    assert found(desk) == []
+
+
+@pytest.mark.requirement("TF-12", "TF-15")
+def test_what_was_to_start_by_now_queues_for_its_claims_when_a_worker_looks(desk: Desk) -> None:
+    task = desk.submit("r", start_after=desk.now + 100)
+    desk.now += 200
+    assert desk.ready(task) == [False]
+    assert found(desk) == []
+
+
 @pytest.mark.requirement("TF-12")
 @pytest.mark.parametrize(
     "name",  # PostgreSQL has no way round a constraint but to drop it

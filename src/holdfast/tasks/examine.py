@@ -17,9 +17,11 @@ from typing import Any, Final
 from sqlalchemy import Select, Text, and_, bindparam, cast, exists, false, func, literal, not_, null, or_, select, true
 
 from holdfast.core import states
+from holdfast.core.events import Parked
 from holdfast.store.base import Tx
+from holdfast.store.journal import KINDS
 from holdfast.store.schema import journal, queues, tags, tasks, tickets, workers
-from holdfast.tasks import claims, examine_around
+from holdfast.tasks import agents, children, claims, examine_around
 from holdfast.tasks.fault import Fault
 
 FOUND_MAX: Final = 20  # of each fault
@@ -48,6 +50,13 @@ def _is_held_by_nobody(tx: Tx, at: Any) -> bool:
     return not claims.blocked_by(tx, claims.waiting(tx, at.id))
 
 
+def _waits_for_nobody(tx: Tx, at: Any) -> bool:
+    """Whether nobody will ring for it: no agent, no child, and nobody who delivers an event."""
+    return not (
+        agents.of_task(tx, at.id) or children.living(tx, at.id) or tx.execute(_PARKED, {"_task": at.id}).first()
+    )
+
+
 def _has_ticket(*conditions: Any) -> Any:
     return exists().where(tickets.c.task == _t.id, *conditions)
 
@@ -55,7 +64,13 @@ def _has_ticket(*conditions: Any) -> Any:
 _moves = _t.state.in_(sorted({states.api_state(phase) for phase in states.MOVING if phase != states.WAITING}))
 _untaken = _t.worker_id.is_(null())
 _started = or_(_t.start_after.is_(null()), _t.start_after <= bindparam("_now"))
+_queues = or_(_t.start_after.is_(null()), _has_ticket())  # what starts later does when a worker finds that it is time
 _other = tickets.alias()
+_later = journal.alias()
+_PARKED: Final = select(journal.c.seq).where(
+    journal.c.task == bindparam("_task"), journal.c.kind == KINDS[Parked].word,
+    ~exists().where(_later.c.task == journal.c.task, _later.c.node == journal.c.node, _later.c.seq > journal.c.seq),
+)  # fmt: skip
 
 FAULTS: Final = (
     Fault(
@@ -71,7 +86,7 @@ FAULTS: Final = (
         "task {it} rests and says no reason: `holdfast task resume {it}`",
     ),
     Fault(
-        "claims_of_nobody", _of_tasks(_moves, _untaken, _started, not_(_ended), _t.ready == false()),
+        "claims_of_nobody", _of_tasks(_moves, _untaken, _queues, not_(_ended), _t.ready == false()),
         "task {it} waits for claims that nobody holds: `holdfast task suspend {it}` and resume it",
         _is_held_by_nobody,
     ),
@@ -79,6 +94,7 @@ FAULTS: Final = (
         "due_for_nobody",
         _of_tasks(_moves, _untaken, _started, not_(_ended), _t.ready == true(), _t.due_at.is_(null())),
         "task {it} is {phase} and due for nobody: `holdfast task suspend {it}` and resume it",
+        _waits_for_nobody,
     ),
     Fault(
         "ended_and_taken", _of_tasks(_ended, or_(_t.worker_id.is_not(null()), _t.token.is_not(null()))),

@@ -12,7 +12,7 @@ from holdfast.store.schema import tasks, tickets
 from holdfast.store.sqlite import hot_statements
 from holdfast.store.statements import row_type
 from holdfast.store.transaction import Transaction
-from holdfast.tasks import steps
+from holdfast.tasks import examine, steps
 from holdfast.tasks.row import TaskRow
 from holdfast.testing.simulation.disk import Line
 from holdfast.testing.simulation.shadow import Commit, Shadow, Violation, is_workers
@@ -92,6 +92,11 @@ class Watch:
     def steps(self, task: int) -> list[StepRow]:
         """As anybody is shown them."""
         return steps.of(Transaction(self._cursor, hot_statements()), task)
+
+    def faults(self) -> list[str]:
+        """What `holdfast doctor` would say is wrong with it."""
+        tx = Transaction(self._cursor, hot_statements())
+        return [f"{name}: {what}" for name, what in examine.faults(tx, self.world.now())]
 
     def _read(self, row: TaskRow, by: str) -> list[tuple[JournalRow, e.Event]]:
         shadow = self.shadows.get(row.id)

@@ -191,6 +191,7 @@ class World:
             idle = not self.round()
             if idle:
                 self.jump()
+        self._examine()
         self.mend()
         rounds = ended = 0
         while rounds < ROUNDS_MAX:
@@ -199,6 +200,7 @@ class World:
                 continue
             left = [row for row in self.rows.values() if row.state not in FINAL]
             if not left:
+                self._examine()
                 return
             if len(self.rows) - len(left) > ended:
                 rounds, ended = 0, len(self.rows) - len(left)
@@ -206,6 +208,10 @@ class World:
                 self.jump()
         stuck = ", ".join(f"task {row.id} {row.state} {row.hold or ''} {row.reason or ''}" for row in left)
         raise Violation(f"nothing is in the way any more, and still there are {stuck}")
+
+    def _examine(self) -> None:
+        if found := self.watch.faults():
+            raise Violation("; ".join(found))
 
     def round(self) -> bool:
         """A turn for everybody who may have one; whether anybody did anything."""
