@@ -7,7 +7,9 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,6 +23,7 @@ from holdfast.service.policy import RULES
 from holdfast.store import open_store
 from tests.agent.agent_flows import FLOWS
 from tests.agent.conftest import stored
+from tests.postgresql import database_at
 from tests.service.conftest import MakeService, Service
 
 pytestmark = pytest.mark.requirement("TF-14")
@@ -364,6 +367,29 @@ def test_a_lease_outlives_the_worker_and_its_end_waits_for_the_next(make_service
             assert service.until(uuid, "SUCCEEDED")["result"] == {"waited": "nobody looked"}
         log = service.client(roles="admin").get(f"/v3/tasks/{uuid}/log").json()["log"]
         assert [entry["kind"] for entry in log] == ["began", "started", "succeeded", "ended"]
+
+
+def test_any_server_takes_what_was_leased_by_another(make_service: MakeService, tmp_path: Path) -> None:
+    """Three on one database: the one that gave the lease stops; the others hear what is said, and say what is asked."""
+    database = database_at(tmp_path / "shared.db")
+    first, second, third = (make_service(database=database, offered=FLOWS, lease_s=30) for _ in range(3))
+    uuid = first.submit("waiting_there")["uuid"]
+    executor, elsewhere = Executor(first), Executor(third)
+    elsewhere.lease = executor.take()
+    first.serving.stop()
+    executor.http = second.client(roles="agent", user="hv1")
+    assert executor.say("heartbeat").json()["stop"] is None
+    assert elsewhere.say("progress", {"fraction": 0.5, "message": "half"}).status_code == 204
+    with ThreadPoolExecutor(1) as threads:
+        asking = threads.submit(executor.say, "heartbeat", {"wait": 8})
+        assert third.client().post(f"/v3/tasks/{uuid}/cancel").status_code == 202
+        assert asking.result().json()["stop"] == "cancel"
+    assert elsewhere.say("fail", {"stopped": "cancel"}).status_code == 204
+    assert executor.say("fail", {"stopped": "cancel"}).status_code == 204, "its answer may have been lost"
+    elsewhere.lease = executor.take()
+    assert elsewhere.say("complete").status_code == 204
+    assert executor.lost("complete", {"result": "otherwise"})
+    second.until(uuid, "CANCELLED")
 
 
 @pytest.mark.requirement("G10")
