@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
 
 from holdfast.store.base import Store, Tx
-from holdfast.tasks import claims, examine, lease, take
+from holdfast.store.schema import journal
+from holdfast.tasks import agents, claims, examine, lease, take
 from holdfast.tasks.lease import WorkerRow
 from tests.postgresql import only_sqlite
 from tests.tasks.desk import Desk
@@ -25,7 +29,7 @@ MADE = {
     "taken_by_nobody": "UPDATE tasks SET worker_id = 'nobody' WHERE id = 1",
     "taken_by_the_dead": "UPDATE workers SET dead = true WHERE id = 'w'",
     "taken_without_token": "UPDATE tasks SET token = NULL WHERE id = 1",
-    "token_of_another_epoch": "UPDATE tasks SET epoch = 12 WHERE id = 1",
+    "token_of_another_epoch": "UPDATE tasks SET epoch = 0 WHERE id = 1",
     "journal_behind_its_end": "INSERT INTO journal (task, seq, kind, at) VALUES (1, 9, 'began', 1)",
     "steps_ahead": "UPDATE tasks SET steps_seq = 9 WHERE id = 1",
     "claims_of_the_ended": "INSERT INTO tickets (resource, ticket, task, mode) VALUES ('q', 1, 3, 'shared')",
@@ -82,20 +86,56 @@ def test_nothing_is_said_of_what_is_as_it_may_be(desk: Desk) -> None:
     assert set(MADE) == {fault.name for fault in examine.FAULTS}, "each fault is made below"
 
 
-#: Who will ring for a task that is due at no time: it is no worker's, and nothing is wrong with it.
-RINGS = {
-    "an event, for a step": "INSERT INTO journal (task, seq, kind, node, at) VALUES (4, 1, 'parked', 'a', 1)",
+Made = str | list[tuple[str, str | None, Any]]  # a statement, or rows of its journal
+#: Who will ring for task 4, which is due at no time: it is no worker's, and nothing is wrong with it.
+RINGS: dict[str, Made] = {
     "an agent": "UPDATE leases SET task = 4",
     "a child": "UPDATE tasks SET parent_id = 4, root_id = 4 WHERE id = 2",
+    "an event": [("turned", None, None), ("parked", "a", {"event": "go"})],
+    "an event that came for another": [("parked", "a", {"event": "go"}), ("delivered", None, {"name": "stop"})],
 }
+#: And nobody rings for these.
+SILENT: dict[str, Made] = {
+    "a time": [("parked", "a", {"event": "go", "until": 5.0})],
+    "a time alone": [("parked", "a", {"until": 5.0})],
+    "an event that has come": [("parked", "a", {"event": "go"}), ("delivered", None, {"name": "go"})],
+    "what it has turned back from": [("parked", "a", {"event": "go"}), ("turned", None, None)],
+    "what it has entered again": [("parked", "a", {"event": "go"}), ("reentered", "a", None)],
+}
+
+
+def due_never(desk: Desk, made: Made) -> list[str]:
+    """What is found of task 4 then."""
+
+    def make(tx: Tx) -> None:
+        if isinstance(made, str):
+            tx.execute(text(made))
+            return
+        for seq, (kind, node, data) in enumerate(made, 1):
+            values = {"task": 4, "seq": seq, "kind": kind, "node": node, "data": data and json.dumps(data), "at": 1.0}
+            tx.execute(insert(journal).values(**values))
+
+    desk.set(4, state="REVERTING", due_at=None, seq=9)
+    desk.store.write(make)
+    return [name for name, _ in found(desk)]
 
 
 @pytest.mark.requirement("TF-12")
 @pytest.mark.parametrize("who", RINGS)
 def test_what_somebody_will_ring_for_may_be_due_at_no_time(desk: Desk, who: str) -> None:
-    desk.set(4, state="REVERTING", due_at=None, seq=1)
-    assert [name for name, _ in found(desk)] == ["due_for_nobody"]
-    desk.store.write(lambda tx: tx.execute(text(RINGS[who])))
+    assert due_never(desk, RINGS[who]) == []
+
+
+@pytest.mark.requirement("TF-12")
+@pytest.mark.parametrize("what", SILENT)
+def test_what_nobody_will_ring_for_is_stuck(desk: Desk, what: str) -> None:
+    assert due_never(desk, SILENT[what]) == ["due_for_nobody"]
+
+
+@pytest.mark.requirement("TF-12")
+def test_a_task_that_has_lost_an_agent_is_still_its_workers(desk: Desk) -> None:
+    desk.store.write(lambda tx: agents.expire(tx, 10_000.0))
+    assert desk.row(1).epoch == 2
     assert found(desk) == []
 
 

@@ -10,6 +10,7 @@ Resources: resources/examine.py. Workers that have died, and what else is no fau
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
@@ -17,11 +18,12 @@ from typing import Any, Final
 from sqlalchemy import Select, Text, and_, bindparam, cast, exists, false, func, literal, not_, null, or_, select, true
 
 from holdfast.core import states
-from holdfast.core.events import Parked
+from holdfast.core.events import Delivered, Parked, Turned
 from holdfast.store.base import Tx
 from holdfast.store.journal import KINDS
-from holdfast.store.schema import journal, queues, tags, tasks, tickets, workers
-from holdfast.tasks import agents, children, claims, examine_around
+from holdfast.store.schema import journal, leases, queues, tags, tasks, tickets, workers
+from holdfast.tasks import claims, examine_around
+from holdfast.tasks import row as task_rows
 from holdfast.tasks.fault import Fault
 
 FOUND_MAX: Final = 20  # of each fault
@@ -50,11 +52,25 @@ def _is_held_by_nobody(tx: Tx, at: Any) -> bool:
     return not claims.blocked_by(tx, claims.waiting(tx, at.id))
 
 
-def _waits_for_nobody(tx: Tx, at: Any) -> bool:
-    """Whether nobody will ring for it: no agent, no child, and nobody who delivers an event."""
-    return not (
-        agents.of_task(tx, at.id) or children.living(tx, at.id) or tx.execute(_PARKED, {"_task": at.id}).first()
-    )
+def _waits_for_no_event(tx: Tx, at: Any) -> bool:
+    """Whether none of its steps, or of its undoing where it has turned back, waits for an event that has not come."""
+    waits: dict[str | None, str] = {}
+    for each in tx.journal(at.id):
+        waits.pop(each.node, None)
+        if each.kind == _TURNED:
+            waits.clear()
+        elif each.kind in (_PARKED, _DELIVERED):
+            said = json.loads(each.data or "{}")
+            if each.kind == _DELIVERED:
+                waits = {node: event for node, event in waits.items() if event != said["name"]}
+            elif "event" in said and "until" not in said:
+                waits[each.node] = said["event"]
+    return not waits
+
+
+def _is_of_later_taking(tx: Tx, at: Any) -> bool:
+    found = task_rows.read(tx, at.id)
+    return task_rows.epoch_of(found.token or "") > found.epoch
 
 
 def _has_ticket(*conditions: Any) -> Any:
@@ -64,13 +80,15 @@ def _has_ticket(*conditions: Any) -> Any:
 _moves = _t.state.in_(sorted({states.api_state(phase) for phase in states.MOVING if phase != states.WAITING}))
 _untaken = _t.worker_id.is_(null())
 _started = or_(_t.start_after.is_(null()), _t.start_after <= bindparam("_now"))
-_queues = or_(_t.start_after.is_(null()), _has_ticket())  # what starts later does when a worker finds that it is time
+#: What starts later does when a worker finds that it is time.
+_queues = or_(_t.start_after.is_(null()), _t.executed_at.is_not(null()), _has_ticket())
 _other = tickets.alias()
-_later = journal.alias()
-_PARKED: Final = select(journal.c.seq).where(
-    journal.c.task == bindparam("_task"), journal.c.kind == KINDS[Parked].word,
-    ~exists().where(_later.c.task == journal.c.task, _later.c.node == journal.c.node, _later.c.seq > journal.c.seq),
-)  # fmt: skip
+_child = tasks.alias()
+_rung_for = or_(  # by an agent, or a child
+    exists().where(leases.c.task == _t.id, leases.c.closed_at.is_(null())),
+    exists().where(_child.c.parent_id == _t.id, _child.c.finished_at.is_(null())),
+)
+_PARKED, _DELIVERED, _TURNED = (KINDS[kind].word for kind in (Parked, Delivered, Turned))
 
 FAULTS: Final = (
     Fault(
@@ -92,9 +110,9 @@ FAULTS: Final = (
     ),
     Fault(
         "due_for_nobody",
-        _of_tasks(_moves, _untaken, _started, not_(_ended), _t.ready == true(), _t.due_at.is_(null())),
+        _of_tasks(_moves, _untaken, _started, not_(_ended), _t.ready == true(), _t.due_at.is_(null()), not_(_rung_for)),
         "task {it} is {phase} and due for nobody: `holdfast task suspend {it}` and resume it",
-        _waits_for_nobody,
+        _waits_for_no_event,
     ),
     Fault(
         "ended_and_taken", _of_tasks(_ended, or_(_t.worker_id.is_not(null()), _t.token.is_not(null()))),
@@ -128,6 +146,7 @@ FAULTS: Final = (
         "token_of_another_epoch",
         _of_tasks(_t.token.is_not(null()), _t.token.not_like(literal("%.") + cast(_t.epoch, Text) + literal(".%"))),
         "task {it} has the token of another taking, so its worker can write nothing: " + _end_it,
+        _is_of_later_taking,
     ),
     Fault(
         "journal_behind_its_end",

@@ -132,6 +132,11 @@ def read_all(tx: Tx, ids: Sequence[int]) -> dict[int, TaskRow]:
     return {found.id: TaskRow._make(found) for found in tx.execute(_BY_IDS, {"_ids": ids}).all()} if ids else {}
 
 
+def epoch_of(token: str) -> int:
+    """Of the taking that the token is of: it is generation.epoch.nonce. `epoch` is more once an agent was lost."""
+    return int(token.split(".")[-2])
+
+
 def lock(tx: Tx, task: int) -> TaskRow:
     """The row as it is once every other writer of it has ended, and until this transaction ends.
 
