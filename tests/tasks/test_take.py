@@ -7,7 +7,7 @@ import pytest
 from holdfast.errors import LeaseLost
 from holdfast.store.base import Append, Row
 from holdfast.store.sqlite import SqliteStore
-from holdfast.tasks import control, lease, rest, retention, take
+from holdfast.tasks import control, lease, rest, retention, submit, take
 from holdfast.tasks.lease import WorkerRow
 from holdfast.tasks.row import TaskRow
 from tests.tasks.desk import Desk, take_as
@@ -57,6 +57,23 @@ def test_a_task_that_starts_later_is_taken_then_and_once(desk: Desk) -> None:
     assert [at.id for at in taken(desk)] == [free]
     assert desk.store.read(lambda tx: take.peek(tx, now=5000.0, pool="default")) == (True, False)
     assert [at.id for at in taken(desk, "a") + taken(desk, "b") + taken(desk, "c")] == [task]
+
+
+def test_a_taking_says_that_more_start_than_it_let_into_their_queues(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit, "DRAWN_MAX", 2)
+    for resource in "abc":
+        desk.submit(resource, start_after=5000.0)
+    register(desk)
+    desk.now = 6000.0
+    found = [
+        desk.store.write(
+            lambda tx: take.take(tx, "w", generation="g", nonce="n", now=desk.now, limit=9, pool="default")
+        )
+        for _ in range(2)
+    ]
+    assert [(len(each.tasks), each.is_cut) for each in found] == [(2, True), (1, False)]
 
 
 def test_a_verb_rings_for_the_worker_that_has_the_task(desk: Desk) -> None:

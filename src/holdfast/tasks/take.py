@@ -109,7 +109,8 @@ class Call(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What was taken. `is_cut`: no more, because the limit of a pool does not let it, though more may be due."""
+    """What was taken. `is_cut`: no more, though more may be due: the limit of a pool does not let it, or more start at
+    this moment than enter their queues at once."""
 
     tasks: Sequence[TaskRow]
     is_cut: bool = False
@@ -161,17 +162,18 @@ def take(
         if len(found) < room and are_late.first() is not None:
             late = {"_pool": pool, "_now": now, "_limit": room - len(found), "_without": without}
             found += tx.execute(_TAKE_LATE_OURS if without else _TAKE_LATE, late).scalars()
-        is_cut = len(found) == room < limit
+        is_cut = len(found) == room < limit or len(starting.all()) == submit.DRAWN_MAX
     else:
         tell.catch_up(tx, tx.execute(tell.UNTOLD).all())
         nothing_else = False
         which = {"_only": list(only), "_now": now}
         rooms = {name: pools.enter(tx, name, even_closed=True) for name in pools.names_of(tx, _waiting(tx, which))}
-        submit.draw(tx, tx.execute(*undrawn).scalars(), now)
+        starting = tx.execute(*undrawn)
+        submit.draw(tx, starting.scalars(), now)
         due = tx.execute(_TAKE_SOME, which).all() + tx.execute(_TAKE_LATE_SOME, which).all()
         within = _within(due, rooms)
         found = within[:limit]
-        is_cut = len(within) < min(len(due), limit)
+        is_cut = len(within) < min(len(due), limit) or len(starting.all()) == submit.DRAWN_MAX
     mine = _give(tx, worker, found, generation=generation, nonce=nonce, asked=asked)
     if nothing_else and all(each.seq == 0 for each in mine):
         # Nothing has been done for these, and nothing will be before an append that lasts; with it, so does this. Of a
