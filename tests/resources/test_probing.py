@@ -7,11 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 import holdfast as hf
 from holdfast.errors import LeaseLost
 from holdfast.resources import probing
 from holdfast.resources.kind import Seen
+from holdfast.store.schema import tasks
 from holdfast.tasks import lease
 from tests.resources.conftest import Shop
 from tests.tasks.desk import take_as
@@ -109,12 +111,26 @@ def test_a_step_whose_task_another_worker_has_writes_nothing_of_a_resource(shop:
     with pytest.raises(LeaseLost):
         note(late, "another has it")
     assert port.status == "UP"
+    store.write(lambda tx: tx.execute(update(tasks).values(epoch=tasks.c.epoch + 1)))  # as when an agent was lost
     note(successor, "DOWN")
     assert port.status == "DOWN"
     task.force_fail("it has been an hour")
     with pytest.raises(LeaseLost):
         note(successor, "it has ended")
     assert port.status != "it has ended"
+
+
+@pytest.mark.requirement("P10", "G2")
+def test_a_step_of_before_a_restore_writes_nothing_of_a_resource(shop: Shop) -> None:
+    port = shop.port()
+    shop.ask("ping", port.id)
+    store, now = shop.hold.store, shop.hold.clock.time()
+    how: dict[str, Any] = {"generation": store.generation, "nonce": "n", "now": now, "limit": 1, "pool": "default"}
+    (taken,) = store.write(lambda tx: take_as(tx, "w", **how))
+    store.begin_anew()
+    ctx: Any = SimpleNamespace(task_id=taken.uuid, fence=taken.epoch)
+    with pytest.raises(LeaseLost):
+        store.write(lambda tx: probing.noted(tx, "port", port.id, {"status": "UP"}, probing.held(tx, ctx), now))
 
 
 def test_a_verification_waits_for_those_who_work_and_is_over_when_they_have_settled_it(shop: Shop) -> None:

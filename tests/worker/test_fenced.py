@@ -6,22 +6,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 import holdfast as hf
 from holdfast.clock import Clock
 from holdfast.errors import LeaseLost
 from holdfast.settings import Settings
 from holdfast.store.base import Append, Row
-from holdfast.store.schema import metadata
-from holdfast.tasks import agents, children, rest, take, tell
+from holdfast.store.schema import metadata, tasks
+from holdfast.tasks import agents, children, row, take, tell
 from holdfast.tasks.row import TaskRow
-from holdfast.worker import desk, report, telling
+from holdfast.worker import desk, report, taken, telling
 from holdfast.worker.load import rest_aside
 from tests.tasks.desk import Desk, take_as
+from tests.worker import scripted
 from tests.worker.house import House
 
 KEY: Final = "task:make:0"
@@ -33,6 +36,7 @@ def noop() -> None:
 
 
 SMALL = hf.linear("small", noop)
+PARENT = hf.linear("parent", scripted.step("a"), hf.child("kid", SMALL))
 
 
 class Stage:
@@ -94,6 +98,12 @@ def offer(tx: Any, task: int, token: str) -> None:
     agents.offer(tx, task, token, 0, (agents.Offer("use", "execute", 8, "hv1", "{}", None),), NOW)
 
 
+def give_back(stage: Stage, of: TaskRow) -> None:
+    handle = SimpleNamespace(handle=SimpleNamespace(revision=-1))
+    had = SimpleNamespace(task=of, token=of.token, seen=0, leases={stage.lease: handle})
+    stage.store.write(partial(taken._give_back, had, None, NOW))  # type: ignore[arg-type]
+
+
 def report_progress(tx: Any, task: int, token: str) -> None:
     report.write(task, token, 1.0, [report.Said(0, "make", 0.5, "half", 0.5)], NOW, tx)
 
@@ -105,13 +115,16 @@ def tell_apart(stage: Stage, of: TaskRow) -> None:
 
 WRITES: Final[dict[str, Write]] = {
     "what steps have done": append,
-    "that a task rests": in_one(lambda tx, task, token: rest.rested(tx, task, token, NOW)),
     "that a task can't be driven": lambda stage, of: rest_aside(stage.store, of, "poison", RuntimeError("no"), NOW),
     "that a task is given back": in_one(lambda tx, task, token: take.release(tx, task, token, due_at=NOW, now=NOW)),
     "that a verb was heard": in_one(lambda tx, task, token: take.heard(tx, task, token, 99)),
     "progress": in_one(report_progress),
     "news": tell_apart,
     "a step for an agent": in_one(offer),
+    "that an agent has done": lambda stage, of: stage.store.write(
+        lambda tx: agents.done(tx, stage.lease, of.token or "", of.epoch, NOW)
+    ),
+    "that a task is given back, and what its agents said": give_back,
     "that an agent is to stop": lambda stage, of: stage.store.write(
         lambda tx: agents.stop(tx, of.id, of.token or "", stage.lease, "cancel", NOW, kill=False)
     ),
@@ -140,3 +153,18 @@ def test_who_has_lost_a_task_writes_nothing_of_it(stage: Stage, what: str) -> No
     assert stage.stored() == before
     WRITES[what](stage, stage.current)
     assert stage.stored() != before
+
+
+@pytest.mark.requirement("P10", "G2", "NEUTRON-5")
+def test_who_finds_so_as_it_tells_the_children_lets_the_task_go(tmp_path: Path) -> None:
+    bench = scripted.Bench(tmp_path, PARENT)
+    task = bench.submit()
+    bench.settle()
+    child = Desk(bench.hold.store).submit(parent=task._id, pool="another")  # type: ignore[arg-type]
+    taken_by_another = update(tasks).where(tasks.c.id == task._id).values(token="g.9.n", epoch=9, worker_id="another")
+    bench.hold.store.write(lambda tx: tx.execute(taken_by_another))
+    before = task.trace
+    bench.end("a", "raised", RuntimeError("no"))
+    assert bench.worker.taken == {}
+    assert (task.state, task.trace) == ("RUNNING", before)
+    assert bench.hold.store.read(lambda tx: row.read(tx, child)).state == "PENDING"

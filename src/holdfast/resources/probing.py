@@ -137,7 +137,7 @@ def held(tx: Tx, ctx: Context | AsyncContext) -> TaskRow:
     Raises: LeaseLost: somebody has, since the step began; or the task has ended.
     """
     at = task_rows.lock(tx, by_uuid(tx, ctx.task_id).id)
-    if at.epoch != ctx.fence or at.worker_id is None:
+    if at.token is None or task_rows.epoch_of(at.token) > ctx.fence:
         raise LeaseLost(task=at.id)
     return at
 

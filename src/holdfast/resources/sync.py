@@ -147,7 +147,7 @@ class Round:
             self._write()
 
     def _write(self) -> None:
-        batch, self._batch = self._batch, []
+        batch, self._batch = sorted(self._batch, key=lambda each: each.look.row.id.encode()), []  # as locks are
         if not batch:
             return
         now = self._hold.clock.time()

@@ -102,7 +102,7 @@ class TooManyConnections(errors.WorldError):
     code = "busy"
 
 
-class Stopping(errors.WorldError):
+class ServiceStopping(errors.WorldError):
     """The service is about to stop: another one answers, or this one when it is back."""
 
     code = "stopping"
@@ -118,7 +118,7 @@ def known(error: Exception) -> HoldfastError:
     """The error itself if it is one of ours that an asker may see; else what stands for it. What stands for a fault is
     told in the log."""
     if isinstance(error, HoldfastClosed):
-        return Stopping("the service is about to stop: send the same request again, with the same Task-Tag")
+        return ServiceStopping("the service is about to stop: send the same request again, with the same Task-Tag")
     if isinstance(error, HoldfastError) and not isinstance(error, Internal) and error.code != HoldfastError.code:
         return error
     if isinstance(error, RecursionError):

@@ -50,7 +50,9 @@ def floor(generation: str) -> int:
 def anew(dialect: str, *, generation: str, place: str, now: str) -> Iterator[str]:
     """The statements that begin a new generation. `now`: an expression."""
     yield f"UPDATE store_info SET generation = '{generation}', place = '{place}'"
-    yield f"UPDATE tasks SET token = '{generation}.' || epoch || '.nobody' WHERE {_HELD[dialect]}"
+    least = floor(generation)
+    epoch = f"CASE WHEN epoch < {least} THEN {least} ELSE epoch + 1 END"  # a step of before has a lower one
+    yield f"UPDATE tasks SET epoch = {epoch}, token = '{generation}.' || {epoch} || '.nobody' WHERE {_HELD[dialect]}"
     yield (
         f"UPDATE leases SET token = '{generation}.' || id || '.nobody', expires_at = {now} +"
         " coalesce((SELECT max(lease_s) FROM workers WHERE NOT dead), 15)"

@@ -20,7 +20,7 @@ from collections.abc import Collection, Mapping, Sequence
 from hmac import compare_digest
 from typing import Final, NamedTuple
 
-from sqlalchemy import bindparam, delete, exists, func, insert, null, select, update
+from sqlalchemy import bindparam, delete, exists, func, insert, null, or_, select, update
 
 from holdfast.errors import LeaseLost
 from holdfast.store.base import Tx
@@ -172,6 +172,10 @@ _CLOSE: Final = (
     .where(leases.c.id == bindparam("_id"), leases.c.closed_at.is_(null()))
     .values(closed_at=bindparam("_now"), expires_at=null(), work="", outcome=null(), checkpoint=null())
 )
+_mine = or_(
+    tasks.c.token == bindparam("_token"), tasks.c.epoch == bindparam("_fence"), tasks.c.finished_at.is_not(null())
+)
+_DONE: Final = _CLOSE.where(exists().where(tasks.c.id == leases.c.task, _mine))
 _REVISIONS: Final = select(leases.c.id, leases.c.revision).where(
     leases.c.task == bindparam("_task"), leases.c.closed_at.is_(null())
 )
@@ -180,6 +184,7 @@ _RING: Final = (
     .where(tasks.c.id == bindparam("_task"), tasks.c.finished_at.is_(null()))
     .values(due_at=bindparam("_now"))
 )
+_LOCK: Final = select(tasks.c.id).where(tasks.c.id == bindparam("_task")).with_for_update()
 _FENCE: Final = (
     update(tasks).where(tasks.c.id == bindparam("_task"), tasks.c.finished_at.is_(null()))
     .values(due_at=bindparam("_now"), epoch=tasks.c.epoch + 1)
@@ -244,9 +249,10 @@ def stop(tx: Tx, task: int, token: str, lease: int, reason: str, now: float, *, 
     return False
 
 
-def close(tx: Tx, lease: int, now: float) -> None:
-    """Its end is recorded, or what it is for is over: nobody speaks for it any more."""
-    tx.execute(_CLOSE, {"_id": lease, "_now": now})
+def done(tx: Tx, lease: int, token: str, fence: int, now: float) -> None:
+    """Its end is recorded, or what it is for is over: nobody speaks for it any more. `token`, `fence`: of the worker
+    that says so; where another has taken the task since, it is that one's to say. Who has just given it back may."""
+    tx.execute(_DONE, {"_id": lease, "_token": token, "_fence": fence, "_now": now})
 
 
 def ring_if_new(tx: Tx, task: int, seen: Mapping[int, int], now: float) -> None:
@@ -267,17 +273,19 @@ def expire(tx: Tx, now: float) -> int:
     fencing number of its task grows."""
     count = 0
     for found in tx.execute(_EXPIRED, {"_now": now}).all():
-        tx.execute(_FENCE, {"_task": found.task, "_now": now})
-        tx.touched(found.task)
+        tx.execute(_LOCK, {"_task": found.task})
         outcome = outcome_text("died", json.dumps(f"nothing was heard of the agent {found.agent} any more"))
-        count += tx.execute(_BURY, {"_id": found.id, "_now": now, "_outcome": outcome}).rowcount
+        if tx.execute(_BURY, {"_id": found.id, "_now": now, "_outcome": outcome}).rowcount == 1:
+            tx.execute(_FENCE, {"_task": found.task, "_now": now})
+            tx.touched(found.task)
+            count += 1
     return count
 
 
 def purge(tx: Tx, now: float, *, limit: int) -> int:
     """Close leases of tasks that were ended by force, and delete those that were closed long ago; how many."""
     for lease in tx.execute(_OF_ENDED, {"_limit": limit}).scalars():
-        close(tx, lease, now)
+        tx.execute(_CLOSE, {"_id": lease, "_now": now})
     old = tx.execute(_OLD, {"_before": now - KEPT_S, "_limit": limit}).scalars()
     return tx.execute(_DELETE, {"_ids": old}).rowcount if old else 0
 

@@ -124,7 +124,7 @@ class Agents:
                 )  # fmt: skip
                 writes.append((stop, partial(self._stopped, call)))
         closing = [(taken, lease) for taken, lease in self._ended if _is_recorded(taken)]
-        writes += [(partial(_close, lease, now), _nothing) for _, lease in closing]
+        writes += [(partial(_done, taken, lease, now), _nothing) for taken, lease in closing]
         try:
             answers = self._store.write_all([write for write, _ in writes]) if writes else []
         except BaseException:
@@ -280,8 +280,8 @@ def _offer(task: int, token: str, priority: int, offered: Offer, now: float, tx:
     return rows.offer(tx, task, token, priority, (offered,), now)[0]
 
 
-def _close(lease: int, now: float, tx: Tx) -> None:
-    rows.close(tx, lease, now)
+def _done(taken: Taken, lease: int, now: float, tx: Tx) -> None:
+    rows.done(tx, lease, taken.token, taken.drive.fence, now)
 
 
 def _nothing(_: object) -> None:

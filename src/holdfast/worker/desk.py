@@ -144,7 +144,7 @@ class Desk:
         return left
 
     def _undo(self, key: str, told: Any, tx: Tx, now: float) -> str | RemoteError | None:
-        parent = _locked(tx, self._task)
+        parent = _locked(tx, self._task, children.lock)
         for child in children.of_step(tx, key):
             try:
                 left = self._undo_one(tx, parent, child, told, now)
@@ -200,9 +200,10 @@ class Desk:
         return row.read(tx, child.id)
 
 
-def _locked(tx: Tx, task: TaskRow) -> TaskRow:
-    """The task as it is, which nobody takes over until the transaction ends. Raises: LeaseLost: somebody has."""
-    at = row.lock(tx, task.id)
+def _locked(tx: Tx, task: TaskRow, lock: Callable[[Tx, int], TaskRow] = row.lock) -> TaskRow:
+    """The task as it is, which nobody takes over until the transaction ends. `lock`: where living children are to be
+    changed, they are locked before it. Raises: LeaseLost: somebody has."""
+    at = lock(tx, task.id)
     if at.token is None or at.token != task.token:
         raise LeaseLost(task=at.id)
     return at
@@ -219,7 +220,7 @@ def stop(tx: Tx, task: TaskRow, now: float, word: str) -> None:
 
     Raises: LeaseLost: whether it ends is another worker's to say.
     """
-    task = _locked(tx, task)
+    task = _locked(tx, task, children.lock)
     verbs: dict[str, Callable[[TaskRow], Any]] = {
         "cancel": lambda child: control.cancel(tx, child.id, now, actor=ACTOR, revert=False),
         "abort": lambda child: control.abort(tx, child.id, now, actor=ACTOR),

@@ -367,7 +367,7 @@ class Worker:
     def _set_aside(self, taken: Taken, error: Exception, now: float) -> None:
         """One bad task hurts no other. With one that is another's by now, or nobody's, nothing is wrong."""
         self._forget(taken)
-        if isinstance(error, (LeaseLost, TaskNotFound)):
+        if isinstance(error, (LeaseLost, TaskNotFound)) and error.details.get("task") == taken.task.id:
             taken.drive.drop()
         else:
             self._aside.put(taken, error, now)
