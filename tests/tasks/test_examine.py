@@ -133,6 +133,13 @@ def test_what_nobody_will_ring_for_is_stuck(desk: Desk, what: str) -> None:
 
 
 @pytest.mark.requirement("TF-12")
+@pytest.mark.parametrize("token", ["mine", "g.one.n", "g.1"])
+def test_what_is_no_token_is_of_another_taking(desk: Desk, token: str) -> None:
+    desk.set(1, token=token)
+    assert [name for name, _ in found(desk)] == ["token_of_another_epoch"]
+
+
+@pytest.mark.requirement("TF-12")
 def test_a_task_that_has_lost_an_agent_is_still_its_workers(desk: Desk) -> None:
     desk.store.write(lambda tx: agents.expire(tx, 10_000.0))
     assert desk.row(1).epoch == 2

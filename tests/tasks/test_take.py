@@ -73,7 +73,7 @@ def test_a_taking_says_that_more_start_than_it_let_into_their_queues(
         )
         for _ in range(2)
     ]
-    assert [(len(each.tasks), each.is_cut) for each in found] == [(2, True), (1, False)]
+    assert [(len(each.tasks), each.start_more) for each in found] == [(2, True), (1, False)]
 
 
 def test_a_verb_rings_for_the_worker_that_has_the_task(desk: Desk) -> None:

@@ -9,14 +9,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 import holdfast as hf
 from holdfast.errors import LeaseLost
 from holdfast.runtime.base import Call
 from holdfast.runtime.context import Context
 from holdfast.store.base import Append
+from holdfast.store.schema import tickets
+from holdfast.tasks import agents, pools, row, submit, take
 from holdfast.tasks import lease as leases
-from holdfast.tasks import pools, take
+from holdfast.worker.agents import Agents
 from holdfast.worker.loop import Worker
 from tests.postgresql import database_at
 from tests.worker.scripted import Bench, step
@@ -240,6 +243,44 @@ def test_a_rollback_begins_at_nothing_and_is_as_far_as_its_reverts(tmp_path: Pat
             bench.end(name)
             shown.append(back.view()["progress"]["percent"])
         assert shown == [0, 50, 100]
+
+
+def test_all_that_starts_at_one_moment_queues_then_whoever_has_to_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit, "DRAWN_MAX", 2)
+    bench = Bench(tmp_path, hf.linear("f", step("a")))
+    with bench.hold:
+        bench.hold.submit(bench.flow, claims=["r"])
+        bench.settle()
+        at = bench.clock.time() + 10
+        for _ in range(5):
+            bench.hold.submit(bench.flow, claims=["r"], start_after=at)
+        free = bench.hold.submit(bench.flow, claims=["free"], start_after=at)
+        bench.later(10)
+        assert free.state == "RUNNING"
+        assert bench.hold.store.read(lambda tx: len(tx.execute(select(tickets)).all())) == 7
+
+
+def test_an_agent_that_is_lost_while_its_task_is_loaded_is_late_for_all_that_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, hf.linear("f", step("a", agent="hv1")))
+    store, attach = bench.hold.store, Agents.attach
+
+    def attaching(self: Agents, *given: Any) -> Any:
+        store.write(lambda tx: agents.expire(tx, 1e12))
+        return attach(self, *given)
+
+    with bench.hold:
+        task = bench.submit()
+        bench.settle()
+        who = {"holder": "u", "agent": "a", "generation": store.generation, "nonce": "n", "lease_s": 9.0}
+        assert store.write(lambda tx: agents.take(tx, "hv1", 1, now=bench.clock.time(), **who))  # type: ignore[arg-type]
+        monkeypatch.setattr(Agents, "attach", attaching)
+        bench.crash()
+        (held,) = bench.worker.taken.values()
+        assert held.drive.fence == store.read(lambda tx: row.read(tx, task._id)).epoch == row.epoch_of(held.token) + 1
 
 
 def test_the_failure_of_an_earlier_try_is_not_why_a_task_was_cancelled(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import holdfast as hf
 from holdfast.clock import Clock
 from holdfast.errors import LeaseLost
 from holdfast.settings import Settings
-from holdfast.store.base import Append, Row
+from holdfast.store.base import Append, Row, Tx
 from holdfast.store.schema import metadata, tasks
 from holdfast.tasks import agents, children, row, take, tell
 from holdfast.tasks.row import TaskRow
@@ -36,7 +36,7 @@ def noop() -> None:
 
 
 SMALL = hf.linear("small", noop)
-PARENT = hf.linear("parent", scripted.step("a"), hf.child("kid", SMALL))
+PARENT = hf.linear("parent", scripted.step("a"), hf.child("kid", SMALL), on_failure="suspend")
 
 
 class Stage:
@@ -156,7 +156,9 @@ def test_who_has_lost_a_task_writes_nothing_of_it(stage: Stage, what: str) -> No
 
 
 @pytest.mark.requirement("P10", "G2", "NEUTRON-5")
-def test_who_finds_so_as_it_tells_the_children_lets_the_task_go(tmp_path: Path) -> None:
+def test_who_finds_so_as_it_tells_the_children_lets_the_task_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench = scripted.Bench(tmp_path, PARENT)
     task = bench.submit()
     bench.settle()
@@ -164,7 +166,15 @@ def test_who_finds_so_as_it_tells_the_children_lets_the_task_go(tmp_path: Path) 
     taken_by_another = update(tasks).where(tasks.c.id == task._id).values(token="g.9.n", epoch=9, worker_id="another")
     bench.hold.store.write(lambda tx: tx.execute(taken_by_another))
     before = task.trace
+    told: list[str] = []
+
+    def stop(tx: Tx, of: TaskRow, now: float, word: str) -> None:
+        told.append(word)
+        desk.stop(tx, of, now, word)
+
+    monkeypatch.setattr(taken, "stop", stop)
     bench.end("a", "raised", RuntimeError("no"))
+    assert told == ["suspend"]
     assert bench.worker.taken == {}
     assert (task.state, task.trace) == ("RUNNING", before)
     assert bench.hold.store.read(lambda tx: row.read(tx, child)).state == "PENDING"

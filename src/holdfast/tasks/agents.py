@@ -147,7 +147,7 @@ FIRST_EXPIRY: Final = select(func.min(leases.c.expires_at)).where(leases.c.expir
 _EXPIRED: Final = (
     select(leases.c.id, leases.c.task, leases.c.agent)
     .where(leases.c.expires_at <= bindparam("_now"), leases.c.expires_at.is_not(null()))
-    .order_by(leases.c.task, leases.c.id)
+    .order_by(leases.c.task.desc(), leases.c.id)  # of a family the youngest first, as it is locked
 )
 _BURY: Final = (
     update(leases)
@@ -176,6 +176,7 @@ _mine = or_(
     tasks.c.token == bindparam("_token"), tasks.c.epoch == bindparam("_fence"), tasks.c.finished_at.is_not(null())
 )
 _DONE: Final = _CLOSE.where(exists().where(tasks.c.id == leases.c.task, _mine))
+_FENCE_OF: Final = select(tasks.c.epoch).where(tasks.c.id == bindparam("_task"), tasks.c.token == bindparam("_token"))
 _REVISIONS: Final = select(leases.c.id, leases.c.revision).where(
     leases.c.task == bindparam("_task"), leases.c.closed_at.is_(null())
 )
@@ -233,6 +234,12 @@ def offer(tx: Tx, task: int, token: str, priority: int, offers: Sequence[Offer],
 def of_task(tx: Tx, task: int) -> list[Lease]:
     """The task's leases that its worker has not done with, the oldest first."""
     return [Lease._make(found) for found in tx.execute(_OF_TASK, {"_task": task}).all()]
+
+
+def fence_of(tx: Tx, task: int, token: str) -> int | None:
+    """The task's fencing number; None: it is another worker's. Those of its agents that were lost before are in it."""
+    found: int | None = tx.execute(_FENCE_OF, {"_task": task, "_token": token}).scalar()
+    return found
 
 
 def stop(tx: Tx, task: int, token: str, lease: int, reason: str, now: float, *, kill: bool) -> bool:

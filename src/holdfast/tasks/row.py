@@ -127,14 +127,19 @@ def read(tx: Tx, task: int) -> TaskRow:
     return _found(tx.execute(_BY_ID, {"_id": task}).first(), task)
 
 
+_NO_TAKING: Final = 1 << 62
+
+
 def read_all(tx: Tx, ids: Sequence[int]) -> dict[int, TaskRow]:
     """Those that there are."""
     return {found.id: TaskRow._make(found) for found in tx.execute(_BY_IDS, {"_ids": ids}).all()} if ids else {}
 
 
 def epoch_of(token: str) -> int:
-    """Of the taking that the token is of: it is generation.epoch.nonce. `epoch` is more once an agent was lost."""
-    return int(token.split(".")[-2])
+    """Of the taking that the token is of: it is generation.epoch.nonce. `epoch` is more once an agent was lost. What is
+    no token is of none that there ever was."""
+    epoch = token.split(".")[1:-1]
+    return int(epoch[0]) if len(epoch) == 1 and epoch[0].isdecimal() else _NO_TAKING
 
 
 def lock(tx: Tx, task: int) -> TaskRow:

@@ -109,11 +109,12 @@ class Call(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What was taken. `is_cut`: no more, though more may be due: the limit of a pool does not let it, or more start at
-    this moment than enter their queues at once."""
+    """What was taken. `is_cut`: no more, because the limit of a pool does not let it, though more may be due.
+    `start_more`: more tasks start by now than may enter their queues at once."""
 
     tasks: Sequence[TaskRow]
     is_cut: bool = False
+    start_more: bool = False
 
 
 def take(
@@ -162,7 +163,7 @@ def take(
         if len(found) < room and are_late.first() is not None:
             late = {"_pool": pool, "_now": now, "_limit": room - len(found), "_without": without}
             found += tx.execute(_TAKE_LATE_OURS if without else _TAKE_LATE, late).scalars()
-        is_cut = len(found) == room < limit or len(starting.all()) == submit.DRAWN_MAX
+        is_cut = len(found) == room < limit
     else:
         tell.catch_up(tx, tx.execute(tell.UNTOLD).all())
         nothing_else = False
@@ -173,7 +174,7 @@ def take(
         due = tx.execute(_TAKE_SOME, which).all() + tx.execute(_TAKE_LATE_SOME, which).all()
         within = _within(due, rooms)
         found = within[:limit]
-        is_cut = len(within) < min(len(due), limit) or len(starting.all()) == submit.DRAWN_MAX
+        is_cut = len(within) < min(len(due), limit)
     mine = _give(tx, worker, found, generation=generation, nonce=nonce, asked=asked)
     if nothing_else and all(each.seq == 0 for each in mine):
         # Nothing has been done for these, and nothing will be before an append that lasts; with it, so does this. Of a
@@ -181,7 +182,7 @@ def take(
         tx.need_not_last()
         if not found:
             tx.keep_quiet()
-    return Found(mine, is_cut)
+    return Found(mine, is_cut, len(starting.all()) == submit.DRAWN_MAX)
 
 
 def _give(

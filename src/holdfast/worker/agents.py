@@ -213,7 +213,10 @@ class Agents:
         if not loaded.seq or not (state.plan.remote or state.running):
             return ()
         away = []
-        for lease in self._store.read(partial(rows.of_task, task=taken.task.id)):
+        task = taken.task.id
+        found, fence = self._store.read(lambda tx: (rows.of_task(tx, task), rows.fence_of(tx, task, taken.token)))
+        taken.drive.fence = fence or taken.drive.fence
+        for lease in found:
             row = state.row_of(lease.node)
             is_in_flight = row in state.running and lease.entry and loaded.entries.get(row) == lease.entry
             if not is_in_flight or state.steps[row].agent is None:  # type: ignore[union-attr]

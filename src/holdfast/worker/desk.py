@@ -86,14 +86,16 @@ class Desk:
         raise _failure(ChildFailed, f"the child task {found.uuid} ended {found.state}", found)
 
     def _make(self, ask: Callable[[Any], Admit], key: str, attempt: int, tx: Tx, now: float) -> TaskRow | None:
-        parent = _locked(tx, self._task)
+        earlier = children.of_step(tx, key)  # of a try that was over before its child was
+        lives = any(child.finished_at is None for child in earlier)
+        parent = _locked(tx, self._task, children.lock if lives else row.lock)
         name = children.key_of(key, attempt)
         known = children.by_key(tx, name)
         if known is not None:
             return known
         if parent.state not in _GOES_ON:
             return None
-        for older in children.of_step(tx, key):  # of a try that was over before its child was
+        for older in earlier:
             if (older := self._stopped(tx, older, now)).finished_at is None:
                 return older
         return ask(self)(tx, parent, name, now, self._clock.uuid7())

@@ -65,7 +65,7 @@ class Intake:
         return self.next_due is not None and self.next_due <= now and self.owed is None
 
     def take(self, taken: Collection[Taken], now: float, meanwhile: Meanwhile) -> bool:
-        """Take what there is room for beside `taken`. Whether anything was taken.
+        """Take what there is room for beside `taken`. Whether anything was taken, or more starts than it could look at.
 
         Raises: LeaseLost: the worker was taken for dead, or is to drain.
         """
@@ -88,22 +88,23 @@ class Intake:
                 limit=room, pool=self._pool, only=self._only, after=self._served, without=without, asked=asked,
             )  # fmt: skip
 
-        found, is_cut = self._store.write(taking, meanwhile) if is_sure else take.Found(())
-        if not found and self._is_any(now, without):
-            found, is_cut = self._store.write(taking, meanwhile)
+        got = self._store.write(taking, meanwhile) if is_sure else take.Found(())
+        if not got.tasks and self._is_any(now, without):
+            got = self._store.write(taking, meanwhile)
+        found, self.more = got.tasks, got.start_more
         self._filled = len(found) >= room
         if told:
             self._wins = bool(found)
         self._owe(now, later=bool(found))
         if not found:
-            return False
+            return self.more
         again = {row.id for row in found}  # what was lost in between has another token now
         self.waiting = deque([*(row for row in self.waiting if row.id not in again), *found])
         self._served = found[-1].project_id
         self._lease.figures.taken(found, now)
         kept = {task: said for task, said in self.asked.items() if task not in again}
         self.asked = kept | {row.id: asked[row.id] for row in found if row.seq == 0 and row.rollback_of is None}
-        self.more = self._filled or filled or is_cut  # it looks whether it is to hear of a place
+        self.more = self.more or self._filled or filled or got.is_cut  # it looks whether it is to hear of a place
         return True
 
     def _is_any(self, now: float, without: Sequence[str]) -> bool:
