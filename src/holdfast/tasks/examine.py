@@ -10,6 +10,7 @@ Resources: resources/examine.py. Workers that have died, and what else is no fau
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from itertools import islice
@@ -206,11 +207,16 @@ FAULTS: Final = (
 )  # fmt: skip
 
 
+@functools.cache
+def _goes_by_time(find: Select[Any]) -> bool:
+    return "_now" in find.compile().params
+
+
 def faults(tx: Tx, now: float) -> Iterator[tuple[str, str]]:
     """The name of each fault that is found, and a sentence that says of what and what to do; at most `FOUND_MAX` of
     each."""
     for fault in FAULTS:
-        rows = tx.execute(fault.find, {"_now": now} if "_now" in fault.find.compile().params else None).all()
+        rows = tx.execute(fault.find, {"_now": now} if _goes_by_time(fault.find) else None).all()
         real = (row for row in rows if fault.holds is None or fault.holds(tx, row))
         for row in islice(real, FOUND_MAX):
             state, hold = getattr(row, "state", None), getattr(row, "hold", None)
