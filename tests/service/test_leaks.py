@@ -17,6 +17,7 @@ from tests.service import told
 from tests.service.conftest import MakeService
 from tests.service.flows import FLOWS
 from tests.service.servers import Cloud, kinds
+from tests.worker.house import until
 
 HOST = "rack-17.dc-of-nobody.example"
 RIVAL = "rival-project-of-somebody"
@@ -89,7 +90,7 @@ def test_a_whole_run_tells_a_member_nothing_that_is_not_his(
 ) -> None:
     made = make_service(offered=[*FLOWS, LOGIN], kinds=kinds(tmp_path / "servers"), secret_key=new_key())
     hold = made.hold
-    hold.write(lambda tx, now: tx.execute(update(workers).values(host=HOST)))
+    until(lambda: hold.write(lambda tx, now: tx.execute(update(workers).values(host=HOST)).rowcount))
     cloud, rival = Cloud(made.serving, works=True), Cloud(made.serving, works=True)
     for each in (cloud, rival):
         request.addfinalizer(each.close_clients)
