@@ -39,6 +39,7 @@ class Member:
         self.extra: dict[str, str] = {}
         self.expected = False  # to end: it was told to
         self.is_frozen = False
+        self._stopped: set[int] = set()
         self.is_cut_off = False  # its host, from the database and from all others
         self.lacked = False  # its database, before it had started
         self._has_started = False
@@ -107,13 +108,14 @@ class Member:
     # --- what is done to it ---------------------------------------------------------------------------------------
 
     def kill(self) -> None:
-        """kill -9. Its children die with it."""
+        """kill -9. Its children die with it, which those that are frozen can't."""
         self._witness.say("fault", "killed", member=self.incarnation)
         self.expected = True
         if self.is_up:
             os.kill(self.pid, signal.SIGKILL)
             assert self._process is not None
             self._process.wait(PATIENCE_S)
+        self._go_on()
 
     def freeze(self) -> None:
         """SIGSTOP, with all its children: as a machine that hangs."""
@@ -129,8 +131,11 @@ class Member:
     def thaw(self) -> None:
         self._witness.say("fault", "thaw", member=self.incarnation)
         self.is_frozen = False
-        for pid in self._stopped:
-            _signal(pid, signal.SIGCONT)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        while self._stopped:
+            _signal(self._stopped.pop(), signal.SIGCONT)
 
     def ask_to_leave(self) -> None:
         self.expected = True
