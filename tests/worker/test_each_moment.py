@@ -74,7 +74,7 @@ def test_killed_at_a_boundary(house: House, side: str, nth: int) -> None:
     task = submit(house)
     assert doomed(house, KILL, side, nth) == -KILL
     lost = side == "before" and nth > 1  # what the last step did is nowhere but in the world
-    check_that_it_goes_on(house, task, [max(0, nth - 1 - (side == "before"))], again=lost)
+    check_that_it_goes_on(house, task, [nth - 1 - lost], again=lost)
 
 
 @pytest.mark.parametrize("nth", range(1, APPENDS + 1))

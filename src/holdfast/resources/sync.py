@@ -147,7 +147,8 @@ class Round:
             self._write()
 
     def _write(self) -> None:
-        batch, self._batch = sorted(self._batch, key=lambda each: each.look.row.id.encode()), []  # as locks are
+        in_order_of_locks = sorted(self._batch, key=lambda each: each.look.row.id.encode())
+        batch, self._batch = in_order_of_locks, []
         if not batch:
             return
         now = self._hold.clock.time()

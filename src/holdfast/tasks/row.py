@@ -102,6 +102,7 @@ _FRESH: Final = TaskRow(
     origin="", parent_id=None, root_id=None, child_key=None, retry_of=None, rollback_of=None, resting=None, result=None,
     error=None, begun=False,
 )  # fmt: skip
+_NO_TAKING: Final = 1 << 62  # an epoch behind all that there are
 _BY_ID: Final = select(tasks).where(tasks.c.id == bindparam("_id"))
 _BY_IDS: Final = select(tasks).where(tasks.c.id.in_(bindparam("_ids", expanding=True)))
 # An UPDATE and not a SELECT: on READ COMMITTED only it sees what the writer before it has committed.
@@ -127,17 +128,14 @@ def read(tx: Tx, task: int) -> TaskRow:
     return _found(tx.execute(_BY_ID, {"_id": task}).first(), task)
 
 
-_NO_TAKING: Final = 1 << 62
-
-
 def read_all(tx: Tx, ids: Sequence[int]) -> dict[int, TaskRow]:
     """Those that there are."""
     return {found.id: TaskRow._make(found) for found in tx.execute(_BY_IDS, {"_ids": ids}).all()} if ids else {}
 
 
 def epoch_of(token: str) -> int:
-    """Of the taking that the token is of: it is generation.epoch.nonce. `epoch` is more once an agent was lost. What is
-    no token is of none that there ever was."""
+    """Of the taking that the token is of: it is generation.epoch.nonce. The task's own is higher once an agent was
+    lost. What is no token is of no taking: higher than any."""
     epoch = token.split(".")[1:-1]
     return int(epoch[0]) if len(epoch) == 1 and epoch[0].isdecimal() else _NO_TAKING
 
