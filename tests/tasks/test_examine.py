@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from sqlalchemy import insert, text
@@ -104,7 +104,10 @@ SILENT: dict[str, Made] = {
 }
 
 
-def due_never(desk: Desk, made: Made) -> list[str]:
+MOVING: Final = ("RUNNING", "WAITING", "REVERTING")
+
+
+def due_never(desk: Desk, made: Made, state: str) -> list[str]:
     """What is found of task 4 then."""
 
     def make(tx: Tx) -> None:
@@ -115,21 +118,33 @@ def due_never(desk: Desk, made: Made) -> list[str]:
             values = {"task": 4, "seq": seq, "kind": kind, "node": node, "data": data and json.dumps(data), "at": 1.0}
             tx.execute(insert(journal).values(**values))
 
-    desk.set(4, state="REVERTING", due_at=None, seq=9)
+    desk.set(4, state=state, due_at=None, seq=9)
     desk.store.write(make)
     return [name for name, _ in found(desk)]
 
 
 @pytest.mark.requirement("TF-12")
+@pytest.mark.parametrize("state", MOVING)
 @pytest.mark.parametrize("who", RINGS)
-def test_what_somebody_will_ring_for_may_be_due_at_no_time(desk: Desk, who: str) -> None:
-    assert due_never(desk, RINGS[who]) == []
+def test_what_somebody_will_ring_for_may_be_due_at_no_time(desk: Desk, who: str, state: str) -> None:
+    assert due_never(desk, RINGS[who], state) == []
 
 
 @pytest.mark.requirement("TF-12")
+@pytest.mark.parametrize("state", MOVING)
 @pytest.mark.parametrize("what", SILENT)
-def test_what_nobody_will_ring_for_is_stuck(desk: Desk, what: str) -> None:
-    assert due_never(desk, SILENT[what]) == ["due_for_nobody"]
+def test_what_nobody_will_ring_for_is_stuck(desk: Desk, what: str, state: str) -> None:
+    assert due_never(desk, SILENT[what], state) == ["due_for_nobody"]
+
+
+@pytest.mark.requirement("TF-12")
+def test_a_task_may_come_to_rest_before_its_agents_lease_is_closed(desk: Desk) -> None:
+    ended = "UPDATE leases SET task = 4, token = 't', holder = 'u', agent = 'a', leased_at = 1, ended_at = 1,"
+    desk.store.write(lambda tx: tx.execute(text(f"{ended} expires_at = NULL WHERE id = 2")))
+    desk.set(4, state="RUNNING", due_at=None)
+    assert [name for name, _ in found(desk)] == ["lease_that_nobody_hears"]
+    desk.set(4, state="SUSPENDED", hold="forward", reason="on_failure")
+    assert found(desk) == []
 
 
 @pytest.mark.requirement("TF-12")
@@ -141,7 +156,7 @@ def test_what_is_no_token_is_of_another_taking(desk: Desk, token: str) -> None:
 
 @pytest.mark.requirement("TF-12")
 def test_a_task_that_has_lost_an_agent_is_still_its_workers(desk: Desk) -> None:
-    desk.store.write(lambda tx: agents.expire(tx, 10_000.0))
+    assert desk.store.write(lambda tx: agents.expire(tx, 1, 10_000.0))
     assert desk.row(1).epoch == 2
     assert found(desk) == []
 

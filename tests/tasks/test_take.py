@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from holdfast.errors import LeaseLost
-from holdfast.store.base import Append, Row
+from holdfast.store.base import Append, Row, Tx
 from holdfast.store.sqlite import SqliteStore
-from holdfast.tasks import control, lease, rest, retention, submit, take
+from holdfast.tasks import agents, control, lease, rest, retention, submit, take
 from holdfast.tasks.lease import WorkerRow
 from holdfast.tasks.row import TaskRow
 from tests.tasks.desk import Desk, take_as
@@ -76,6 +78,34 @@ def test_a_taking_says_that_more_start_than_it_let_into_their_queues(
     assert [(len(each.tasks), each.start_more) for each in found] == [(2, True), (1, False)]
 
 
+def test_who_finds_that_others_were_faster_with_all_that_start_does_not_look_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit, "DRAWN_MAX", 2)
+    for resource in "ab":
+        desk.submit(resource, start_after=5000.0)
+    register(desk)
+
+    class Late:
+        """Others draw what was read just now."""
+
+        def __init__(self, tx: Tx) -> None:
+            self.tx = tx
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.tx, name)
+
+        def execute(self, statement: Any, values: Any = None) -> Any:
+            if statement is submit._DRAWN:
+                self.tx.execute(statement, values)
+            return self.tx.execute(statement, values)
+
+    found = desk.store.write(
+        lambda tx: take.take(Late(tx), "w", generation="g", nonce="n", now=6000.0, limit=9, pool="default")
+    )
+    assert not found.start_more
+
+
 def test_a_verb_rings_for_the_worker_that_has_the_task(desk: Desk) -> None:
     task, other = desk.submit(), desk.submit()
     (row, _) = taken(desk)
@@ -98,6 +128,20 @@ def test_a_task_given_back_is_due_at_once_if_somebody_called_meanwhile(desk: Des
     desk.store.write(lambda tx: take.release(tx, task, at.token or "", due_at=None, now=7.0, seen=0))
     assert desk.row(task).due_at == 7.0
     assert [row.id for row in taken(desk, "v")] == [task]
+
+
+def test_a_bell_that_the_worker_has_not_heard_outlasts_its_taking(desk: Desk) -> None:
+    task = desk.submit()
+    (at,) = taken(desk)
+    desk.begin(task)
+    desk.store.write(lambda tx: agents.ring(tx, task, 5.0))
+    changes = desk.store.changes()
+    desk.store.write(lambda tx: take.release(tx, task, at.token or "", due_at=None, now=7.0, seen=9))
+    assert desk.row(task).due_at == 7.0
+    assert desk.store.changes() != changes
+    (at,) = taken(desk, "v")
+    desk.store.write(lambda tx: take.release(tx, task, at.token or "", due_at=None, now=8.0, seen=9))
+    assert desk.row(task).due_at is None
 
 
 def test_when_the_next_is_due(desk: Desk) -> None:

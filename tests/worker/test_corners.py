@@ -22,9 +22,11 @@ from holdfast.tasks import lease as leases
 from holdfast.worker.agents import Agents
 from holdfast.worker.loop import Worker
 from tests.postgresql import database_at
+from tests.tasks.desk import Desk
 from tests.worker.scripted import Bench, step
 
 PATIENCE_S = 30.0
+SMALL = hf.linear("small", step("b"))
 
 
 @pytest.fixture
@@ -269,7 +271,7 @@ def test_an_agent_that_is_lost_while_its_task_is_loaded_is_late_for_all_that_fol
     store, attach = bench.hold.store, Agents.attach
 
     def attaching(self: Agents, *given: Any) -> Any:
-        store.write(lambda tx: agents.expire(tx, 1e12))
+        assert store.write(lambda tx: agents.expire(tx, task._id, 1e12))
         return attach(self, *given)
 
     with bench.hold:
@@ -281,6 +283,18 @@ def test_an_agent_that_is_lost_while_its_task_is_loaded_is_late_for_all_that_fol
         bench.crash()
         (held,) = bench.worker.taken.values()
         assert held.drive.fence == store.read(lambda tx: row.read(tx, task._id)).epoch == row.epoch_of(held.token) + 1
+
+
+def test_a_child_that_comes_to_rest_as_its_parent_is_given_back_is_heard_of(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, hf.linear("f", step("a"), hf.child("kid", SMALL), on_failure="suspend"))
+    with bench.hold:
+        task = bench.submit()
+        bench.settle()
+        child = Desk(bench.hold.store).submit(parent=task._id, pool="another")  # type: ignore[arg-type]
+        bench.end("a", "raised", RuntimeError("no"))  # the child, which nobody has, comes to rest as it is told to
+        at = bench.hold.store.read(lambda tx: row.read(tx, child))
+        assert (at.state, at.reason) == ("SUSPENDED", "asked")
+        assert (task.state, task.view()["reason"]) == ("SUSPENDED", "on_failure")
 
 
 def test_the_failure_of_an_earlier_try_is_not_why_a_task_was_cancelled(tmp_path: Path) -> None:

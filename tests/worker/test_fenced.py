@@ -18,7 +18,7 @@ from holdfast.clock import Clock
 from holdfast.errors import LeaseLost
 from holdfast.settings import Settings
 from holdfast.store.base import Append, Row, Tx
-from holdfast.store.schema import metadata, tasks
+from holdfast.store.schema import leases, metadata, tasks
 from holdfast.tasks import agents, children, row, take, tell
 from holdfast.tasks.row import TaskRow
 from holdfast.worker import desk, report, taken, telling
@@ -99,8 +99,7 @@ def offer(tx: Any, task: int, token: str) -> None:
 
 
 def give_back(stage: Stage, of: TaskRow) -> None:
-    handle = SimpleNamespace(handle=SimpleNamespace(revision=-1))
-    had = SimpleNamespace(task=of, token=of.token, seen=0, leases={stage.lease: handle})
+    had = SimpleNamespace(task=of, token=of.token, seen=0)
     stage.store.write(partial(taken._give_back, had, None, NOW))  # type: ignore[arg-type]
 
 
@@ -124,7 +123,7 @@ WRITES: Final[dict[str, Write]] = {
     "that an agent has done": lambda stage, of: stage.store.write(
         lambda tx: agents.done(tx, stage.lease, of.token or "", of.epoch, NOW)
     ),
-    "that a task is given back, and what its agents said": give_back,
+    "that a task is given back to wait": give_back,
     "that an agent is to stop": lambda stage, of: stage.store.write(
         lambda tx: agents.stop(tx, of.id, of.token or "", stage.lease, "cancel", NOW, kill=False)
     ),
@@ -153,6 +152,45 @@ def test_who_has_lost_a_task_writes_nothing_of_it(stage: Stage, what: str) -> No
     assert stage.stored() == before
     WRITES[what](stage, stage.current)
     assert stage.stored() != before
+
+
+@pytest.mark.requirement("P10", "G2")
+def test_who_has_given_a_task_back_may_still_say_that_its_agent_has_done(stage: Stage) -> None:
+    at = stage.current
+
+    def done(fence: int) -> list[agents.Lease]:
+        stage.store.write(lambda tx: agents.done(tx, stage.lease, at.token or "", fence, NOW))
+        return stage.store.read(lambda tx: agents.of_task(tx, at.id))
+
+    stage.store.write(lambda tx: take.release(tx, at.id, at.token or "", due_at=None, now=NOW))
+    assert [each.id for each in done(at.epoch - 1)] == [stage.lease]
+    assert done(at.epoch) == []
+
+
+@pytest.mark.requirement("TF-14", "P10")
+def test_an_agent_that_is_heard_of_in_time_keeps_its_lease_and_the_task_its_number(stage: Stage) -> None:
+    at, store = stage.current, stage.store
+    who: dict[str, Any] = {"holder": "u", "agent": "a", "generation": "g", "nonce": "n", "lease_s": 9.0}
+    store.write(lambda tx: agents.take(tx, "hv1", 1, now=NOW, **who))
+
+    class Meanwhile:
+        """It is heard of once the sweep has found it, before it is buried."""
+
+        def __init__(self, tx: Tx) -> None:
+            self.tx = tx
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.tx, name)
+
+        def execute(self, statement: Any, values: Any = None) -> Any:
+            if statement is agents._BURY:
+                self.tx.execute(update(leases).values(expires_at=1e9))
+            return self.tx.execute(statement, values)
+
+    assert not store.write(lambda tx: agents.expire(Meanwhile(tx), at.id, 1e8))
+    assert store.read(lambda tx: row.read(tx, at.id)).epoch == at.epoch
+    assert store.write(lambda tx: agents.expire(tx, at.id, 1e10))
+    assert store.read(lambda tx: row.read(tx, at.id)).epoch == at.epoch + 1
 
 
 @pytest.mark.requirement("P10", "G2", "NEUTRON-5")

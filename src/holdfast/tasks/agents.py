@@ -16,7 +16,7 @@ Who offers and folds: worker/agents.py. Who asks over HTTP: service/leases.py. W
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from hmac import compare_digest
 from typing import Final, NamedTuple
 
@@ -144,11 +144,9 @@ _END: Final = (
 )  # fmt: skip
 #: When `expire` will find one, if nothing more is heard of its agent; null: there is none.
 FIRST_EXPIRY: Final = select(func.min(leases.c.expires_at)).where(leases.c.expires_at.is_not(null()))
-_EXPIRED: Final = (
-    select(leases.c.id, leases.c.task, leases.c.agent)
-    .where(leases.c.expires_at <= bindparam("_now"), leases.c.expires_at.is_not(null()))
-    .order_by(leases.c.task.desc(), leases.c.id)  # of a family the youngest first, as it is locked
-)
+_over = (leases.c.expires_at <= bindparam("_now")) & leases.c.expires_at.is_not(null())
+_OVERDUE: Final = select(leases.c.task).where(_over).distinct().order_by(leases.c.task)
+_OVERDUE_OF: Final = select(leases.c.id, leases.c.agent).where(_over, leases.c.task == bindparam("_task"))
 _BURY: Final = (
     update(leases)
     .where(leases.c.id == bindparam("_id"), leases.c.expires_at <= bindparam("_now"))
@@ -177,9 +175,6 @@ _mine = or_(
 )
 _DONE: Final = _CLOSE.where(exists().where(tasks.c.id == leases.c.task, _mine))
 _FENCE_OF: Final = select(tasks.c.epoch).where(tasks.c.id == bindparam("_task"), tasks.c.token == bindparam("_token"))
-_REVISIONS: Final = select(leases.c.id, leases.c.revision).where(
-    leases.c.task == bindparam("_task"), leases.c.closed_at.is_(null())
-)
 _RING: Final = (
     update(tasks)
     .where(tasks.c.id == bindparam("_task"), tasks.c.finished_at.is_(null()))
@@ -262,31 +257,29 @@ def done(tx: Tx, lease: int, token: str, fence: int, now: float) -> None:
     tx.execute(_DONE, {"_id": lease, "_token": token, "_fence": fence, "_now": now})
 
 
-def ring_if_new(tx: Tx, task: int, seen: Mapping[int, int], now: float) -> None:
-    """Whoever gave the task back has seen these revisions of its leases: is there more?"""
-    found = tx.execute(_REVISIONS, {"_task": task}).all()
-    if any(seen.get(each.id, -1) < each.revision for each in found):
-        ring(tx, task, now)
-
-
 def ring(tx: Tx, task: int, now: float) -> None:
     """Let whoever drives the task look at its leases."""
     tx.execute(_RING, {"_task": task, "_now": now})
     tx.touched(task)
 
 
-def expire(tx: Tx, now: float) -> int:
-    """End the leases whose agents have not been heard of in time; how many. What such an agent still does is late: the
-    fencing number of its task grows."""
-    count = 0
-    for found in tx.execute(_EXPIRED, {"_now": now}).all():
-        tx.execute(_LOCK, {"_task": found.task})
+def overdue(tx: Tx, now: float) -> list[int]:
+    """The tasks with leases whose agents have not been heard of in time."""
+    return list(tx.execute(_OVERDUE, {"_now": now}).scalars())
+
+
+def expire(tx: Tx, task: int, now: float) -> bool:
+    """End the task's leases whose agents have not been heard of in time; whether there were any. What such an agent
+    still does is late: the fencing number of its task grows."""
+    tx.execute(_LOCK, {"_task": task})  # row.lock would refuse a lease of no task, and so all that run out with it
+    is_any = False
+    for found in tx.execute(_OVERDUE_OF, {"_task": task, "_now": now}).all():
         outcome = outcome_text("died", json.dumps(f"nothing was heard of the agent {found.agent} any more"))
         if tx.execute(_BURY, {"_id": found.id, "_now": now, "_outcome": outcome}).rowcount == 1:
-            tx.execute(_FENCE, {"_task": found.task, "_now": now})
-            tx.touched(found.task)
-            count += 1
-    return count
+            tx.execute(_FENCE, {"_task": task, "_now": now})
+            tx.touched(task)
+            is_any = True
+    return is_any
 
 
 def purge(tx: Tx, now: float, *, limit: int) -> int:

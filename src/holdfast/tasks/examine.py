@@ -10,7 +10,6 @@ Resources: resources/examine.py. Workers that have died, and what else is no fau
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterator
 from itertools import islice
@@ -78,7 +77,7 @@ def _has_ticket(*conditions: Any) -> Any:
     return exists().where(tickets.c.task == _t.id, *conditions)
 
 
-_moves = _t.state.in_(sorted({states.api_state(phase) for phase in states.MOVING if phase != states.WAITING}))
+_moves = _t.state.in_(sorted({states.api_state(phase) for phase in states.MOVING}))
 _untaken = _t.worker_id.is_(null())
 _started = or_(_t.start_after.is_(null()), _t.start_after <= bindparam("_now"))
 #: What starts later does when a worker finds that it is time.
@@ -146,7 +145,7 @@ FAULTS: Final = (
     Fault(
         "token_of_another_epoch",
         _of_tasks(_t.token.is_not(null()), _t.token.not_like(literal("%.") + cast(_t.epoch, Text) + literal(".%"))),
-        "task {it} has the token of another taking, so its worker can write nothing: " + _end_it,
+        "task {it} has the token of another taking, and its number may be given a second time: " + _end_it,
         _is_of_later_taking,
     ),
     Fault(
@@ -207,16 +206,11 @@ FAULTS: Final = (
 )  # fmt: skip
 
 
-@functools.cache
-def _goes_by_time(find: Select[Any]) -> bool:
-    return "_now" in find.compile().params
-
-
 def faults(tx: Tx, now: float) -> Iterator[tuple[str, str]]:
     """The name of each fault that is found, and a sentence that says of what and what to do; at most `FOUND_MAX` of
     each."""
     for fault in FAULTS:
-        rows = tx.execute(fault.find, {"_now": now} if _goes_by_time(fault.find) else None).all()
+        rows = tx.execute(fault.find, {"_now": now}).all()
         real = (row for row in rows if fault.holds is None or fault.holds(tx, row))
         for row in islice(real, FOUND_MAX):
             state, hold = getattr(row, "state", None), getattr(row, "hold", None)

@@ -7,6 +7,7 @@ from typing import Any, Final
 from sqlalchemy import and_, bindparam, exists, func, not_, null, or_, select
 
 from holdfast.store.schema import firings, leases, schedules, tasks, workers
+from holdfast.tasks.claims import SUSPENDED
 from holdfast.tasks.fault import Fault
 from holdfast.tasks.schedules import FIRED
 
@@ -47,6 +48,7 @@ FAULTS: Final = (
         select(_t.uuid, _l.id)
         .where(
             _open, _l.ended_at < _since, _t.id == _l.task, _t.finished_at.is_(null()), _t.due_at.is_(null()),
+            _t.state != SUSPENDED,  # it came to rest by that, and its worker died before it could say so here
             or_(_t.worker_id.is_(null()), ~exists().where(workers.c.id == _t.worker_id)),
         )
         .order_by(_l.id),

@@ -1,8 +1,9 @@
 """Taking: how a worker gets a task, hears that somebody wants something of it, and gives it back.
 
 Theory: `due_at` says when a worker has something to do with a task; NULL: not before somebody asks for it. Taking
-clears it, so while a worker has the task, `due_at` is set only by verbs and events: it is the bell that `called`
-listens for. Each taking makes a new token; an append with an older one is refused (store/appends.py).
+clears it, so while a worker has the task, `due_at` is set only by verbs, events, children and agents: it is the bell
+that `called` listens for. A bell that nobody has heard outlasts the taking. Each taking makes a new token; an append
+with an older one is refused (store/appends.py).
 
 Whose lease has ended: tasks/lease.py. What makes a task ready: tasks/claims.py.
 """
@@ -84,14 +85,11 @@ _HEARD: Final = (
 _RELEASE: Final = (
     update(tasks)
     .where(tasks.c.id == bindparam("_task"), tasks.c.token == bindparam("_token"))
-    .values(
-        worker_id=null(),
-        token=null(),
-        due_at=case((tasks.c.seq > bindparam("_seen"), bindparam("_now")), else_=bindparam("_due")),
-        updated_at=bindparam("_now"),
-    )
+    .values(worker_id=null(), token=null(), due_at=bindparam("_due"), updated_at=bindparam("_now"))
+    .returning(tasks.c.due_at)
 )
-_NO_SEQ: Final = 1 << 62
+_is_called = or_(tasks.c.seq > bindparam("_seen"), tasks.c.due_at.is_not(null()))
+_RELEASE_UNLESS_CALLED: Final = _RELEASE.values(due_at=case((_is_called, bindparam("_now")), else_=bindparam("_due")))
 #: The origin of what nobody asked for at that moment.
 SCHEDULE: Final = "schedule"
 #: The project of the house's own tasks: none, so that only administrators see them.
@@ -156,7 +154,8 @@ def take(
         tell.catch_up(tx, untold.all())
         nothing_else = not untold.all() and not starting.all()
         room = min(limit, pools.entered(tx, pool, told))
-        if submit.draw(tx, starting.scalars(), now):
+        drawn = submit.draw(tx, starting.scalars(), now)
+        if drawn:
             found = turn.choose(tx, pool, now, room, after=after, without=without)
         else:
             found = turn.choose_from(tx, urgent, pool, now, room, after=after, without=without)
@@ -170,7 +169,7 @@ def take(
         which = {"_only": list(only), "_now": now}
         rooms = {name: pools.enter(tx, name, even_closed=True) for name in pools.names_of(tx, _waiting(tx, which))}
         starting = tx.execute(*undrawn)
-        submit.draw(tx, starting.scalars(), now)
+        drawn = submit.draw(tx, starting.scalars(), now)
         due = tx.execute(_TAKE_SOME, which).all() + tx.execute(_TAKE_LATE_SOME, which).all()
         within = _within(due, rooms)
         found = within[:limit]
@@ -182,7 +181,8 @@ def take(
         tx.need_not_last()
         if not found:
             tx.keep_quiet()
-    return Found(mine, is_cut, len(starting.all()) == submit.DRAWN_MAX)
+    # Where others were faster with all of them, they go on.
+    return Found(mine, is_cut, start_more=bool(drawn) and len(starting.all()) == submit.DRAWN_MAX)
 
 
 def _give(
@@ -284,8 +284,11 @@ def release(tx: Tx, task: int, token: str, *, due_at: float | None, now: float, 
     """Give a task back: it waits for a time (`due_at`), or for a verb or an event (None). Whether it was still the
     worker's.
 
-    `seen` is the last seq that the worker has folded: what came behind it makes the task due at once. Without it (in
-    `Append.then`, where nothing can have come between) nothing does.
+    `seen` is the last seq that the worker has folded: what came behind it, or rang since the worker heard the bell,
+    makes the task due at once. Without it (in `Append.then`, where nothing can have come between) nothing does.
     """
-    values = {"_task": task, "_token": token, "_due": due_at, "_now": now}
-    return tx.execute(_RELEASE, {**values, "_seen": _NO_SEQ if seen is None else seen}).rowcount == 1
+    values = {"_task": task, "_token": token, "_due": due_at, "_now": now, "_seen": seen}
+    released = tx.execute(_RELEASE if seen is None else _RELEASE_UNLESS_CALLED, values).first()
+    if released is not None and released.due_at is not None and released.due_at <= now:
+        tx.touched(task)
+    return released is not None

@@ -1,9 +1,9 @@
 """The desk: where a step that makes a child task asks for it, and for its undoing.
 
-Theory: everything here is asked in one transaction that first locks the parent and compares its token, so a worker that
-has lost its task makes and stops nothing. What is asked for is looked for first, by the key of the step's entry: it is
-made only where it is not there. A child that is to be undone is cancelled if it lives, and rolled back by a task of its
-own if it has left anything.
+Theory: everything here is asked in one transaction that locks the parent and compares its token before it changes
+anything, so a worker that has lost its task makes and stops nothing. What is asked for is looked for first, by the key
+of the step's entry: it is made only where it is not there. A child that is to be undone is cancelled if it lives, and
+rolled back by a task of its own if it has left anything.
 
 The steps: flow/child.py. Children and their parents: tasks/children.py.
 """
@@ -86,8 +86,7 @@ class Desk:
         raise _failure(ChildFailed, f"the child task {found.uuid} ended {found.state}", found)
 
     def _make(self, ask: Callable[[Any], Admit], key: str, attempt: int, tx: Tx, now: float) -> TaskRow | None:
-        earlier = children.of_step(tx, key)  # of a try that was over before its child was
-        lives = any(child.finished_at is None for child in earlier)
+        lives = any(child.finished_at is None for child in children.of_step(tx, key))
         parent = _locked(tx, self._task, children.lock if lives else row.lock)
         name = children.key_of(key, attempt)
         known = children.by_key(tx, name)
@@ -95,7 +94,7 @@ class Desk:
             return known
         if parent.state not in _GOES_ON:
             return None
-        for older in earlier:
+        for older in children.of_step(tx, key):  # of a try that was over before its child was
             if (older := self._stopped(tx, older, now)).finished_at is None:
                 return older
         return ask(self)(tx, parent, name, now, self._clock.uuid7())

@@ -142,4 +142,3 @@ class Intake:
 
 def _give_back(row: TaskRow, now: float, tx: Tx) -> None:
     take.release(tx, row.id, row.token or "", due_at=now, now=now, seen=row.seq)
-    tx.touched(row.id)

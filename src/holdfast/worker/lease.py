@@ -241,9 +241,10 @@ class Lease:
         has run out."""
         self._read_at, self._changes = self._clock.monotonic(), self._store.changes(went_on=False)
         now, found = self._store.read(partial(self._look_around, now=now))
-        agents_died = found.agents_at is not None and found.agents_at <= now
-        if agents_died:
-            agents_died = self._store.write(lambda tx: agents.expire(tx, now)) > 0
+        agents_died = False
+        if found.agents_at is not None and found.agents_at <= now:
+            for task in self._store.read(partial(agents.overdue, now=now)):  # by itself each: locks of no other wait
+                agents_died = self._store.write(partial(agents.expire, task=task, now=now)) or agents_died
         self._near = [worker for worker in found.workers if worker.host == self._host and worker.id != self.id]
         self._others = found.others
         self._expiry = min((at for at in (found.others_at, found.agents_at) if at is not None), default=None)

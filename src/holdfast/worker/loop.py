@@ -184,7 +184,7 @@ class Worker:
             if self._loader.load(now):
                 return True
             self._agents.flush(now)
-            self._give_back(now)
+            did = self._give_back(now) or did
             self._house.turn(now)
             return did
         self._append(batch, now)
@@ -355,14 +355,16 @@ class Worker:
 
     # --- letting go -----------------------------------------------------------------------------------------------
 
-    def _give_back(self, now: float) -> None:
-        """Tasks that only wait, and long: others may take them when their time has come."""
+    def _give_back(self, now: float) -> bool:
+        """Tasks that only wait, and long: others may take them when their time has come. Whether there were any: for
+        what has rung meanwhile it has come."""
         linger_s = 0.0 if self._intake.crowded else LINGER_S
         idle = {task: taken for task, taken in self.taken.items() if task not in self._dirty}
         leaving = [each for each in idle.values() if each.may_leave(now, linger_s, draining=self.draining)]
         if leaving := leaving or starving(idle, self._starved, self._intake.pace, now):
             self._poked = True
             give_back(self._store, leaving, now, self._forget, self._set_aside)
+        return bool(leaving)
 
     def _set_aside(self, taken: Taken, error: Exception, now: float) -> None:
         """One bad task hurts no other. With one that is another's by now, or nobody's, nothing is wrong."""

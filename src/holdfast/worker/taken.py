@@ -334,9 +334,4 @@ def note_heard(heard: Sequence[Taken], tx: Tx) -> list[tuple[Taken, list[Lease]]
 
 
 def _give_back(taken: Taken, due_at: float | None, now: float, tx: Tx) -> None:
-    if not take.release(tx, taken.task.id, taken.token, due_at=due_at, now=now, seen=taken.seen):
-        return
-    if due_at is not None and due_at <= now:
-        tx.touched(taken.task.id)
-    if taken.leases:
-        agents.ring_if_new(tx, taken.task.id, {id: call.handle.revision for id, call in taken.leases.items()}, now)
+    take.release(tx, taken.task.id, taken.token, due_at=due_at, now=now, seen=taken.seen)
