@@ -115,6 +115,7 @@ class Member:
             os.kill(self.pid, signal.SIGKILL)
             assert self._process is not None
             self._process.wait(PATIENCE_S)
+            self._stopped.discard(self.pid)
         self._go_on()
 
     def freeze(self) -> None:
@@ -130,10 +131,10 @@ class Member:
 
     def thaw(self) -> None:
         self._witness.say("fault", "thaw", member=self.incarnation)
-        self.is_frozen = False
         self._go_on()
 
     def _go_on(self) -> None:
+        self.is_frozen = False
         while self._stopped:
             _signal(self._stopped.pop(), signal.SIGCONT)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import pairwise
 
 import psycopg
 import pytest
@@ -360,6 +359,5 @@ def test_of_many_processes_each_hears_less_often_but_the_first_at_once(url: str)
             one.write(touch)
             pause.wait(0.01)
         seen = other.changes()
-        assert len(times) <= (SYSTEM.monotonic() - began) / 0.5 + 2
         assert other.wait(seen, PATIENCE_S) != seen, "the last of them is heard of as well"
-        assert all(later - sooner >= 0.49 for sooner, later in pairwise(times))
+        assert len(times) <= (SYSTEM.monotonic() - began) / 0.5 + 2

@@ -16,7 +16,7 @@ from holdfast.errors import WorldError
 from holdfast.flow.child import child
 from holdfast.flow.compile import compile
 from holdfast.flow.outline import changed, digest, outline
-from holdfast.flow.patterns import linear
+from holdfast.flow.patterns import linear, unordered
 from holdfast.flow.step import Again, WaitFor
 from holdfast.settings import Settings
 from holdfast.store import keep_time
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from holdfast.core.plan import Plan
     from holdfast.flow.patterns import Flow
+    from holdfast.flow.step import Step
     from holdfast.runtime.base import Call
     from holdfast.store.base import Store, Tx
     from holdfast.tasks.row import TaskRow
@@ -270,12 +271,16 @@ class Cluster(World):
             pools.change(tx, name, {"running_max": most})
 
     def _have_children(self) -> None:
-        """One of the flows has a step that makes a task of another."""
+        """One of the flows has a step that makes a task of another, between its others or beside one of them."""
         inner, outer = make_flow(self.chance, "c_"), self.flows[0]
-        places = list(outer.children)
-        places.insert(self.chance.randint(0, len(places)), child("kid", inner))
+        members: list[Step | Flow] = list(outer.children)
+        place = self.chance.randint(0, len(members))
+        made: Step | Flow = child("kid", inner)
+        if place < len(members) and self.chance.random() < 0.5:
+            made = unordered("beside", made, members.pop(place))
+        members.insert(place, made)
         self.inner = inner
-        self.flows[0] = linear(outer.name, *places)
+        self.flows[0] = linear(outer.name, *members, **(outer.options or {}))
 
     # --- upgrades -------------------------------------------------------------------------------------------------
 

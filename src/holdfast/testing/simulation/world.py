@@ -8,6 +8,7 @@ is mended, steps do as they should, every rest is answered, and every task must 
 from __future__ import annotations
 
 from collections import Counter, deque
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from holdfast.flow.compile import compile, digest
 from holdfast.settings import Settings
 from holdfast.store.base import JournalRow
 from holdfast.store.journal import WORDS
+from holdfast.tasks import agents
 from holdfast.tasks.row import TaskRow
 from holdfast.testing.clock import FakeClock
 from holdfast.testing.simulation.checks import CHECKERS, Acknowledged, Checker
@@ -76,6 +78,7 @@ class World:
         self._number = 0
         self.flows = [make_flow(chance, f"{name}_") for name in ("f", "g")[: chance.randint(1, 2)]]
         self.newer: dict[str, Flow] = {}  # what an upgrade makes of them
+        self.rung: set[tuple[int, int]] = set()  # tasks for which somebody has rung for nothing, and their seqs then
         self.plans = {digest(plan): plan for plan in map(compile, self.flows)}
         self.watch = Watch(self)
         self.witness = Witness(self)
@@ -204,10 +207,27 @@ class World:
                 return
             if len(self.rows) - len(left) > ended:
                 rounds, ended = 0, len(self.rows) - len(left)
+            self._ring_for_nothing(left)
             if not self.help(left):
                 self.jump()
         stuck = ", ".join(f"task {row.id} {row.state} {row.hold or ''} {row.reason or ''}" for row in left)
         raise Violation(f"nothing is in the way any more, and still there are {stuck}")
+
+    def _ring_for_nothing(self, left: list[TaskRow]) -> None:
+        """Who looks at a task that waits for a bell finds nothing to do: else it was for somebody to ring. An upgrade
+        is nobody's bell."""
+        quiet = [row for row in left if row.ready and row.worker_id is None and row.due_at is None]
+        quiet = [
+            row for row in quiet if row.state != SUSPENDED and not self.newer and (row.id, row.seq) not in self.rung
+        ]
+        for row in quiet:
+            self.rung.add((row.id, row.seq))
+            self.client.at.write(partial(agents.ring, task=row.id, now=self.now()))
+        while quiet and self.round():
+            pass
+        for row in quiet:
+            if row.id in self.rows and self.rows[row.id].seq != row.seq:
+                raise Violation(f"task {row.id} {row.state} had something to do, and nobody had rung for it")
 
     def _examine(self) -> None:
         if found := self.watch.faults():
