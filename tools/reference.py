@@ -26,7 +26,7 @@ from tools.states_page import states
 ERRORS = """
 Every error that Holdfast raises. `code` is stable and meant for programs; the status is what the service answers with;
 *again* says whether the same call may succeed later without a change. The sentence is what the error says where nothing
-more exact is known. All are importable from `holdfast.errors`.
+more exact is known. These are importable from `holdfast.errors`; the service has a few of its own, below.
 """
 SETTINGS = """
 A setting is given as an argument, `hf.open(url, lease_s=60)`, or by its environment variable. An argument wins.
@@ -51,8 +51,22 @@ def errors(module: ModuleType) -> str:
             pages.head("Errors", ERRORS),
             pages.table(("error", "code", "status", "again", "says"), rows),
             f"`Stopping` is no error: {says(module.Stopping)[0].lower()}{says(module.Stopping)[1:]}",
+            "## Of the service alone",
+            pages.table(("code", "status", "again", "says"), of_the_service(module)),
         )
     )
+
+
+def of_the_service(module: ModuleType) -> list[tuple[str, ...]]:
+    from holdfast.service import problems
+
+    known = {error.code for _, error in tree(module.HoldfastError)}
+    own: list[Any] = [each for each in vars(problems).values() if getattr(each, "__module__", "") == problems.__name__]
+    return [
+        (f"`{error.code}`", str(error.status), yes(error.retryable), says(error))
+        for error in own
+        if hasattr(error, "code") and error.code not in known
+    ]
 
 
 def tree(error: Any, depth: int = 0) -> Iterator[tuple[int, Any]]:

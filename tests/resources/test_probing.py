@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 import holdfast as hf
 from holdfast.errors import LeaseLost
-from holdfast.resources import probing
+from holdfast.resources import probing, state, sync
 from holdfast.resources.kind import Seen
 from holdfast.store.schema import tasks
 from holdfast.tasks import lease
@@ -118,6 +118,21 @@ def test_a_step_whose_task_another_worker_has_writes_nothing_of_a_resource(shop:
     with pytest.raises(LeaseLost):
         note(successor, "it has ended")
     assert port.status != "it has ended"
+
+
+def test_what_the_watch_has_seen_is_written_in_one_order(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    for mtu in (1, 2, 3):
+        shop.port(mtu=mtu)
+    locked: list[str] = []
+    monkeypatch.setattr(probing, "held", lambda tx, ctx: None)
+    monkeypatch.setattr(probing, "found", lambda tx, kind, look, *rest: locked.append(look.row.id))
+    world: Any = SimpleNamespace(hold=shop.hold)
+    watching = sync.Round(shop.hold.kinds.kind("port"), world, None)  # type: ignore[arg-type]
+    rows = shop.hold.store.read(lambda tx: state.page(tx, kind="port", limit=9))
+    seen = [sync._Answer(None, probing.Look(row), Seen(False)) for row in rows]
+    watching._batch = sorted(seen, key=lambda answer: answer.look.row.id, reverse=True)
+    watching._write()
+    assert locked == sorted(row.id for row in rows)
 
 
 @pytest.mark.requirement("P10", "G2")

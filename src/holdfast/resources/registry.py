@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from holdfast.core.plan import steps_of
-from holdfast.errors import HoldfastClosed, KindError, KindUnknown, PolicyForbidden
+from holdfast.errors import KindError, KindUnknown, PolicyForbidden
 from holdfast.flow.arguments import signature
 from holdfast.flow.compile import check_inputs, compile
 from holdfast.flow.outline import digest, outline
@@ -56,9 +56,9 @@ class World:
 
     @property
     def hold(self) -> Opened:
-        """Raises: HoldfastClosed."""
+        """Raises: KindError: there is none yet."""
         if self._hold is None:
-            raise HoldfastClosed("the database of these kinds has not been opened")
+            raise KindError("these kinds are registered but not open: give them to hf.open(…, kinds=…)")
         return self._hold
 
 

@@ -127,8 +127,10 @@ class Context(_Shared):
     `idempotency_key` is the same for every attempt of this step; in a revert it is the revert's own, and
     `forward_key` is the one that the step had. `last_checkpoint` is what an earlier entry left, or None;
     `event` what came with the event that the step waited for (`WaitFor`), or None. `fence` is a number that grows
-    whenever another worker takes the task, or the same one again: what a device has seen a greater one of for
-    `task_id` is late, and to be refused. 0 where nobody could take over (`hf.run`).
+    whenever another worker takes the task, or the same one again, and when an agent that runs a step of it is lost:
+    what a device has seen a greater one of for `task_id` is late, and to be refused. Where agents run one of several
+    steps that use the device at once, let it compare those of the same `step_id` only. 0 where nobody could take over
+    (`hf.run`).
     """
 
     __slots__ = ()

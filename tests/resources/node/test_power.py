@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +16,9 @@ import pytest
 import holdfast as hf
 from holdfast.resources.node.fake import Fake
 from holdfast.resources.node.power import Bmc, Follow
+from holdfast.resources.node.steps import Power
 from holdfast.resources.probing import by_uuid
+from holdfast.settings import Settings
 from tests.resources.node.conftest import PATIENCE_S, Node, Yard
 
 ON, OFF = "power on", "power off"
@@ -35,6 +41,31 @@ def shown_while(
     if seen[-1] != yard.shown(node):
         seen.append(yard.shown(node))
     return task, seen
+
+
+def test_an_attempt_that_is_cancelled_ends_behind_what_it_writes() -> None:
+    begun, go_on, wrote = threading.Event(), threading.Event(), list[str]()
+
+    def write(fn: Callable[[str], object]) -> object:
+        begun.set()
+        assert go_on.wait(PATIENCE_S)
+        return fn("off")
+
+    store: Any = SimpleNamespace(hold=SimpleNamespace(store=SimpleNamespace(write=write), poke=lambda: None))
+    power = Power(Settings(), store)
+
+    async def cancelled() -> None:
+        writing = asyncio.create_task(power.write(wrote.append))  # type: ignore[arg-type]
+        await asyncio.to_thread(begun.wait, PATIENCE_S)
+        writing.cancel()
+        done, _ = await asyncio.wait({writing}, timeout=0.1)
+        assert not done
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        assert wrote == ["off"]
+
+    asyncio.run(cancelled())
 
 
 # --- each operation ----------------------------------------------------------------------------------------------

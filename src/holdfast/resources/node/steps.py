@@ -68,7 +68,12 @@ class Power:
     async def write(self, fn: Callable[[Tx], T]) -> T:
         assert self.world is not None
         hold = self.world.hold
-        answer = await asyncio.to_thread(hold.store.write, fn)
+        writing = asyncio.ensure_future(asyncio.to_thread(hold.store.write, fn))
+        try:
+            answer = await asyncio.shield(writing)
+        finally:
+            if not writing.done():  # it is cancelled, but a thread can't be: the next attempt writes behind this one
+                await asyncio.wait({writing})
         hold.poke()
         return answer
 
