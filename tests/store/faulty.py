@@ -10,10 +10,14 @@ from holdfast.store.sqlite import connect_file
 
 
 class Faulty:
-    """`before(sql)` is called before every statement of every connection; what it raises is the driver's error."""
+    """`before(sql)` is called before every statement of every connection; what it raises is the driver's error.
+    `after(sql)`: behind each that succeeded."""
 
-    def __init__(self, before: Callable[[str], object], *pragmas: str) -> None:
+    def __init__(
+        self, before: Callable[[str], object], *pragmas: str, after: Callable[[str], object] = lambda sql: None
+    ) -> None:
         self.before = before
+        self.after = after
         self.pragmas = pragmas
         self.opened: list[sqlite3.Connection] = []
 
@@ -48,6 +52,7 @@ class _Cursor:
     def execute(self, sql: str, parameters: Any = ()) -> _Cursor:
         self._faulty.before(sql)
         self._real.execute(sql, parameters)
+        self._faulty.after(sql)
         return self
 
     def executemany(self, sql: str, parameters: Any) -> _Cursor:

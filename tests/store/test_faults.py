@@ -56,6 +56,32 @@ def test_a_full_disk_loses_nothing_and_goes_on_when_there_is_room(path: str) -> 
         assert kinds(store, task) == ["began", "started", "succeeded"]
 
 
+@pytest.mark.parametrize("divided", [False, True])
+def test_a_ctrl_c_behind_a_commit_is_raised_and_others_may_write(path: str, divided: bool) -> None:
+    armed: list[None] = []
+
+    def interrupt(sql: str) -> None:
+        if armed and sql == "COMMIT":
+            armed.clear()
+            raise KeyboardInterrupt
+
+    faulty = Faulty(lambda sql: None, after=interrupt)
+    with SqliteStore(path, connect=faulty) as store, open_store(f"sqlite:///{path}") as other:
+        tasks = [store.write(add_task) for _ in range(2)]
+        writer = faulty.opened[0]
+        (pages,) = writer.execute("PRAGMA page_count").fetchone()
+        writer.execute(f"PRAGMA max_page_count={pages + 10}")
+        large = [Row("succeeded", "a", "x" * 500_000, 1.0)]
+        armed.append(None)
+        with pytest.raises(KeyboardInterrupt):
+            store.append(
+                [Append(task, "mine", 0, large if divided and task == tasks[1] else rows("began")) for task in tasks]
+            )
+        assert not armed
+        assert kinds(store, tasks[0]) == ["began"]
+        assert other.append([Append(tasks[0], "mine", 1, rows("started"))]) == [Appended(2, True)]
+
+
 @pytest.mark.requirement("G10")
 def test_one_large_value_on_a_full_disk_hurts_no_other(path: str) -> None:
     faulty = Faulty(lambda sql: None)

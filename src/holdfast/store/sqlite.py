@@ -93,7 +93,9 @@ class SqliteSession:
             self._cursor.execute("COMMIT")
         except sqlite3.Error as error:
             raise _fatal(error, self._path) from error
-        self._leave()
+        finally:
+            if not self._connection.in_transaction:  # also where an interrupt came behind it
+                self._leave()
 
     def rollback(self) -> None:
         self.tx.forget()
