@@ -8,7 +8,7 @@ from heapq import heappush
 from typing import Any
 
 import pytest
-from sqlalchemy import Text, bindparam, false, update
+from sqlalchemy import Text, bindparam, false, null, update
 
 from holdfast.core import events as e
 from holdfast.core import undo
@@ -18,8 +18,9 @@ from holdfast.runtime.drive import Drive
 from holdfast.store import appends, sqlite
 from holdfast.store.schema import tasks
 from holdfast.store.transaction import Transaction
-from holdfast.tasks import claims, tell
+from holdfast.tasks import claims, control, tell
 from holdfast.testing.simulate import Simulator
+from holdfast.testing.simulation.world import World
 from holdfast.worker import lease, taken, telling
 
 SEEDS = 200
@@ -186,9 +187,23 @@ def untold_verb(patch: Patch) -> None:
     patch.setattr(tell, "control", deaf)
 
 
+def unrung(patch: Patch) -> None:
+    """What is delivered to a task that no worker has rings for nobody; and the doctor is away."""
+    deliver = control.deliver
+
+    def silent(tx: Any, task: int, *how: Any) -> Any:
+        answer = deliver(tx, task, *how)
+        tx.execute(update(tasks).where(tasks.c.id == task, tasks.c.worker_id.is_(null())).values(due_at=null()))
+        return answer
+
+    patch.setattr(control, "deliver", silent)
+    patch.setattr(World, "_examine", lambda self: None)
+
+
 @pytest.mark.parametrize(
     ("plant", "said"),
     [
+        (unrung, r"had something to do, and nobody had rung for it"),
         (no_fence, r"has written to it"),
         (eldest_first, r"is undone before .*, which began later"),
         (forgotten_effect, r"nothing is left of it, but .* was not undone"),

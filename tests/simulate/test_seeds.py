@@ -31,7 +31,7 @@ def test_a_seed_gives_the_same_history_every_time() -> None:
 def test_the_storm_is_one() -> None:
     """Each kind of misfortune happens, and to histories that are worth it."""
     simulator = Simulator()
-    histories = [simulator.run(seed) for seed in range(64)]
+    histories = [simulator.run(seed) for seed in range(96)]
     for kind in ("kill", "power", "freeze", "fuse", "commit", "pause", "leave", "lost", "orphans", "verbs"):
         assert sum(history.happened[kind] for history in histories) >= 10, kind
     assert sum(history.happened["events"] for history in histories) / len(histories) >= 100

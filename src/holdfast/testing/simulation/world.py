@@ -12,11 +12,14 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
+from sqlalchemy import null, update
+
 from holdfast.core.states import FINAL, SUSPENDED_PENDING, api_state
 from holdfast.flow.compile import compile, digest
 from holdfast.settings import Settings
-from holdfast.store.base import JournalRow
+from holdfast.store.base import JournalRow, Tx
 from holdfast.store.journal import WORDS
+from holdfast.store.schema import tasks
 from holdfast.tasks import agents
 from holdfast.tasks.row import TaskRow
 from holdfast.testing.clock import FakeClock
@@ -201,33 +204,48 @@ class World:
             rounds += 1
             if self.round():
                 continue
+            self._ring_for_nothing()
             left = [row for row in self.rows.values() if row.state not in FINAL]
             if not left:
                 self._examine()
                 return
             if len(self.rows) - len(left) > ended:
                 rounds, ended = 0, len(self.rows) - len(left)
-            self._ring_for_nothing(left)
             if not self.help(left):
                 self.jump()
         stuck = ", ".join(f"task {row.id} {row.state} {row.hold or ''} {row.reason or ''}" for row in left)
         raise Violation(f"nothing is in the way any more, and still there are {stuck}")
 
-    def _ring_for_nothing(self, left: list[TaskRow]) -> None:
+    def _ring_for_nothing(self) -> None:
         """Who looks at a task that waits for a bell finds nothing to do: else it was for somebody to ring. An upgrade
         is nobody's bell."""
-        quiet = [row for row in left if row.ready and row.worker_id is None and row.due_at is None]
-        quiet = [
-            row for row in quiet if row.state != SUSPENDED and not self.newer and (row.id, row.seq) not in self.rung
-        ]
+        self._look_around()
+        waiting = [row for row in self.rows.values() if row.state not in (*FINAL, SUSPENDED) and not self.newer]
+        quiet = [row for row in waiting if row.ready and row.worker_id is None and row.due_at is None]
+        quiet = [row for row in quiet if (row.id, row.seq) not in self.rung]
+        if not quiet:
+            return
         for row in quiet:
-            self.rung.add((row.id, row.seq))
-            self.client.at.write(partial(agents.ring, task=row.id, now=self.now()))
-        while quiet and self.round():
-            pass
+            self.client.at.write(partial(agents.ring, task=row.id, now=0.0))
+        self._look_around()
         for row in quiet:
-            if row.id in self.rows and self.rows[row.id].seq != row.seq:
+            at = self.rows.get(row.id, row)
+            if at.seq != row.seq:
                 raise Violation(f"task {row.id} {row.state} had something to do, and nobody had rung for it")
+            if at.epoch == row.epoch:  # nobody could take it now
+                self.client.at.write(partial(_silence, task=row.id))
+            else:
+                self.rung.add((row.id, row.seq))
+
+    def _look_around(self) -> None:
+        """Every worker looks, and does what there is to do at this moment."""
+        for process in self.processes:
+            if process.is_alive:
+                process.worker.poke()
+        for _ in range(ROUNDS_MAX):
+            if not self.round():
+                return
+        raise Violation("the workers go round, and no time passes")
 
     def _examine(self) -> None:
         if found := self.watch.faults():
@@ -319,6 +337,10 @@ class World:
             process.frozen_until = 0.0
             if process.is_alive:
                 process.line.calm()
+
+
+def _silence(tx: Tx, task: int) -> None:
+    tx.execute(update(tasks).where(tasks.c.id == task, tasks.c.worker_id.is_(null())).values(due_at=null()))
 
 
 __all__ = ["Line", "World"]
