@@ -10,6 +10,7 @@ import pytest
 from holdfast.store import open_store
 from holdfast.store.base import Store
 from holdfast.testing.conformance.store import StoreBase, StoreConformance
+from holdfast.testing.conformance.store_apart import StoreApart
 from holdfast.testing.conformance.store_groups import StoreGroups
 from holdfast.testing.conformance.store_threads import StoreThreads
 from peers.pgbouncer import PgBouncer
@@ -27,7 +28,7 @@ class _File(StoreBase):
     again = make
 
 
-class TestFile(_File, StoreConformance, StoreGroups, StoreThreads):
+class TestFile(_File, StoreConformance, StoreGroups, StoreThreads, StoreApart):
     pass
 
 
@@ -42,7 +43,7 @@ class _Postgres(StoreBase):
     again = make
 
 
-class TestPostgres(_Postgres, StoreConformance, StoreGroups, StoreThreads):
+class TestPostgres(_Postgres, StoreConformance, StoreGroups, StoreThreads, StoreApart):
     pass
 
 

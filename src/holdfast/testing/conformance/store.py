@@ -7,8 +7,8 @@
         def again(self) -> Store | None:       # a second one on the same database; None where there is none
             return MyStore(...)
 
-`StoreGroups` (store_groups.py) too: what it promises to functions that share a commit; and `StoreThreads`
-(store_threads.py): to many threads.
+`StoreGroups` (store_groups.py) too: what it promises to functions that share a commit; `StoreThreads`
+(store_threads.py): to many threads; and `StoreApart` (store_apart.py): to two stores on one database.
 """
 
 from __future__ import annotations
