@@ -8,6 +8,8 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +38,31 @@ def test_a_step_for_an_agent_runs_there_and_the_others_where_the_worker_is(house
     undone = served.submit("undone", params={"unit": "7"})
     assert served.until(undone["uuid"], "FAILED")["revert"] == "done"
     assert served.witnessed()[2:] == [f"make {agent.pid}", f"unmake {agent.pid}"]
+
+
+LISTENS, STATE, INODE = "0A", 3, 9  # of a line in /proc/net/tcp
+
+
+def accepts(pid: int | str) -> bool:
+    """Whether others may connect to the process, as the kernel says."""
+    here = Path("/proc", str(pid))
+    held = set()
+    for fd in (here / "fd").iterdir():
+        with suppress(FileNotFoundError):
+            held.add(os.readlink(fd))
+    lines = [line.split() for name in ("tcp", "tcp6") for line in (here / "net" / name).read_text().splitlines()]
+    return any(line[STATE] == LISTENS and f"socket:[{line[INODE]}]" in held for line in lines)
+
+
+def test_an_agent_opens_no_port(house: House, make_agent: MakeAgent) -> None:
+    served = house()
+    agent = make_agent(served)
+    task = served.submit("waiting_there")
+    until_witnessed(served, "wait")
+    assert accepts(served.process.pid)
+    assert not accepts(agent.pid)
+    served.witness.with_suffix(".open").touch()
+    served.until(task["uuid"], "SUCCEEDED")
 
 
 @pytest.mark.requirement("TF-3", "TF-4")

@@ -13,7 +13,7 @@ import holdfast as hf
 from holdfast.core.table import Row
 from holdfast.errors import HoldfastError, KindError, MissingInput
 from holdfast.resources.kind import Kind, final, resting
-from holdfast.resources.registry import Kinds
+from holdfast.resources.registry import Kinds, World
 from holdfast.resources.state import ResourceRow
 from holdfast.store.schema import resources
 from tests.resources.conftest import Shop
@@ -171,3 +171,8 @@ def test_one_kind_can_have_several_drivers(tmp_path: Path) -> None:
 
 def test_the_row_is_the_table() -> None:
     assert ResourceRow._fields == tuple(column.name for column in resources.columns)
+
+
+def test_what_needs_the_database_of_kinds_that_are_not_open_says_how_to_open_them() -> None:
+    with pytest.raises(KindError, match=r"not open: give them to hf\.open"):
+        _ = World().hold

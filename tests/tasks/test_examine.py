@@ -8,7 +8,9 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import insert, text
 
+from holdfast.core.events import Parked
 from holdfast.store.base import Store, Tx
+from holdfast.store.journal import encode
 from holdfast.store.schema import journal
 from holdfast.tasks import agents, claims, examine, lease, take
 from holdfast.tasks.lease import WorkerRow
@@ -115,8 +117,10 @@ def due_never(desk: Desk, made: Made, state: str) -> list[str]:
             tx.execute(text(made))
             return
         for seq, (kind, node, data) in enumerate(made, 1):
-            values = {"task": 4, "seq": seq, "kind": kind, "node": node, "data": data and json.dumps(data), "at": 1.0}
-            tx.execute(insert(journal).values(**values))
+            said = data and json.dumps(data)
+            if kind == "parked":
+                said = encode(Parked(0, data.get("until"), data.get("event"), None, 1, 1.0), ["a"]).data
+            tx.execute(insert(journal).values(task=4, seq=seq, kind=kind, node=node, data=said, at=1.0))
 
     desk.set(4, state=state, due_at=None, seq=9)
     desk.store.write(make)

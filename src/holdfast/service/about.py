@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from holdfast import __version__
-from holdfast.errors import HoldfastError, WorldError
+from holdfast.errors import HoldfastError
 from holdfast.service import problems
 from holdfast.service.app import Service
-from holdfast.service.problems import PageNotFound
+from holdfast.service.problems import NotReady, PageNotFound
 from holdfast.service.requests import VERSION_MAX, VERSION_MIN, Ask
 from holdfast.service.routes import Answer, Route
 from holdfast.tasks import listing
@@ -64,12 +64,6 @@ async def version(ask: Ask) -> Answer:
 
 async def health(ask: Ask) -> Answer:
     return Answer(body={"status": "ok"}, headers=[("Cache-Control", "no-store")])
-
-
-class NotReady(WorldError):
-    """The service does not take requests now."""
-
-    code = "not_ready"
 
 
 async def readiness(ask: Ask) -> Answer:

@@ -102,6 +102,12 @@ class TooManyConnections(errors.WorldError):
     code = "busy"
 
 
+class NotReady(errors.WorldError):
+    """The service does not take requests now."""
+
+    code = "not_ready"
+
+
 class ServiceStopping(errors.WorldError):
     """The service is about to stop: another one answers, or this one when it is back."""
 

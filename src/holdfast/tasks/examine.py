@@ -84,11 +84,20 @@ _started = or_(_t.start_after.is_(null()), _t.start_after <= bindparam("_now"))
 _queues = or_(_t.start_after.is_(null()), _t.executed_at.is_not(null()), _has_ticket())
 _other = tickets.alias()
 _child = tasks.alias()
-_rung_for = or_(  # by an agent, or a child
+_PARKED, _DELIVERED, _TURNED = (KINDS[kind].word for kind in (Parked, Delivered, Turned))
+_park, _behind = journal.alias(), journal.alias()
+_waits_for_event = exists().where(  # for sure: a time would stand first. Who else does, the whole journal tells
+    _park.c.task == _t.id, _park.c.kind == literal(_PARKED), _park.c.data.like(literal('{"event": %')),
+    ~exists().where(
+        _behind.c.task == _park.c.task, _behind.c.seq > _park.c.seq,
+        or_(_behind.c.node == _park.c.node, _behind.c.kind.in_([_DELIVERED, _TURNED])),
+    ),
+)  # fmt: skip
+_rung_for = or_(  # by an agent, a child, or who delivers
     exists().where(leases.c.task == _t.id, leases.c.closed_at.is_(null())),
     exists().where(_child.c.parent_id == _t.id, _child.c.finished_at.is_(null())),
+    _waits_for_event,
 )
-_PARKED, _DELIVERED, _TURNED = (KINDS[kind].word for kind in (Parked, Delivered, Turned))
 
 FAULTS: Final = (
     Fault(

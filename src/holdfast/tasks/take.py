@@ -285,7 +285,8 @@ def release(tx: Tx, task: int, token: str, *, due_at: float | None, now: float, 
     worker's.
 
     `seen` is the last seq that the worker has folded: what came behind it, or rang since the worker heard the bell,
-    makes the task due at once. Without it (in `Append.then`, where nothing can have come between) nothing does.
+    makes the task due at once. Without it nothing does: of a task that has come to rest in the same transaction, or
+    is due now as it is.
     """
     values = {"_task": task, "_token": token, "_due": due_at, "_now": now, "_seen": seen}
     released = tx.execute(_RELEASE if seen is None else _RELEASE_UNLESS_CALLED, values).first()

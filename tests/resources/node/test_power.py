@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 import holdfast as hf
+from holdfast.errors import LeaseLost
 from holdfast.resources.node.fake import Fake
 from holdfast.resources.node.power import Bmc, Follow
 from holdfast.resources.node.steps import Power
@@ -43,13 +45,18 @@ def shown_while(
     return task, seen
 
 
-def test_an_attempt_that_is_cancelled_ends_behind_what_it_writes() -> None:
+@pytest.mark.parametrize("refused", [False, True])
+def test_an_attempt_that_is_cancelled_ends_behind_what_it_writes(
+    refused: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     begun, go_on, wrote = threading.Event(), threading.Event(), list[str]()
 
-    def write(fn: Callable[[str], object]) -> object:
+    def write(fn: Callable[[str], object]) -> None:
         begun.set()
         assert go_on.wait(PATIENCE_S)
-        return fn("off")
+        fn("off")
+        if refused:
+            raise LeaseLost
 
     store: Any = SimpleNamespace(hold=SimpleNamespace(store=SimpleNamespace(write=write), poke=lambda: None))
     power = Power(Settings(), store)
@@ -66,6 +73,8 @@ def test_an_attempt_that_is_cancelled_ends_behind_what_it_writes() -> None:
         assert wrote == ["off"]
 
     asyncio.run(cancelled())
+    gc.collect()
+    assert caplog.text == "", "what became of it is nobody's business any more"
 
 
 # --- each operation ----------------------------------------------------------------------------------------------

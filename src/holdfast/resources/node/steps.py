@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from holdfast.errors import BMCUnreachable, Stopping, WaitTimeout
@@ -70,12 +71,14 @@ class Power:
         hold = self.world.hold
         writing = asyncio.ensure_future(asyncio.to_thread(hold.store.write, fn))
         try:
-            answer = await asyncio.shield(writing)
+            return await asyncio.shield(writing)
+        except asyncio.CancelledError:  # the thread goes on: what the next attempt writes must come behind it
+            await asyncio.wait({writing})
+            with suppress(Exception):
+                writing.result()
+            raise
         finally:
-            if not writing.done():  # it is cancelled, but a thread can't be: the next attempt writes behind this one
-                await asyncio.wait({writing})
-        hold.poke()
-        return answer
+            hold.poke()
 
     async def saw(self, ctx: AsyncContext, node: str, power: str) -> None:
         """What is known of the node, on the way: no task has to end for it to be shown."""
