@@ -21,7 +21,7 @@ from holdfast.store.transaction import Transaction
 from holdfast.tasks import claims, control, tell
 from holdfast.testing.simulate import Simulator
 from holdfast.testing.simulation.world import World
-from holdfast.worker import lease, taken, telling
+from holdfast.worker import lease, loop, taken, telling
 
 SEEDS = 200
 Patch = pytest.MonkeyPatch
@@ -200,9 +200,16 @@ def unrung(patch: Patch) -> None:
     patch.setattr(World, "_examine", lambda self: None)
 
 
+def only_poked(patch: Patch) -> None:
+    """A worker that nobody pokes does not look: not when something is due by time, nor at what others commit."""
+    look = loop.Worker._look
+    patch.setattr(loop.Worker, "_look", lambda self, now: self._poked and look(self, now))
+
+
 @pytest.mark.parametrize(
     ("plant", "said"),
     [
+        (only_poked, r"nothing is in the way any more"),
         (unrung, r"had something to do, and nobody had rung for it"),
         (no_fence, r"has written to it"),
         (eldest_first, r"is undone before .*, which began later"),

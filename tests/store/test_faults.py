@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from holdfast.errors import StoreBusy, StoreCorrupt, StoreFull, StoreUnwritable, WorldError
 from holdfast.store import open_store
-from holdfast.store.base import Append, Appended, Row
+from holdfast.store.base import Append, Appended, Row, Tx
+from holdfast.store.schema import tasks
 from holdfast.store.sqlite import SqliteStore
 from holdfast.testing.conformance.store import add_task, kinds, rows, task_row
+from holdfast.testing.conformance.store_threads import PATIENCE_S
 from tests.store.faulty import Faulty, driver_error
 
 IOERR_FSYNC = 1034
@@ -67,7 +71,7 @@ def test_a_ctrl_c_behind_a_commit_is_raised_and_others_may_write(path: str, divi
 
     faulty = Faulty(lambda sql: None, after=interrupt)
     with SqliteStore(path, connect=faulty) as store, open_store(f"sqlite:///{path}") as other:
-        tasks = [store.write(add_task) for _ in range(2)]
+        made = [store.write(add_task) for _ in range(2)]
         writer = faulty.opened[0]
         (pages,) = writer.execute("PRAGMA page_count").fetchone()
         writer.execute(f"PRAGMA max_page_count={pages + 10}")
@@ -75,11 +79,65 @@ def test_a_ctrl_c_behind_a_commit_is_raised_and_others_may_write(path: str, divi
         armed.append(None)
         with pytest.raises(KeyboardInterrupt):
             store.append(
-                [Append(task, "mine", 0, large if divided and task == tasks[1] else rows("began")) for task in tasks]
+                [Append(task, "mine", 0, large if divided and task == made[1] else rows("began")) for task in made]
             )
         assert not armed
-        assert kinds(store, tasks[0]) == ["began"]
-        assert other.append([Append(tasks[0], "mine", 1, rows("started"))]) == [Appended(2, True)]
+        assert kinds(store, made[0]) == ["began"]
+        assert other.append([Append(made[0], "mine", 1, rows("started"))]) == [Appended(2, True)]
+
+
+@pytest.mark.parametrize("at", ["behind the commit of another", "at the beginning of another"])
+def test_a_ctrl_c_amid_others_writes_is_told_to_the_thread_that_does_them(path: str, at: str) -> None:
+    """b does the writes of c and d with its own; they do not fit together, because d's is too large."""
+    armed, said = threading.Event(), dict[str, object]()
+    commits: list[str] = []
+
+    def before(sql: str) -> None:
+        if armed.is_set() and at.startswith("at") and sql.startswith("BEGIN") and len(commits) == 3:
+            armed.clear()
+            raise KeyboardInterrupt
+
+    def after(sql: str) -> None:
+        if armed.is_set() and sql == "COMMIT":
+            commits.append(sql)
+            if at.startswith("behind") and len(commits) == 3:
+                armed.clear()
+                raise KeyboardInterrupt
+
+    faulty = Faulty(before, after=after)
+    inside, queued = threading.Event(), threading.Event()
+
+    def hold(tx: Tx) -> None:
+        inside.set()
+        assert queued.wait(PATIENCE_S)
+        armed.set()
+
+    def work(name: str, fn: Callable[[Tx], object]) -> None:
+        try:
+            said[name] = store.write(fn)
+        except BaseException as error:
+            said[name] = type(error)
+
+    with SqliteStore(path, connect=faulty) as store:
+        writer = faulty.opened[0]
+        (pages,) = writer.execute("PRAGMA page_count").fetchone()
+        writer.execute(f"PRAGMA max_page_count={pages + 10}")
+        fns: dict[str, Callable[[Tx], object]] = {
+            "a": hold, "b": add_task, "c": add_task, "d": lambda tx: add_task(tx, flow="x" * 500_000),
+        }  # fmt: skip
+        threads = [threading.Thread(target=work, args=each) for each in fns.items()]
+        for count, thread in enumerate(threads):
+            thread.start()
+            assert inside.wait(PATIENCE_S)
+            while len(store._writer._queue) < count:
+                inside.wait()
+        queued.set()
+        for thread in threads:
+            thread.join(PATIENCE_S)
+        assert (said["b"], said["d"]) == (KeyboardInterrupt, StoreFull)
+        stored = store.read(lambda tx: tx.execute(select(tasks.c.id).order_by(tasks.c.id)).scalars())
+        assert said["c"] in stored
+        assert len(stored) == 2
 
 
 @pytest.mark.requirement("G10")

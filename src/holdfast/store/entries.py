@@ -142,16 +142,9 @@ class CallMany(Entry):
         return [Call(fn) for fn in self._fns]
 
     def join(self, parts: Sequence[Entry]) -> None:
-        self.result, self.error = _joined(parts)
-
-
-def _joined(parts: Sequence[Entry]) -> tuple[list[Any], BaseException | None]:
-    """Their answers, and what is to be raised instead: an interrupt is nobody's answer."""
-    errors = [part.error for part in parts]
-    raised = next((error for error in errors if error is not None and not isinstance(error, Exception)), None)
-    if all(isinstance(error, WorldError) for error in errors):
-        raised = errors[0]
-    return [part.result if part.error is None else part.error for part in parts], raised
+        self.result = [part.result if part.error is None else part.error for part in parts]
+        if all(isinstance(part.error, WorldError) for part in parts):
+            self.error = parts[0].error
 
 
 def own(error: Exception, points: Savepoints) -> Exception:
@@ -199,4 +192,6 @@ class AppendMany(Entry):
         return [AppendOne(one) for one in self._batch]
 
     def join(self, parts: Sequence[Entry]) -> None:
-        self.result, self.error = _joined(parts)
+        self.result = [part.result if part.error is None else part.error for part in parts]
+        if all(isinstance(part.error, WorldError) for part in parts):
+            self.error = parts[0].error

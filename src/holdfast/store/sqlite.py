@@ -93,9 +93,7 @@ class SqliteSession:
             self._cursor.execute("COMMIT")
         except sqlite3.Error as error:
             raise _fatal(error, self._path) from error
-        finally:
-            if not self._connection.in_transaction:  # also where an interrupt came behind it
-                self._leave()
+        self._leave()
 
     def rollback(self) -> None:
         self.tx.forget()
@@ -177,11 +175,12 @@ class SqliteSession:
             self._gate.close()
 
     def _leave(self) -> None:
-        if self._entered:
+        if self._entered and self._gate is not None:
+            self._gate.leave()  # may be said twice: an interrupt between these two is followed by another `_leave`
             self._entered = False
-            if self._gate is not None:
-                self._gate.leave()
-            elif self._mutex is not None:
+        elif self._entered:
+            self._entered = False
+            if self._mutex is not None:
                 self._mutex.release()
 
 

@@ -80,6 +80,7 @@ class Writer:
         self._closed = False
         self._idle: Any = None  # a lock, held until the last leader is done
         self._poison: WorldError | None = None
+        self._interrupt: BaseException | None = None  # it came behind a COMMIT: for the thread that leads
         self._timed: tuple[Callable[[float], None], ...] = ()
 
     def run(self, entry: Entry, meanwhile: Meanwhile | None = None) -> Any:
@@ -162,15 +163,18 @@ class Writer:
                 while self._queue and len(entries) < self._batch_max:
                     entries.append(self._queue.popleft())
         commits: list[set[int]] = []  # the tasks that each touched
+        done: list[Entry] = []
         try:
-            self._commit(entries, commits)
+            self._commit(entries, commits, done)
         except BaseException as error:
             # Interrupted (a Ctrl-C on this thread). What the others gave is not lost: the next leader runs it.
             with self._mutex:
-                self._queue.extendleft(reversed(entries[1:]))
-                entries = [entry]
+                self._queue.extendleft(reversed([other for other in entries[1:] if other not in done]))
+                entries = [entry, *(other for other in entries[1:] if other in done)]
             entry.error = error
         finally:
+            if self._interrupt is not None:
+                entry.error, self._interrupt = self._interrupt, None
             self._session.meanwhile = None
             self._hand_over()
             for other in entries[1:]:
@@ -190,8 +194,8 @@ class Writer:
                 if self._idle is not None:
                     self._idle.release()
 
-    def _commit(self, entries: Sequence[Entry], commits: list[set[int]]) -> None:
-        """One transaction; or one for each part, where the session says so."""
+    def _commit(self, entries: Sequence[Entry], commits: list[set[int]], done: list[Entry]) -> None:
+        """One transaction; or one for each part, where the session says so, and then `done` gets those that are."""
         error = self._poison or self._persist(entries, commits)
         if error is not None and self._poison is None and self._session.divides(error):
             for entry in entries:
@@ -202,6 +206,7 @@ class Writer:
                 for part in parts:
                     part.error = self._persist([part], commits) or part.error
                 entry.join(parts)
+                done.append(entry)
         elif error is not None:
             for entry in entries:
                 entry.error = type(error)(str(error), **error.details)  # each thread raises one of its own
@@ -250,7 +255,8 @@ class Writer:
             if not committing or session.in_transaction:
                 session.rollback()
                 raise
-            entries[0].error = interrupt  # it came after COMMIT had returned: the others are done, and are told so
+            session.rollback()  # of nothing: what COMMIT takes with it is taken
+            self._interrupt = interrupt  # it came after COMMIT had returned: all are done, and the others are told so
         if not tx.quiet:
             commits.append(tx.tasks)
         for told in self._timed:

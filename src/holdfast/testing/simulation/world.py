@@ -219,12 +219,13 @@ class World:
     def _ring_for_nothing(self) -> None:
         """Who looks at a task that waits for a bell finds nothing to do: else it was for somebody to ring. An upgrade
         is nobody's bell."""
+        if not self._quiet():
+            return  # who does not look by himself is not helped
         self._look_around()
-        waiting = [row for row in self.rows.values() if row.state not in (*FINAL, SUSPENDED) and not self.newer]
-        quiet = [row for row in waiting if row.ready and row.worker_id is None and row.due_at is None]
-        quiet = [row for row in quiet if (row.id, row.seq) not in self.rung]
+        quiet = self._quiet()
         if not quiet:
             return
+        self._examine()
         for row in quiet:
             self.client.at.write(partial(agents.ring, task=row.id, now=0.0))
         self._look_around()
@@ -236,6 +237,12 @@ class World:
                 self.client.at.write(partial(_silence, task=row.id))
             else:
                 self.rung.add((row.id, row.seq))
+
+    def _quiet(self) -> list[TaskRow]:
+        """The tasks that wait for a bell, and that nobody has rung for in vain yet."""
+        live = [row for row in self.rows.values() if row.state not in (*FINAL, SUSPENDED) and not self.newer]
+        quiet = [row for row in live if row.ready and row.worker_id is None and row.due_at is None]
+        return [row for row in quiet if (row.id, row.seq) not in self.rung]
 
     def _look_around(self) -> None:
         """Every worker looks, and does what there is to do at this moment."""
