@@ -78,8 +78,8 @@ class Witness:
                 file.readline()  # a part of one
             else:
                 file.seek(0)
-            said = file.read().splitlines()
-        return [Line(number, *json.loads(each)) for number, each in enumerate(said, 1)]
+            said, _, _ = file.read().rpartition(b"\n")  # what is behind it is being written
+        return [Line(number, *json.loads(each)) for number, each in enumerate(said.splitlines(), 1)]
 
 
 class Guard:

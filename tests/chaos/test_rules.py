@@ -242,3 +242,15 @@ def test_the_last_lines_of_a_long_story_are_whole(tmp_path: Path) -> None:
     last = [line.more["number"] for line in witness.lately(size // 10)]
     assert last in (list(range(90, 100)), list(range(91, 100))), "lines are not all as long as each other"
     assert [line.more["number"] for line in witness.lately(size * 2)] == list(range(100))
+
+
+def test_of_a_line_that_is_being_written_nothing_is_read_yet(tmp_path: Path) -> None:
+    witness = Witness(tmp_path)
+    witness.say("w", "end")
+    whole = (tmp_path / "lines").read_bytes()
+    with open(tmp_path / "lines", "ab") as file:
+        file.write(whole[:20])
+    assert [line.what for line in witness.lines()] == [line.what for line in witness.lately(1000)] == ["end"]
+    with open(tmp_path / "lines", "ab") as file:
+        file.write(whole[20:])
+    assert [line.what for line in witness.lines()] == ["end", "end"]
