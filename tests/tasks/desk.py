@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import select, update
@@ -70,3 +71,20 @@ class Desk:
         for resource, task, mode in self.store.read(lambda tx: tx.execute(statement).all()):
             held.setdefault(resource, []).append((task, mode))
         return held
+
+
+class Before:
+    """A transaction in which something happens before each time that a statement is executed; it is told the values."""
+
+    def __init__(self, tx: Tx, statement: Any, happens: Callable[[Any], object]) -> None:
+        self._tx = tx
+        self._statement = statement
+        self._happens = happens
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tx, name)
+
+    def execute(self, statement: Any, values: Any = None) -> Any:
+        if statement is self._statement:
+            self._happens(values)
+        return self._tx.execute(statement, values)

@@ -12,7 +12,7 @@ from holdfast.store.sqlite import SqliteStore
 from holdfast.tasks import agents, control, lease, rest, retention, submit, take
 from holdfast.tasks.lease import WorkerRow
 from holdfast.tasks.row import TaskRow
-from tests.tasks.desk import Desk, take_as
+from tests.tasks.desk import Before, Desk, take_as
 
 
 @pytest.fixture
@@ -86,22 +86,12 @@ def test_who_finds_that_others_were_faster_with_all_that_start_does_not_look_aga
         desk.submit(resource, start_after=5000.0)
     register(desk)
 
-    class Late:
+    def late(tx: Tx) -> Any:
         """Others draw what was read just now."""
-
-        def __init__(self, tx: Tx) -> None:
-            self.tx = tx
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.tx, name)
-
-        def execute(self, statement: Any, values: Any = None) -> Any:
-            if statement is submit._DRAWN:
-                self.tx.execute(statement, values)
-            return self.tx.execute(statement, values)
+        return Before(tx, submit._DRAWN, lambda values: tx.execute(submit._DRAWN, values))
 
     found = desk.store.write(
-        lambda tx: take.take(Late(tx), "w", generation="g", nonce="n", now=6000.0, limit=9, pool="default")
+        lambda tx: take.take(late(tx), "w", generation="g", nonce="n", now=6000.0, limit=9, pool="default")
     )
     assert not found.start_more
 

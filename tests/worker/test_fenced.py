@@ -23,7 +23,7 @@ from holdfast.tasks import agents, children, row, take, tell
 from holdfast.tasks.row import TaskRow
 from holdfast.worker import desk, report, taken, telling
 from holdfast.worker.load import rest_aside
-from tests.tasks.desk import Desk, take_as
+from tests.tasks.desk import Before, Desk, take_as
 from tests.worker import scripted
 from tests.worker.house import House
 
@@ -173,21 +173,11 @@ def test_an_agent_that_is_heard_of_in_time_keeps_its_lease_and_the_task_its_numb
     who: dict[str, Any] = {"holder": "u", "agent": "a", "generation": "g", "nonce": "n", "lease_s": 9.0}
     store.write(lambda tx: agents.take(tx, "hv1", 1, now=NOW, **who))
 
-    class Meanwhile:
+    def heard(tx: Tx) -> Any:
         """It is heard of once the sweep has found it, before it is buried."""
+        return Before(tx, agents._BURY, lambda values: tx.execute(update(leases).values(expires_at=1e9)))
 
-        def __init__(self, tx: Tx) -> None:
-            self.tx = tx
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.tx, name)
-
-        def execute(self, statement: Any, values: Any = None) -> Any:
-            if statement is agents._BURY:
-                self.tx.execute(update(leases).values(expires_at=1e9))
-            return self.tx.execute(statement, values)
-
-    assert not store.write(lambda tx: agents.expire(Meanwhile(tx), at.id, 1e8))
+    assert not store.write(lambda tx: agents.expire(heard(tx), at.id, 1e8))
     assert store.read(lambda tx: row.read(tx, at.id)).epoch == at.epoch
     assert store.write(lambda tx: agents.expire(tx, at.id, 1e10))
     assert store.read(lambda tx: row.read(tx, at.id)).epoch == at.epoch + 1
