@@ -61,14 +61,19 @@ def test_a_task_that_starts_later_is_taken_then_and_once(desk: Desk) -> None:
     assert [at.id for at in taken(desk, "a") + taken(desk, "b") + taken(desk, "c")] == [task]
 
 
-def test_a_taking_says_that_more_start_than_it_let_into_their_queues(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(submit, "DRAWN_MAX", 2)
-    for resource in "abc":
+def start_at_once(desk: Desk, patch: pytest.MonkeyPatch, resources: str) -> None:
+    """A task for each letter; two may enter their queues in one taking."""
+    patch.setattr(submit, "DRAWN_MAX", 2)
+    for resource in resources:
         desk.submit(resource, start_after=5000.0)
     register(desk)
     desk.now = 6000.0
+
+
+def test_a_taking_says_that_more_start_than_it_let_into_their_queues(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_at_once(desk, monkeypatch, "abc")
     found = [
         desk.store.write(
             lambda tx: take.take(tx, "w", generation="g", nonce="n", now=desk.now, limit=9, pool="default")
@@ -81,17 +86,14 @@ def test_a_taking_says_that_more_start_than_it_let_into_their_queues(
 def test_who_finds_that_others_were_faster_with_all_that_start_does_not_look_again(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(submit, "DRAWN_MAX", 2)
-    for resource in "ab":
-        desk.submit(resource, start_after=5000.0)
-    register(desk)
+    start_at_once(desk, monkeypatch, "ab")
 
     def late(tx: Tx) -> Any:
         """Others draw what was read just now."""
         return Before(tx, submit._DRAWN, lambda values: tx.execute(submit._DRAWN, values))
 
     found = desk.store.write(
-        lambda tx: take.take(late(tx), "w", generation="g", nonce="n", now=6000.0, limit=9, pool="default")
+        lambda tx: take.take(late(tx), "w", generation="g", nonce="n", now=desk.now, limit=9, pool="default")
     )
     assert not found.start_more
 
