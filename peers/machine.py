@@ -8,18 +8,20 @@ The BMC in front of it: metal.py.
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from qemu.qmp import QMPError
-from qemu.qmp.legacy import QEMUMonitorProtocol
+from qemu.qmp import QMPClient, QMPError
 
 DEAF: Final = 0xFFFF
 TICKS_PER_S: Final = 18.2  # of the BIOS's timer, which is what wakes the guest
 _SECTOR: Final = 512
+_GOES: Final = (EOFError, OSError, QMPError)
 
 #: Real mode, loaded at 0x7c00, where all segments are 0. The power button is bit 8 of the PM1 registers (status 0x600,
 #: enable 0x602, control 0x604) of QEMU's `pc` machine; 0x2000 in the control register is "sleep now, S5".
@@ -106,12 +108,18 @@ class Machine:
         with self._turn:
             pause = threading.Event()
             while self.is_on:
-                monitor = QEMUMonitorProtocol(str(self._monitor))
                 try:
-                    monitor.connect()
-                    monitor.cmd(command)
+                    asyncio.run(_say(self._monitor, command))
                     return
-                except (OSError, QMPError):  # it has just been started, or is going down
+                except _GOES:  # it has just been started, or is going down
                     pause.wait(0.01)
-                finally:
-                    monitor.close()
+
+
+async def _say(monitor: Path, command: str) -> None:
+    client = QMPClient()
+    try:
+        await client.connect(str(monitor))
+        await client.execute(command)
+    finally:
+        with suppress(*_GOES):
+            await client.disconnect()

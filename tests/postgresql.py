@@ -63,12 +63,13 @@ class Databases:
             self.server.drop(_name(self._empty.pop()))
 
 
-#: Deletes what there is, where there is something, and has ids begin at 1 again.
+#: Deletes what there is, where there is something, and has ids begin at 1 again. It waits for the sessions that it
+#: ends: a pooler would lend one once more.
 _SWEEPER: Final = """
 CREATE PROCEDURE sweep() LANGUAGE plpgsql AS $$
 DECLARE name text; found bool;
 BEGIN
-    PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
+    PERFORM pg_terminate_backend(pid, 10000) FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid();
     IF (SELECT version_num FROM alembic_version) <> '{HEAD}' THEN RAISE 'migrated'; END IF;
     FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version' LOOP

@@ -10,6 +10,8 @@ import threading
 import uuid
 from pathlib import Path
 
+import pytest
+
 import holdfast
 from holdfast.clock import Clock
 from holdfast.testing.clock import START, FakeClock
@@ -52,6 +54,34 @@ def test_ids_of_several_threads_differ() -> None:
     for thread in threads:
         thread.join()
     assert len(set(ids)) == 2_000
+
+
+@pytest.mark.parametrize(
+    ("says", "off_s"),
+    [(100.0, 0.0), (100.001, 0.0), (103.999, 0.0), (104.0, 0.0), (104.5, 0.5), (99.0, -1.0), (222.0, 118.0)],
+)
+def test_a_clock_is_set_by_another_where_they_differ_by_more_than_the_way_takes(says: float, off_s: float) -> None:
+    """Two processes of one machine, else, would be as far apart as their answers took ways of different lengths."""
+    clock = FakeClock(100.0)
+
+    def told(asked_at: float) -> float:
+        assert asked_at == 100.0
+        clock.advance(4.0)
+        return says
+
+    clock.set_by(told)
+    assert clock.off_s == off_s
+
+
+def test_a_clock_that_is_set_back_while_another_is_asked_is_not_set_by_that() -> None:
+    clock = FakeClock(100.0)
+
+    def told(asked_at: float) -> float:
+        clock.set_back(60.0)
+        return asked_at + 0.5
+
+    clock.set_by(told)
+    assert clock.off_s == 0.0
 
 
 def test_a_time_is_what_is_shown_of_it() -> None:

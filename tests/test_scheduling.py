@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from sqlalchemy import update
 
 import holdfast as hf
 from holdfast.errors import (
@@ -20,6 +21,7 @@ from holdfast.errors import (
 from holdfast.local import Holdfast
 from holdfast.resources.kind import Kind, final, resting
 from holdfast.scheduling import Schedule, admitting
+from holdfast.store import schema
 from holdfast.tasks import schedules
 from holdfast.testing.clock import START, FakeClock
 from tests.postgresql import database_at
@@ -262,6 +264,15 @@ def test_what_is_refused_at_its_moment_is_written_down_and_the_next_is_tried(tmp
         assert day.outcomes(made) == [schedules.REFUSED, schedules.FIRED]
         assert day.outcomes(well) == [schedules.FIRED] * 2
         assert sorted(map(str, seen)) == ["3", "made", "well", "well"]
+
+
+def test_those_that_only_others_can_ask_for_keep_no_other_waiting(day: Day, hold: Holdfast) -> None:
+    for number in range(schedules.LOOK_MAX):
+        hold.schedule(f"of Mars {number}", look, cron="15 * * * *")
+    hold.store.write(lambda tx: tx.execute(update(schema.schedules).values(timezone="Mars/Base")))
+    hold.schedule("ours", look, cron="30 * * * *")
+    day.pass_(HOUR_S)
+    assert seen == [datetime.fromtimestamp(START + HOUR_S / 2, UTC)]
 
 
 def test_a_clock_that_is_set_back_fires_nothing_again(day: Day, hold: Holdfast) -> None:

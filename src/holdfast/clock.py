@@ -41,11 +41,15 @@ class Clock:
 
     def set_by(self, told: Callable[[float], float]) -> None:
         """Go by another clock from now on, as far as can be known: `told` is given the moment by this one, and says
-        what it is by the other; the same, if there is no other."""
+        what it is by the other; the same, if there is no other. As long as the answer was on its way, nobody knows by
+        how much they differ: within that they agree, or else those of one machine would be set apart."""
+        off_s = self.off_s
         sent = self.time()
         said = told(sent)
-        if said != sent:
-            self.off_s += said - (sent + self.time()) / 2
+        answered = self.time() - self.off_s + off_s  # another thread may have set it meanwhile, and found the same
+        if said == sent or answered < sent:
+            return  # the second: it was set back meanwhile
+        self.off_s = off_s + min(0.0, said - sent) + max(0.0, said - answered)
 
     def time(self) -> float:
         """Seconds since the epoch, UTC, to the microsecond: what is shown of a time is all of it, so that who asks for

@@ -89,7 +89,10 @@ class Holdfast(Asking, Scheduling):
         self._threads: list[threading.Thread] = []
         self._closed = False
         # PostgreSQL tells of others' commits, and its own look is a net that all processes cast: seldom.
-        own = {"silence_s": settings.database_timeout_s / 2} if is_postgresql(url) else {"look_s": settings.poll_s}
+        # What became of a commit is found out for as long as a lease leaves: who never knows has to begin anew.
+        doubt_s = min(settings.lease_s - settings.heartbeat_s, settings.database_timeout_s)
+        theirs = {"silence_s": settings.database_timeout_s / 2, "doubt_s": doubt_s}
+        own = theirs if is_postgresql(url) else {"look_s": settings.poll_s}
         self.store = open_store(
             url, busy_timeout_s=settings.busy_timeout_s, batch_max=settings.batch_max, create=create, **own
         )

@@ -104,6 +104,7 @@ def test_killed_during_steps_and_undo_and_answers_it_goes_on_where_it_was(make_s
         Listening(served) as listening,
         connect(served.url, project="default", roles="member", user="u1", patience=PATIENT) as client,
     ):
+        until(lambda: listening.came_back >= 0, "who listens is there")
         for place in range(size("SERVICE_KILLS", 4)):
             flow, what, number = MOMENTS[place % len(MOMENTS)]
             accepted = client.tasks.submit(flow, tag=f"{flow}-{place}")

@@ -14,8 +14,10 @@ import pytest
 from sqlalchemy import text
 
 from holdfast.errors import StoreAway
-from holdfast.store.base import Tx
+from holdfast.store.base import Append, Appended, Row, Tx
+from holdfast.store.pg_session import PostgresSession
 from holdfast.store.postgres import PostgresStore
+from holdfast.testing.conformance.store import add_task
 from peers.postgres import Postgres
 from tests.worker.house import until
 
@@ -44,6 +46,24 @@ def test_reads_and_writes_say_that_it_is_away_and_go_on_when_it_is_back(server: 
     server.start()
     assert (store.read(one), store.write(one)) == (1, 1)
     store.close()
+
+
+@pytest.mark.requirement("P2")
+def test_an_append_that_was_never_sent_is_not_in_doubt(server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is in doubt begins anew."""
+    monkeypatch.setattr(PostgresSession, "_find_out", lambda _, error: pytest.fail(f"in doubt: {error}"))
+    with PostgresStore(server.make("unsent"), away_s=0.2) as store:
+        task = store.write(add_task)
+        server.kill()
+        with pytest.raises(StoreAway):
+            store.append([Append(task, "mine", 0, [Row("started", "a", None, 2.0)])])
+        with pytest.raises(StoreAway):
+            store.append([Append(task, "mine", 0, [Row("started", "a", None, 2.0)])])
+        server.start()
+        assert store.append([Append(task, "mine", 0, [Row("started", "a", None, 2.0)])]) == [Appended(1, True)]
+        server.kill()
+        server.start()
+        assert store.append([Append(task, "mine", 1, [Row("succeeded", "a", None, 3.0)])]) == [Appended(2, True)]
 
 
 @pytest.mark.requirement("P1")

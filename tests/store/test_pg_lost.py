@@ -182,6 +182,18 @@ def test_a_database_that_stays_away_leaves_it_unknown(url: str, wire: Wire) -> N
         assert store.write(add_task) == 2, "it was done, and the store goes on"
 
 
+@pytest.mark.requirement("P2")
+def test_what_became_of_a_commit_is_found_out_for_longer_than_a_write_waits(url: str, wire: Wire) -> None:
+    far = f"postgresql://postgres@127.0.0.1:{wire.port}/{url.rpartition('/')[2]}?sslmode=disable&gssencmode=disable"
+    with PostgresStore(far, away_s=0.1, doubt_s=30.0) as store:
+        store.write(lambda tx: tx.execute(select(plans)))
+        wire.how, wire.shut = "behind", True
+        opening = threading.Timer(1.0, setattr, (wire, "shut", False))
+        opening.start()
+        assert store.write(lambda tx: add_task(tx, uuid="one")) == 1
+        opening.join()
+
+
 def test_what_need_not_last_may_be_lost_with_the_server_and_nothing_that_follows(tmp_path: Path) -> None:
     """It is not another database for that."""
 

@@ -1,11 +1,19 @@
-"""A worker that doesn't know what became of a commit takes nothing for its own, as if it had died, and goes on."""
+"""A worker that doesn't know what became of a commit, or of all of them as where another database was promoted, takes
+nothing for its own, as if it had died, and goes on."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
 import holdfast as hf
 from holdfast.errors import StoreUnknown
+from holdfast.local import Holdfast
 from holdfast.worker.loop import Worker
-from tests.worker.house import House
+from tests.worker.house import House, knob, tell, until
 
 
 @hf.step
@@ -16,28 +24,123 @@ def first(ctx: hf.Context) -> None: ...
 def second(ctx: hf.Context) -> None: ...
 
 
+@hf.step
+def told(ctx: hf.Context, at: str) -> None:
+    until(lambda: knob(at, "go"))
+
+
+@hf.step
+def slow(ctx: hf.Context, at: str, heeds: bool) -> None:
+    """The first to enter takes its time to stop, or doesn't hear of it at all."""
+    tell(at, ctx, "begin")
+    if ctx.fence == 1:
+        until(lambda: knob(at, "free") if not heeds else ctx.stopping)
+        threading.Event().wait(1.5)
+        tell(at, ctx, "end")
+        ctx.raise_if_stopping()
+
+
 FLOW = hf.linear("two", first, second)
+TOLD = hf.linear("told", told, second)
+SLOW = hf.linear("slow", slow)
+
+
+class Unknown:
+    """The next append of `hold` is stored, and nobody is told."""
+
+    def __init__(self, hold: Holdfast) -> None:
+        self._store, self._append = hold.store, hold.store.append
+        self.happened = threading.Event()
+        hold.store.append = self  # type: ignore[assignment,method-assign]
+
+    def __call__(self, batch: object, *_: object) -> object:
+        answers = self._append(batch)  # type: ignore[arg-type]
+        self._store.append = self._append  # type: ignore[method-assign]
+        self.happened.set()
+        raise StoreUnknown(str(answers))
+
+
+@contextmanager
+def running(worker: Worker) -> Iterator[None]:
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        worker.stop()
+        thread.join()
+        worker.close()
 
 
 def test_a_commit_of_which_nobody_knows_ends_the_incarnation_and_not_the_task(house: House) -> None:
     hold = house.open(flows=[FLOW])
     task = hold.submit(FLOW)
-    ids: list[str] = []
-    append = hold.store.append
-
-    def unknown(batch: object, _: object) -> object:
-        """It is stored, and nobody is told."""
-        answers = append(batch)  # type: ignore[arg-type]
-        hold.store.append = append  # type: ignore[method-assign]
-        ids.append(worker.lease.id)
-        raise StoreUnknown(str(answers))
-
-    worker: Worker = hold.worker()
-    hold.store.append = unknown  # type: ignore[assignment,method-assign]
+    worker = hold.worker()
+    before, unknown = worker.lease.id, Unknown(hold)
     try:
         worker.run(worker.is_idle)
     finally:
         worker.close()
+    assert unknown.happened.is_set()
     assert task.state == "SUCCEEDED"
     assert [step.state for step in task.steps] == ["SUCCEEDED"] * 2
-    assert worker.lease.id != ids[0]
+    assert worker.lease.id != before
+
+
+@pytest.mark.requirement("G5")
+@pytest.mark.parametrize(("heeds", "order"), [(True, ["begin", "end", "begin"]), (False, ["begin", "begin"])])
+def test_its_steps_have_the_time_to_stop_that_they_always_have_before_others_begin(
+    house: House, heeds: bool, order: list[str]
+) -> None:
+    settings = {"lease_s": 20.0, "heartbeat_s": 8.0} if heeds else {"lease_s": 1.5, "heartbeat_s": 0.5}
+    hold = house.open(flows=[SLOW, TOLD], **settings)
+    worker = hold.worker()
+    with running(worker):
+        task = hold.submit(SLOW, {"at": house.at, "heeds": heeds})
+        hold.submit(TOLD, {"at": house.at})
+        until(lambda: len(worker.taken) == 2 and house.said())
+        unknown = Unknown(hold)
+        other = house.open(flows=[SLOW, TOLD], **settings)
+        with running(other.worker()):
+            house.turn("go")
+            assert unknown.happened.wait(20)
+            until(lambda: task.state == "SUCCEEDED")
+            said = house.said()
+            house.turn("free")
+    assert said == order
+
+
+@pytest.mark.parametrize("where", ["before it leaves", "as it leaves"])
+def test_who_is_told_to_leave_while_in_doubt_stores_nothing_twice(house: House, where: str) -> None:
+    hold = house.open(flows=[SLOW, TOLD], lease_s=20.0, heartbeat_s=8.0)
+    worker = hold.worker()
+    with running(worker):
+        slow_one = hold.submit(SLOW, {"at": house.at, "heeds": True})
+        told_one = hold.submit(TOLD, {"at": house.at})
+        until(lambda: len(worker.taken) == 2 and house.said())
+        if where == "before it leaves":
+            unknown = Unknown(hold)
+            house.turn("go")
+            assert unknown.happened.wait(20)
+        else:
+            worker.stop()
+            unknown = Unknown(hold)
+            house.turn("go")
+    assert unknown.happened.is_set()
+    worker = house.open(flows=[SLOW, TOLD]).worker()
+    worker.run(worker.is_idle)
+    worker.close()
+    assert [task.state for task in (slow_one, told_one)] == ["SUCCEEDED", "SUCCEEDED"]
+
+
+def test_behind_a_promotion_too_its_steps_stop_before_others_begin(house: House) -> None:
+    settings = {"lease_s": 20.0, "heartbeat_s": 8.0}
+    hold = house.open(flows=[SLOW], **settings)
+    with running(hold.worker()):
+        task = hold.submit(SLOW, {"at": house.at, "heeds": True})
+        until(house.said)
+        hold.store.begin_anew()
+        with running(house.open(flows=[SLOW], **settings).worker()):
+            until(lambda: task.state == "SUCCEEDED")
+            said = house.said()
+    assert said == ["begin", "end", "begin"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +48,26 @@ long = hf.linear("long", hold_a_thread)
 wide = hf.unordered("wide", *(hold_a_thread.with_options(name=f"s{number}") for number in range(5)))
 
 
-def test_no_more_is_recorded_as_started_than_there_are_threads(tmp_path: Path) -> None:
-    with open_database(database_at(tmp_path / "tasks.db"), workers_max=3) as hold, hold.working():
+@pytest.mark.parametrize(("runtime", "workers_max"), [("threads", 3), (ThreadPoolExecutor(3), 30)])
+def test_no_more_is_recorded_as_started_than_there_are_threads(
+    tmp_path: Path, runtime: str | Executor, workers_max: int
+) -> None:
+    go_on.clear()
+    while entered.acquire(blocking=False):
+        pass
+    with (
+        open_database(database_at(tmp_path / "tasks.db"), workers_max=workers_max) as hold,
+        hold.working(runtime),
+    ):
         tasks = [hold.submit(wide) for _ in range(2)]
         for _ in range(3):
             assert entered.acquire(timeout=60)
+        others = [hold.submit(wide) for _ in range(2)]
         started = [step for task in tasks for step in task.steps]
         assert len(started) == 3
+        assert {task.state for task in others} == {"PENDING"}
         go_on.set()
+        tasks += others
         for task in tasks:
             assert task.wait(60).state == "SUCCEEDED"
 

@@ -55,7 +55,11 @@ class Runtimes:
 
             self.main, self._main_name = runtime_of(main), "thread"
 
-        limits = {"process": workers_max} | ({} if main == "inline" else {"thread": workers_max})
+        limits = {"process": workers_max}
+        if not self.is_inline:
+            # A pool of a size of its own has a queue, and what waits there would be taken for what runs.
+            own = getattr(main, "_max_workers", None)
+            limits["thread"] = min(workers_max, own) if isinstance(own, int) else workers_max
         self.places = Places(limits)
 
     def name_of(self, isolation: str, alone: bool) -> str:

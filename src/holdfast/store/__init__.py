@@ -18,7 +18,8 @@ def open_store(url: str, **options: Any) -> Store:
     """The store at `url`; a new database gets its tables unless `create=False`.
 
     Options: busy_timeout_s, batch_max, create, look_s; of SQLite also synchronous "full" or "normal", connect; of
-    PostgreSQL also away_s, how long a write waits for a database that is away.
+    PostgreSQL also away_s, how long a write waits for a database that is away, and doubt_s, how long it finds out what
+    became of a commit.
     Raises DatabaseUrlInvalid, SchemaOlder, SchemaNewer, StoreUnwritable, StoreBusy, StoreCorrupt, StoreFull, StoreAway.
     """
     if is_postgresql(url):

@@ -88,6 +88,10 @@ class StepRow(NamedTuple):
     error: str | None = None
 
 
+#: Of what a worker gives `append` at a time, where one write has not got it already: meanwhile its heartbeat waits.
+SIZE_MAX: Final = 16 << 20
+
+
 class Append(NamedTuple):
     """One task's write.
 
@@ -110,6 +114,11 @@ class Append(NamedTuple):
     folded: Sequence[int] = ()
     news: Sequence[FeedRow] = ()
     then: Callable[[Tx], None] | None = None
+
+    @property
+    def size(self) -> int:
+        """Of what events carry, in characters."""
+        return sum(len(row.data) for row in (*self.facts, *self.decisions) if row.data is not None)
 
 
 class Joint:

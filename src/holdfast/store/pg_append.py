@@ -9,7 +9,7 @@ same statement, for who has to ask what became of it (store/pg_session.py). What
 
 A text is made for each shape of batch and kept. Among many tasks the server looks for rows by a join, whose plan is
 good for the size that the table has when it is made; so the text says how long the ids are by now, and while the table
-is small, it is planned anew whenever they have grown by a bit.
+is small, it is planned anew whenever they have grown by three bits.
 
 What is written at all, and by every database: store/appends.py.
 """
@@ -28,7 +28,8 @@ from holdfast.store.schema import feed, journal, steps, tasks
 
 FEED_LOCK: Final = 0x686F6C6466656564  # held from before the first id of the feed is drawn until the commit
 SHAPES_MAX: Final = 256  # whose texts are kept
-BITS_MAX: Final = 16  # of ids; from there on no plan reads the whole table
+BITS: Final = 3  # of ids: for a table that has grown eightfold it is planned anew
+BITS_MAX: Final = 12  # from there on no plan reads the whole table
 ROWS_MAX: Final = 4  # of one append that are spelled out: cheaper than arrays
 
 _GUARD: Final = (
@@ -162,11 +163,11 @@ class Writing:
             *((bool(one.steps_all), bool(one.folded), bool(one.news)) for one in ordered), strict=True
         )
         more = _More(any(steps), any(folded), any(news), settings)
-        key = (tuple(shapes), more, min(ordered[-1].task.bit_length(), BITS_MAX))
+        key = (tuple(shapes), more, min(ordered[-1].task.bit_length(), BITS_MAX) // BITS)
         text = self._texts.get(key) or self._keep(key, self._text_of_many(*key))
         return text, values + _values_of(more, ordered)
 
-    def _text_of_many(self, groups: tuple[_Columns, ...], more: _More, bits: int) -> str:
+    def _text_of_many(self, groups: tuple[_Columns, ...], more: _More, length: int) -> str:
         at = _Places(3)
         patient = "patient, " if more.settings else ""
         guards = [_GUARD.format(patient=patient, given=at.unnest(("int8", "text", "int8")), count="$3::int8")]
@@ -177,7 +178,7 @@ class Writing:
             guards.append(_MOVED.format(place=place, changes=", ".join(changes), given=given, names=names))
         moved = " + ".join(f"(SELECT count(*) FROM moved{place})" for place in range(len(groups)))
         text = self._whole(", ".join(guards), at.unnest(_JOURNAL_KINDS), at, more, moved=f" AND {moved} = $3::int8")
-        return f"{text} /* {bits} */"
+        return f"{text} /* {length} */"
 
     def _whole(self, guard: str, rows: str, at: _Places, more: _More, *, moved: str = "") -> str:
         parts = [guard]

@@ -144,7 +144,7 @@ class PostgresSession:
 
     def __init__(
         self, connection: Connection, server: Server, *, busy_timeout_s: float, patience: Patience,
-        bell: Bell, history: PgHistory,
+        doubt: Patience, bell: Bell, history: PgHistory,
     ) -> None:  # fmt: skip
         self._server = server
         self._shown = redacted(server.url)
@@ -156,6 +156,7 @@ class PostgresSession:
         self._lock_ms: int | None = LOCK_MS  # for which an append waits for a lock; None: as the connection does
         self._alone_ms = max(int(busy_timeout_s * 1000), 1)
         self._patience = patience
+        self._doubt = doubt
         self._bell = bell
         bell.own = self._id
         self._alone = False  # the next transaction can't be done in parts: it may wait for locks
@@ -192,14 +193,18 @@ class PostgresSession:
     # --- a transaction --------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
+        self._be_connected()
+        self._cursor.opening = self._begin_alone if self._alone else self._begin
+
+    def _be_connected(self) -> None:
+        """Raises: WorldError: nothing was sent."""
         if self._history.fault is not None:
             raise self._history.fault
         try:
-            if self._connection.closed:
+            if self._connection.closed or self._connection.is_cut():
                 self._connect()
         except psycopg.Error as error:
             raise self._fatal(error) from error
-        self._cursor.opening = self._begin_alone if self._alone else self._begin
 
     def commit(self) -> None:
         self._count(quiet=self.tx.quiet)
@@ -235,12 +240,9 @@ class PostgresSession:
     def at_once(self, batch: Sequence[Append]) -> bool:
         if len(batch) > 1 and len(batch) != len({one.task for one in batch}):
             return False
-        if self._history.fault is not None:
-            raise self._history.fault
+        self._be_connected()
         self._count(quiet=False)
         try:
-            if self._connection.closed:
-                self._connect()
             lock_ms = self._alone_ms if self._alone else self._lock_ms
             if not self._cursor.at_once(*self._writing.of(batch, self._number, lock_ms)):
                 return False
@@ -341,16 +343,19 @@ class PostgresSession:
 
     def _find_out(self, error: psycopg.Error) -> None:
         """Return if the last COMMIT came to be. Raises: StoreAway: it did not; StoreUnknown."""
-        while self._patience.lasts():
-            try:
-                self._connect()
-                self._cursor.run(_FENCE.format(id=self._id, number=self._number))
-                ((number,),) = self._cursor.fetchall()
-            except psycopg.Error:
-                continue
-            if number == self._number:
-                return
-            raise pg_faults.away(error, self._shown)
+        try:
+            while self._doubt.lasts():
+                try:
+                    self._connect()
+                    self._cursor.run(_FENCE.format(id=self._id, number=self._number))
+                    ((number,),) = self._cursor.fetchall()
+                except psycopg.Error:
+                    continue
+                if number == self._number:
+                    return
+                raise pg_faults.away(error, self._shown)
+        finally:
+            self._doubt.is_over()
         told = f"{self._shown} went away during a commit: look at what is there before you ask again"
         raise StoreUnknown(told) from error
 

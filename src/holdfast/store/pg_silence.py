@@ -72,6 +72,15 @@ class Connection(psycopg.Connection[Any]):
                 silent = True
         return [*results, *self.wait(generators.execute(server))]
 
+    def is_cut(self) -> bool:
+        """Whether the server has closed it, as far as has been heard: what is sent now would be in doubt."""
+        try:
+            while self._poll().poll(0):
+                self.pgconn.consume_input()
+        except psycopg.Error:
+            return True
+        return False
+
     def _heard(self, gen: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
         """What the driver does, told each tick whether anything came; `meanwhile` has the time before that."""
         silent_since: float | None = None

@@ -39,7 +39,8 @@ _SNAPSHOT: Final = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",)
 
 class PostgresStore(Front):
     """See store/base.py for what each method promises. `away_s`: how long a write or a read waits for a database that
-    is away, before it is StoreAway. `silence_s`: see store/pg_silence.py."""
+    is away, before it is StoreAway. `doubt_s`: how long a write that was cut at its commit finds out what became of it,
+    before it is StoreUnknown; as long at least. `silence_s`: see store/pg_silence.py."""
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class PostgresStore(Front):
         create: bool = True,
         look_s: float = 1.0,
         away_s: float = 5.0,
+        doubt_s: float = 0.0,
         silence_s: float = SILENCE_S,
     ) -> None:
         self.url = url
@@ -66,7 +68,8 @@ class PostgresStore(Front):
         self._bell = Bell(self._server, self._wakeups.others_committed, self._history, look_s=look_s)
         self._session = PostgresSession(
             first, self._server, busy_timeout_s=busy_timeout_s, patience=Patience(away_s, self._closed),
-            bell=self._bell, history=self._history,
+            doubt=Patience(max(away_s, doubt_s), self._closed), bell=self._bell,
+            history=self._history,
         )  # fmt: skip
         self._writer = Writer(self._session, self._wakeups.committed, batch_max=batch_max)
 

@@ -19,7 +19,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from holdfast.errors import HoldfastClosed, LeaseLost, SchemaNewer, WorldError
+from holdfast.errors import HoldfastClosed, LeaseLost, SchemaNewer, StoreUnknown, WorldError
 from holdfast.store import keep_time
 from holdfast.store.base import Store, Tx
 from holdfast.tasks import agents
@@ -62,6 +62,7 @@ class Lease:
         self.id = clock.token_hex(16)
         self._registered = False
         self._generation = store.generation  # of the database, when it was registered
+        self._followed_at = float("-inf")  # boot clock: when this incarnation followed another
         self._beat_at = 0.0  # boot clock, before the last heartbeat that succeeded was sent
         self._swept_at = float("-inf")  # boot clock
         self._read_at = float("-inf")  # boot clock: when the others' rows were read
@@ -76,7 +77,9 @@ class Lease:
         self.held: Callable[[], Sequence[int]] = lambda: ()
         self.extends: Callable[[float], None] = lambda until: None  # told until when processes of steps may go on
         self.figures = Figures()
+        self.runs: Callable[[], bool] = lambda: False  # whether any step does that would go on beside a successor
         self.unsure = False  # what became of a commit is not known
+        self._ends_at: float | None = None  # boot clock: for so long its steps may take to stop
         self.draining = False  # as of the last heartbeat: to take no more, and to hand over
         self._resumes = False  # the drain was called off
         self.flows: tuple[str, ...] = ()  # the references of those that the worker was given
@@ -214,13 +217,21 @@ class Lease:
             raise LeaseLost("the database was restored or promoted", worker=self.id)
 
     def _end(self, now: float) -> None:
-        """Nobody knows what is ours: say that this incarnation is dead, and be another."""
+        """Nobody knows what is ours: say that this incarnation is dead, and be another. Others begin at once then, so
+        its steps stop before, and have the time for it that they always have.
+
+        Raises: WorldError: not yet.
+        """
+        if self._ends_at is None:
+            self._ends_at = self._clock.monotonic() + self._settings.heartbeat_s
+            if self._on_lost is not None:
+                self._on_lost(None)
+        if self.runs() and self._clock.monotonic() < self._ends_at:
+            raise StoreUnknown("it is not known what became of a commit, and steps are still stopping")
         with self._mutex:
             self._store.write(partial(_bury, self.id, now, None))
             self._renew()
-        self.unsure = False
-        if self._on_lost is not None:
-            self._on_lost(None)
+        self.unsure, self._ends_at = False, None
 
     def _renewed(self, before: float) -> None:
         # Who is frozen stops nothing: the processes of its steps end themselves, a little sooner than others begin.
@@ -230,6 +241,7 @@ class Lease:
     def _renew(self) -> None:
         """Taken for dead: the next task is taken as a new incarnation."""
         self.id = self._clock.token_hex(16)
+        self._followed_at = self._clock.monotonic()
         self._registered = self.draining = False
         self.figures = Figures()  # those up to here are in the row of before
         self.figures.lease_losses = 1
@@ -274,8 +286,8 @@ class Lease:
         """Whether nobody holds the lock of a worker of this host."""
         if worker.lock_path is None or worker.host != self._host or worker.boot != self._boot:
             return False
-        if worker.lock_path == self.lock_path:
-            return True  # an earlier incarnation of this very process
+        if worker.lock_path == self.lock_path:  # an earlier incarnation of this very process
+            return self._clock.monotonic() >= self._followed_at + self._settings.heartbeat_s  # in which its steps stop
         return self._is_free(worker.lock_path)
 
     def _is_leaving(self, worker: rows.WorkerRow) -> bool:

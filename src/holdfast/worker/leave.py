@@ -6,15 +6,17 @@ What is stored of one task: worker/taken.py. Who leaves: worker/loop.py.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from holdfast.errors import WorldError
+from holdfast.errors import StoreUnknown, WorldError
+from holdfast.store.base import SIZE_MAX
 from holdfast.worker.pace import STARVED_S
 
 if TYPE_CHECKING:
     from holdfast.runtime.choice import Runtimes
-    from holdfast.store.base import Store
+    from holdfast.store.base import Append, Store
     from holdfast.worker.pace import Pace
     from holdfast.worker.taken import Taken
 
@@ -38,17 +40,45 @@ def close_beside(
     closing.join()
 
 
-def save_all(tasks: Iterable[Taken], now: float) -> list[Taken]:
+def save_all(store: Store, tasks: Iterable[Taken], now: float) -> list[Taken]:
     """Store what the steps of each task have said, and tell which can't be: another worker's, or broken. Whoever takes
     one of those finds what its journal says."""
+    todo = deque(tasks)
+    lost: list[Taken] = []
+    while todo:
+        batch: list[tuple[Taken, Append]] = []
+        size = 0
+        while todo and size < SIZE_MAX:
+            taken = todo.popleft()
+            try:
+                append = taken.saving(now)
+            except Exception:
+                lost.append(taken)
+                continue
+            if append is not None:
+                batch.append((taken, append))
+                size += append.size
+        lost += _save(store, batch)
+    for taken in lost:
+        taken.drive.drop()
+    return lost
+
+
+def _save(store: Store, batch: Sequence[tuple[Taken, Append]]) -> list[Taken]:
+    answers: Sequence[Any]
+    try:
+        answers = store.append([append for _, append in batch]) if batch else ()
+    except Exception as error:
+        answers = [error] * len(batch)
     lost = []
-    for taken in tasks:
+    for (taken, _), answer in zip(batch, answers, strict=True):
         try:
-            taken.save(now)
+            taken.saved(answer)
+        except StoreUnknown:
+            lost.append(taken)  # it may be stored, and must not be twice
         except WorldError:
             pass  # the next time, if there is one
         except Exception:
-            taken.drive.drop()
             lost.append(taken)
     return lost
 

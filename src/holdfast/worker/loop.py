@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from holdfast.errors import HoldfastClosed, LeaseLost, StoreUnknown, TaskNotFound, WorldError
-from holdfast.store.base import Append, Appended, Store
+from holdfast.store.base import SIZE_MAX, Append, Appended, Store
 from holdfast.tasks import take
 from holdfast.tasks.row import TaskRow
 from holdfast.worker.agents import Agents
@@ -89,6 +89,7 @@ class Worker:
         self._timers = Timers(self.taken)
         self.lease.held = lambda: list(self.taken)
         self.lease.extends = runtimes.extend
+        self.lease.runs = lambda: any(taken.is_running for taken in self.taken.values())
         self._dirty: dict[int, None] = {}
         self._ended: set[int] = set()
         self._lost: deque[int] = deque()  # tasks that may be another's by now
@@ -155,9 +156,7 @@ class Worker:
         waits = all(taken.is_between_rounds(now) for taken in self.taken.values())
         if not waits or self._poked or self._intake.waiting or self._intake.crowded:
             return False
-        if self.lease.expects or self._rota.due_at <= now:
-            return False
-        return self._intake.ends(self._looked_at)
+        return not self.lease.expects and self._rota.due_at > now and self._intake.ends(self._looked_at)
 
     def _left_s(self) -> float:
         """Until something is due by time alone."""
@@ -207,7 +206,7 @@ class Worker:
             self.taken.popitem()[1].drive.drop()
 
     def _save(self) -> None:
-        for taken in save_all(list(self.taken.values()), self._clock.time()):
+        for taken in save_all(self._store, list(self.taken.values()), self._clock.time()):
             self._forget(taken)
 
     # --- hearing and taking ---------------------------------------------------------------------------------------
@@ -294,7 +293,9 @@ class Worker:
         again = {task: self._starved.pop(task) for task in chosen}
         self._dirty.update(dict.fromkeys(again))
         batch: list[tuple[Taken, Append]] = []
-        for taken in [self.taken[task] for task in self._dirty if task in self.taken]:
+        todo, size = deque(task for task in self._dirty if task in self.taken), 0
+        while todo and size < SIZE_MAX:
+            taken = self.taken[todo.popleft()]
             try:
                 append = taken.advance(now)
             except WorldError:
@@ -306,11 +307,13 @@ class Worker:
                 continue
             if append is not None:
                 batch.append((taken, append))
+                size += append.size
             else:
                 self._timers.watch(taken, now)
             if taken.drive.starved:
                 self._starved.setdefault(taken.task.id, again.get(taken.task.id, now))
-        self._dirty.clear()
+        self._dirty = dict.fromkeys(todo)
+        self._starved.update((task, since) for task, since in again.items() if task in self._dirty)
         self._loader.fresh = 0
         return batch
 
@@ -329,14 +332,14 @@ class Worker:
                 self._answered(taken, answer, now)
         finally:
             self._runtimes.end_batch()
-        for answer in answers:
-            if isinstance(answer, WorldError):  # of all, or of one alone, as where the disk is nearly full
-                raise answer
+        for worst in (answer for answer in answers if isinstance(answer, WorldError)):
+            raise worst  # of all, or of one alone, as where the disk is nearly full
 
     def _answered(self, taken: Taken, answer: Appended | Exception, now: float) -> None:
         try:
             if isinstance(answer, WorldError):
-                taken.unanswered()
+                if not isinstance(answer, StoreUnknown):  # that may be stored, and must not be twice
+                    taken.unanswered()
                 self._dirty[taken.task.id] = None
             elif isinstance(answer, Exception):
                 raise answer

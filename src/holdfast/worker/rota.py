@@ -43,7 +43,8 @@ class Rota:
             return False
         self._looked_at, self._changes = now, self._store.changes(went_on=False)
         self._away = {id: until for id, until in self._away.items() if now < until <= now + AWAY_S}
-        coming = [each for each in self._store.read(schedules.coming) if each.id not in self._away]
+        look = partial(schedules.coming, limit=schedules.LOOK_MAX + len(self._away))  # those are due, and stay so
+        coming = [each for each in self._store.read(look) if each.id not in self._away]
         due = [each for each in coming if each.at <= now]
         if not due:
             self.due_at = min([float("inf"), *self._away.values(), *(each.at for each in coming[:1])])

@@ -155,6 +155,11 @@ class Taken:
         return waits or bool(state.parked) or self._held_up
 
     @property
+    def is_running(self) -> bool:
+        """Whether a step of it goes on here."""
+        return any(call.outcome is None and call.isolation != "agent" for call in self.drive.calls.values())
+
+    @property
     def is_kept_waiting(self) -> bool:
         """Whether the task has not begun, and all that it lacks is a thread or a process."""
         return self.drive.starved and self.drive.state.phase == "PENDING" and not self.drive.inbox
@@ -232,20 +237,25 @@ class Taken:
 
     # --- facts alone ----------------------------------------------------------------------------------------------
 
-    def save(self, now: float) -> None:
-        """Store what has happened, on the way out. Raises: LeaseLost, WorldError."""
+    def saving(self, now: float) -> Append | None:
+        """What has happened, to be stored on the way out. None: nothing has."""
         if self._batch is not None:
-            return  # interrupted while it was written: it may be stored, and must not be twice
+            return None  # interrupted while it was written: it may be stored, and must not be twice
         facts = self.drive.facts_now(now)
-        if facts:
-            self.append_facts(facts, now)
-            self.drive.facts = []
-            self.drive.settle_checkpoints(None)
+        return self.recorder.append(self.token, self.seen, facts, (), now, None) if facts else None
+
+    def saved(self, answer: Appended | Exception) -> None:
+        """Raises: LeaseLost, WorldError."""
+        self._stored(self.drive.facts, answer)
+        self.drive.facts = []
+        self.drive.settle_checkpoints(None)
 
     def append_facts(self, facts: list[e.Event], now: float) -> None:
         """Store what has happened and decide nothing. Raises: LeaseLost, WorldError."""
         append = self.recorder.append(self.token, self.seen, facts, (), now, None)
-        answer = self._store.append([append])[0]
+        self._stored(facts, self._store.append([append])[0])
+
+    def _stored(self, facts: list[e.Event], answer: Appended | Exception) -> None:
         if isinstance(answer, Exception):
             raise answer
         self.recorder.appended(answer, facts, ())

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from qemu.qmp import QMPClient
 
 from holdfast.seal import new_key
+from peers.machine import Machine
 from peers.metal import MetalPeer, metal
 from tests.resources.node.conftest import Node, Yard
+from tests.worker.house import until
 
 
 @pytest.fixture
@@ -48,6 +52,31 @@ def test_a_soft_reboot_is_a_shutdown_and_a_boot(iron: Yard, tmp_path: Path) -> N
         assert iron.do(node, "soft_reboot").state == "SUCCEEDED"
         iron.until(lambda: peer.said == "UBDU", "the guest")
         assert peer.log() == ["power on", "soft power off", "power on"]
+
+
+def test_a_machine_that_is_gone_as_soon_as_its_button_was_pressed_takes_no_bmc_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine with much else to do it ends before the BMC has let go of it."""
+    machine = Machine(tmp_path)
+
+    async def pressed_slowly(monitor: QMPClient, command: str) -> object:
+        said = await press(monitor, command)
+        while machine.is_on:
+            await asyncio.sleep(0.02)
+        return said
+
+    machine.on()
+    try:
+        until(lambda: (tmp_path / "serial").exists() and "U" in (tmp_path / "serial").read_text(encoding="ascii"))
+        press = QMPClient.execute
+        monkeypatch.setattr(QMPClient, "execute", pressed_slowly)
+        machine.press_button()
+        assert not machine.is_on
+    finally:
+        machine.close()
+    with pytest.raises(RuntimeError, match="no current event loop"):
+        asyncio.get_event_loop()  # one that was left in this thread is found unclosed in another test
 
 
 @pytest.mark.requirement("IRONIC-3", "IRONIC-7")
