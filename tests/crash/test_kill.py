@@ -97,6 +97,17 @@ def edges_of(flow: object) -> list[tuple[str, str]]:
     return found
 
 
+def test_who_ends_by_itself_as_it_is_to_be_killed_was_not_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That it has ended is heard a moment after there is nobody any more to kill."""
+    process = start(database_at(tmp_path / "tasks.db"))
+    assert process.wait(60) == 0
+    monkeypatch.setattr(process, "poll", lambda: None)
+    process.kill()
+    assert not killed(process, 0)
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.requirement("NOVA-14")
 @pytest.mark.requirement("TF-2")
