@@ -16,6 +16,7 @@ from holdfast.store.base import Appended, Tx
 from holdfast.store.pg_bell import CHANNEL, CHANNEL_WENT_ON, HEARD_MAX, LOOKS_S, PAUSE_S
 from holdfast.store.postgres import PostgresStore
 from holdfast.store.schema import tasks
+from holdfast.tasks import fleet
 from holdfast.testing.conformance.store import add_task
 from tests.postgresql import Databases
 from tests.store.test_pg_append import append_to
@@ -65,6 +66,17 @@ def test_a_commit_is_heard_by_another_process(two: tuple[PostgresStore, Postgres
     one.write(touch)
     assert other.wait(seen, PATIENCE_S) != seen
     assert not heard.is_set()
+
+
+def test_that_a_pool_is_open_again_is_told_though_it_touches_no_task(two: tuple[PostgresStore, PostgresStore]) -> None:
+    one, other = two
+    heard = threading.Event()
+    other.hear_others(lambda _: heard.set())
+    one.write(lambda tx: fleet.limit(tx, "hv1", {"running_max": 4}, 0.0))
+    one.write(lambda tx: fleet.give(tx, "hv1", "pause", 0.0))
+    assert not heard.wait(10 * PAUSE_S)
+    one.write(lambda tx: fleet.give(tx, "hv1", "resume", 0.0))
+    assert heard.wait(PATIENCE_S)
 
 
 def test_nobody_is_told_of_his_own(two: tuple[PostgresStore, PostgresStore]) -> None:

@@ -248,6 +248,9 @@ class Tx(Protocol):
     def touched(self, task: int) -> None:
         """Name a task that this transaction changes, for those who subscribed."""
 
+    def ring(self) -> None:
+        """Others are told of this commit at once, as of one that touches a task."""
+
 
 class Store(Protocol):
     @property

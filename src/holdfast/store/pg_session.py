@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -223,18 +223,18 @@ class PostgresSession:
             self._find_out(error)
         lasts = self.tx.lasts or bool(self._telling.told)
         self._telling.told.clear()
-        self._is_committed(self.tx.tasks, lasts=lasts)
+        self._is_committed(rings=self.tx.rings or bool(self.tx.tasks), lasts=lasts)
 
     def _count(self, *, quiet: bool) -> None:
         """The number of the next commit. One that others are to be told of grows the part of it that they look at."""
         self._number = self._number + 1 if quiet else ((self._number >> QUIET_BITS) + 1) << QUIET_BITS
 
-    def _is_committed(self, tasks: Collection[int], *, went_on: bool = False, lasts: bool = True) -> None:
+    def _is_committed(self, *, rings: bool, went_on: bool = False, lasts: bool = True) -> None:
         if lasts:
             self._acked, self._acked_at = self._number, SYSTEM.monotonic()
         self._alone = False
         self._patience.is_over()
-        if tasks and not self._bell.ring(went_on=went_on):
+        if rings and not self._bell.ring(went_on=went_on):
             self._ring(went_on=went_on)
 
     def at_once(self, batch: Sequence[Append]) -> bool:
@@ -255,7 +255,7 @@ class PostgresSession:
             self._find_out(error)
         except UnicodeError:
             return False
-        self._is_committed([one.task for one in batch], went_on=True)
+        self._is_committed(rings=True, went_on=True)
         return True
 
     def _tell_and_commit(self) -> None:

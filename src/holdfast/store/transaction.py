@@ -71,6 +71,7 @@ class Transaction:
         "known",
         "lasts",
         "quiet",
+        "rings",
         "seen",
         "statements",
         "tasks",
@@ -85,6 +86,7 @@ class Transaction:
         self.known: set[Hashable] = set()
         self.seen: dict[Hashable, Any] = {}
         self.quiet = False  # nobody has to be told of it
+        self.rings = False  # others are told at once, whether it touched a task or not
         self.lasts = True  # whoever is told of it may rely on it
         self.written = 0  # grows with each statement that may have changed something
         self.careful = 0  # how many groups of functions are still to be run each in a savepoint: writer.CallMany
@@ -194,6 +196,9 @@ class Transaction:
 
     def need_not_last(self) -> None:
         self.lasts = False
+
+    def ring(self) -> None:
+        self.rings = True
 
     def touched(self, task: int) -> None:
         self.written += 1

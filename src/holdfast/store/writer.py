@@ -226,7 +226,7 @@ class Writer:
         """The error that the whole transaction died of; what an entry itself raised is in the entry."""
         session = self._session
         tx = session.tx
-        tx.tasks, tx.quiet, tx.lasts = set(), False, True
+        tx.tasks, tx.quiet, tx.rings, tx.lasts = set(), False, False, True
         tx.seen.clear()
         committing = False
         began = SYSTEM.monotonic()

@@ -107,6 +107,7 @@ def give(tx: Tx, name: str, verb: str, now: float) -> dict[str, Any]:
     at = pools.find(tx, name)
     if verb == "resume":
         pools.change(tx, name, {"paused_at": None, "draining_at": None})
+        tx.ring()
     elif verb == "pause" and not at.is_closed:
         pools.change(tx, name, {"paused_at": now})
     elif verb == "drain" and at.draining_at is None:
