@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 import holdfast as hf
-from holdfast.errors import StoreUnknown
+from holdfast.errors import StoreCorrupt, StoreUnknown
 from holdfast.local import Holdfast
 from holdfast.worker.loop import Worker
 from tests.worker.house import House, knob, tell, until
@@ -85,6 +85,26 @@ def test_a_commit_of_which_nobody_knows_ends_the_incarnation_and_not_the_task(ho
     assert task.state == "SUCCEEDED"
     assert [step.state for step in task.steps] == ["SUCCEEDED"] * 2
     assert worker.lease.id != before
+
+
+def test_what_no_time_mends_ends_a_worker_that_is_in_doubt_too(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold = house.open(flows=[FLOW])
+    hold.submit(FLOW)
+    worker = hold.worker()
+
+    def unknown(batch: object, *_: object) -> object:
+        monkeypatch.setattr(hold.store, "write", corrupt)
+        raise StoreUnknown
+
+    def corrupt(*_: object) -> object:
+        raise StoreCorrupt("its pages are of two minds")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(hold.store, "append", unknown)
+        with pytest.raises(StoreCorrupt):
+            worker.run(worker.is_idle)
+    monkeypatch.undo()
+    worker.close()
 
 
 @pytest.mark.requirement("G5")

@@ -73,8 +73,7 @@ class Worker:
         self._clock = clock
         self._settings = settings
         self._flows = flows
-        self._seal = seal
-        self._unseal = unseal
+        self._seal, self._unseal = seal, unseal
         self._desk = partial(
             Desk, store, flows=flows, clock=clock, settings=settings, seal=seal, unseal=unseal, poke=self.poke,
             house=house,
@@ -128,8 +127,9 @@ class Worker:
             try:
                 did = self.turn(now)
             except WorldError as error:
-                self.lease.unsure = self.lease.unsure or isinstance(error, StoreUnknown)
-                if not error.retryable and not self.lease.unsure:
+                if isinstance(error, StoreUnknown):
+                    self.lease.unsure = True
+                elif not error.retryable:
                     raise
                 # Nothing is lost: all that was not stored is said again.
                 self._clock.wait(self._woken, self._settings.poll_s)
