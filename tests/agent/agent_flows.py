@@ -56,6 +56,15 @@ def count(ctx: hf.Context) -> int:
     return COUNT
 
 
+@hf.step(provides="paid", agent="hv1", on_interrupt="suspend")
+def pay(ctx: hf.Context) -> str:
+    """Once at most, and it heeds nothing."""
+    witness(f"pay {os.getpid()}")
+    while not gate("paid").exists():
+        threading.Event().wait(0.02)
+    return "paid"
+
+
 @hf.step(provides="waited", agent="hv1")
 def wait_here(ctx: hf.Context) -> str:
     """Runs until its gate is open."""
@@ -124,6 +133,7 @@ FLOWS = [
     hf.linear("making", make, tell),
     hf.linear("undone", make, fail_after),
     hf.linear("counting", count),
+    hf.linear("paying", pay),
     hf.linear("waiting_there", wait_here),
     hf.linear("hanging_there", hang),
     hf.linear("failing_once", fail_once),

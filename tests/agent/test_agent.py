@@ -201,6 +201,19 @@ def test_an_agent_that_is_told_to_leave_hands_its_steps_over(house: House, make_
     assert [entry["kind"] for entry in log if entry["kind"] in ("stopped", "died")] == ["stopped"]
 
 
+@pytest.mark.requirement("G3")
+def test_nobody_is_given_what_still_runs_in_an_agent_that_leaves(house: House, make_agent: MakeAgent) -> None:
+    served = house(lease_s="3")
+    first = make_agent(served)
+    task = served.submit("paying")
+    until_witnessed(served, "pay")
+    make_agent(served)
+    first.signal(signal.SIGTERM)
+    assert first.process.wait(20) == 0
+    assert served.until(task["uuid"], "SUSPENDED")["reason"] == "outcome_unknown"
+    assert [line for line in served.witnessed() if line.startswith("pay")] == [f"pay {first.pid}"]
+
+
 def test_secrets_reach_the_step_and_no_log_and_no_file(house: House, make_agent: MakeAgent) -> None:
     key = new_key()
     served = house(secret_key=key)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ import pytest
 from sqlalchemy import select
 
 import holdfast as hf
-from holdfast.errors import HoldfastError, StoreUnknown
+from holdfast.errors import HoldfastError, SchemaNewer, StoreUnknown
 from holdfast.store.base import Append, Appended, FeedRow, Row, Store, Tx
 from holdfast.store.postgres import PostgresStore
 from holdfast.store.schema import feed, plans, tasks, writers
@@ -21,6 +23,7 @@ from holdfast.testing.conformance.store import add_task, kinds, task_row
 from peers.postgres import Postgres
 from tests.postgresql import Databases
 from tests.service.proxy import PIECE, Proxy
+from tests.worker.house import until
 
 SLOW_TO_DISK = "\nwal_writer_delay = 10s\nwal_writer_flush_after = 1GB\n"
 _BROKEN = ("before", "behind", "held")
@@ -108,10 +111,13 @@ def wire(postgresql: Databases) -> Iterator[Wire]:
     made.close()
 
 
+def wired(url: str, wire: Wire) -> str:
+    return f"postgresql://postgres@127.0.0.1:{wire.port}/{url.rpartition('/')[2]}?sslmode=disable&gssencmode=disable"
+
+
 @pytest.fixture
 def store(url: str, wire: Wire) -> Iterator[Store]:
-    far = f"postgresql://postgres@127.0.0.1:{wire.port}/{url.rpartition('/')[2]}?sslmode=disable&gssencmode=disable"
-    with PostgresStore(far, away_s=20.0) as made:
+    with PostgresStore(wired(url, wire), away_s=20.0) as made:
         made.write(lambda tx: tx.execute(select(plans)))
         yield made
 
@@ -170,8 +176,7 @@ def test_who_waited_behind_it_is_served(store: Store, wire: Wire) -> None:
 
 
 def test_a_database_that_stays_away_leaves_it_unknown(url: str, wire: Wire) -> None:
-    far = f"postgresql://postgres@127.0.0.1:{wire.port}/{url.rpartition('/')[2]}?sslmode=disable&gssencmode=disable"
-    with PostgresStore(far, away_s=0.3) as store:
+    with PostgresStore(wired(url, wire), away_s=0.3) as store:
         store.write(lambda tx: tx.execute(select(plans)))
         wire.how, wire.shut = "behind", True
         with pytest.raises(StoreUnknown) as caught:
@@ -184,14 +189,72 @@ def test_a_database_that_stays_away_leaves_it_unknown(url: str, wire: Wire) -> N
 
 @pytest.mark.requirement("P2")
 def test_what_became_of_a_commit_is_found_out_for_longer_than_a_write_waits(url: str, wire: Wire) -> None:
-    far = f"postgresql://postgres@127.0.0.1:{wire.port}/{url.rpartition('/')[2]}?sslmode=disable&gssencmode=disable"
-    with PostgresStore(far, away_s=0.1, doubt_s=30.0) as store:
+    with PostgresStore(wired(url, wire), away_s=0.1, doubt_s=30.0) as store:
         store.write(lambda tx: tx.execute(select(plans)))
         wire.how, wire.shut = "behind", True
         opening = threading.Timer(1.0, setattr, (wire, "shut", False))
         opening.start()
         assert store.write(lambda tx: add_task(tx, uuid="one")) == 1
         opening.join()
+
+
+@pytest.mark.requirement("G1")
+@pytest.mark.parametrize("how", ["ctrl-c", "a newer schema"])
+def test_who_shares_a_commit_that_is_given_up_is_not_told_that_it_is_done(
+    postgresql: Databases, url: str, wire: Wire, how: str
+) -> None:
+    name = url.rpartition("/")[2]
+    told: list[object] = []
+    inside, go, lost = threading.Event(), threading.Event(), threading.Event()
+
+    def first(tx: Tx) -> None:
+        inside.set()
+        go.wait(60)
+
+    def losing(tx: Tx) -> int:
+        wire.how, wire.shut = "before", True
+        if how == "a newer schema":
+            postgresql.server.execute("UPDATE store_info SET works_with = 'zzzz'", name)
+            postgresql.server.execute("UPDATE alembic_version SET version_num = 'zzzz'", name)
+        lost.set()
+        return add_task(tx, uuid="one")
+
+    def break_off() -> None:
+        lost.wait(60)
+        threading.Event().wait(1.0)  # by then it finds out what became of it
+        if how == "ctrl-c":
+            os.kill(os.getpid(), signal.SIGINT)
+        else:
+            wire.shut = False
+
+    with PostgresStore(wired(url, wire), away_s=5.0, doubt_s=30.0) as store:
+
+        def other() -> None:
+            until(lambda: len(store._writer._queue) == 1)  # who waits first leads, and hears of an interrupt
+            threading.Thread(target=let_go).start()
+            try:
+                told.append(store.write(lambda tx: add_task(tx, uuid="other")))
+            except HoldfastError as error:
+                told.append(error)
+
+        def let_go() -> None:
+            until(lambda: len(store._writer._queue) == 2)
+            go.set()
+
+        store.write(lambda tx: tx.execute(select(plans)))
+        beside = [threading.Thread(target=store.write, args=(first,)), threading.Thread(target=break_off)]
+        beside[0].start()
+        inside.wait(60)
+        beside.append(threading.Thread(target=other))
+        for thread in beside[1:]:
+            thread.start()
+        with pytest.raises((KeyboardInterrupt, SchemaNewer)):
+            store.write(losing)
+        for thread in beside:
+            thread.join()
+    wire.shut = False
+    assert postgresql.server.execute("SELECT uuid FROM tasks", name) == []
+    assert [type(each) for each in told] == [StoreUnknown]
 
 
 def test_what_need_not_last_may_be_lost_with_the_server_and_nothing_that_follows(tmp_path: Path) -> None:

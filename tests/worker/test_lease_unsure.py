@@ -6,14 +6,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 import holdfast as hf
-from holdfast.errors import StoreCorrupt, StoreUnknown
-from holdfast.local import Holdfast
+from holdfast.errors import StoreBusy, StoreCorrupt, StoreUnknown
+from holdfast.store.base import Append
 from holdfast.worker.loop import Worker
 from tests.worker.house import House, knob, tell, until
+from tests.worker.unknown import Unknown
 
 
 @hf.step
@@ -45,19 +47,14 @@ TOLD = hf.linear("told", told, second)
 SLOW = hf.linear("slow", slow)
 
 
-class Unknown:
-    """The next append of `hold` is stored, and nobody is told."""
+@hf.step
+def slow_once(ctx: hf.Context, at: str) -> None:
+    tell(at, ctx, "begin")
+    until(lambda: knob(at, "go") or ctx.stopping)
+    ctx.raise_if_stopping()
 
-    def __init__(self, hold: Holdfast) -> None:
-        self._store, self._append = hold.store, hold.store.append
-        self.happened = threading.Event()
-        hold.store.append = self  # type: ignore[assignment,method-assign]
 
-    def __call__(self, batch: object, *_: object) -> object:
-        answers = self._append(batch)  # type: ignore[arg-type]
-        self._store.append = self._append  # type: ignore[method-assign]
-        self.happened.set()
-        raise StoreUnknown(str(answers))
+ONCE = hf.linear("once", slow_once)
 
 
 @contextmanager
@@ -164,3 +161,51 @@ def test_behind_a_promotion_too_its_steps_stop_before_others_begin(house: House)
             until(lambda: task.state == "SUCCEEDED")
             said = house.said()
     assert said == ["begin", "end", "begin"]
+
+
+def test_nor_is_a_worker_idle_before_it_has_done_what_was_its_own(house: House) -> None:
+    hold = house.open(flows=[ONCE])
+    task = hold.submit(ONCE, {"at": house.at})
+
+    def promote() -> None:
+        until(house.said)
+        hold.store.begin_anew()
+        house.turn("go")
+
+    thread = threading.Thread(target=promote)
+    thread.start()
+    hold.work(until_idle=True)
+    thread.join()
+    assert task.state == "SUCCEEDED"
+
+
+def test_a_doubt_about_one_hides_behind_no_other_error(house: House) -> None:
+    hold = house.open(flows=[TOLD])
+    tasks = [hold.submit(TOLD, {"at": house.at}) for _ in range(2)]
+    worker, append = hold.worker(), hold.store.append
+    before = worker.lease.id
+    happened = threading.Event()
+
+    def divided(batch: list[Append], *more: Any) -> Any:
+        if len(batch) < 2 or not all(one.facts for one in batch):
+            return append(batch, *more)
+        hold.store.append = append  # type: ignore[method-assign]
+        append(batch[1:])
+        happened.set()
+        return [StoreBusy(), StoreUnknown()]
+
+    with running(worker):
+        until(lambda: sum(bool(taken.drive.calls) for taken in list(worker.taken.values())) == 2)
+        advance = worker._advance
+
+        def both(now: float) -> Any:
+            until(lambda: happened.is_set() or not knob(house.at, "go") or len(worker._ended) == 2)
+            return advance(now)
+
+        worker._advance = both  # type: ignore[method-assign]
+        hold.store.append = divided  # type: ignore[assignment,method-assign]
+        house.turn("go")
+        until(lambda: all(task.state != "RUNNING" for task in tasks))
+    assert happened.is_set()
+    assert [task.state for task in tasks] == ["SUCCEEDED", "SUCCEEDED"]
+    assert worker.lease.id != before

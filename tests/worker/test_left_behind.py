@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 import holdfast as hf
@@ -9,7 +11,22 @@ from holdfast.local import Holdfast, Task
 from holdfast.tasks import row
 from holdfast.tasks.row import TaskRow
 from tests.worker import flows
-from tests.worker.house import House, until
+from tests.worker.house import House, knob, tell, until
+from tests.worker.unknown import Unknown
+
+
+@hf.step
+def unhearing_at_last(ctx: hf.Context, at: str) -> None:
+    tell(at, ctx, "begin")
+    if ctx.fence == 1:
+        until(lambda: ctx.stopping)
+        with suppress(BaseException):
+            ctx.checkpoint("so far")
+        until(lambda: knob(at, "go"))
+    tell(at, ctx, "end")
+
+
+LAST = hf.linear("last", unhearing_at_last)
 
 
 def read(hold: Holdfast, task: Task) -> TaskRow:
@@ -55,3 +72,20 @@ def test_what_a_worker_leaves_running_is_nobody_s_before_its_lease_is_over(house
         house.turn("go")
         assert task.wait(60).state == "SUCCEEDED"
     assert house.said().count("deaf") == 2
+
+
+@pytest.mark.requirement("G5")
+def test_nor_is_it_where_nobody_knows_what_became_of_its_last_word(house: House) -> None:
+    hold = house.open(flows=[LAST], lease_s=3600.0, heartbeat_s=60.0, grace_s=1.0)
+    task = hold.submit(LAST, {"at": house.at})
+    worker = hold.worker()
+    try:
+        worker.run(lambda: "begin" in house.said())
+        unknown = Unknown(hold)
+    finally:
+        worker.close()
+    left = read(hold, task)
+    house.turn("go")
+    assert unknown.happened.is_set()
+    assert (left.worker_id, left.state) == (worker.lease.id, "RUNNING")
+    until(lambda: house.said() == ["begin", "end"])

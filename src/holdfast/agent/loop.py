@@ -20,6 +20,8 @@ from holdfast.flow.registry import Flows
 from holdfast.runtime.choice import Runtimes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from holdfast.clock import Clock
 
 WAIT_S: Final = 20.0  # that the service may take until it has something
@@ -115,7 +117,7 @@ class Agent:
 
     async def _drain(self) -> None:
         """Have what runs stop at a safe point, and say so; what can be ended is ended when its time is up."""
-        await self._hand_back()
+        await self._hand_back(list(self.held))
         for held in list(self.held.values()):
             held.stop("suspend")
         if self._running:
@@ -124,18 +126,19 @@ class Agent:
             held.stop("suspend", kill=True)
         if self._running:
             await asyncio.wait(self._running, timeout=1.0)
+        still_run = list(self.held)  # heeding nothing: nobody else begins those before their leases are over
         for task in list(self._running):
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-        await self._hand_back()  # the service may have noticed late that nobody waits any more
+        await self._hand_back(still_run)  # the service may have noticed late that nobody waits any more
 
-    async def _hand_back(self) -> None:
+    async def _hand_back(self, held: Sequence[str]) -> None:
         """What was leased by the request that was given up just now, if anything was."""
         try:
-            found = await self._wire.lease(self._pool, 0, 0.0, self.name, list(self.held))
+            found = await self._wire.lease(self._pool, 0, 0.0, self.name, held)
             for given in found:
                 lease = Lease(given)
-                if lease.token not in self.held:
+                if lease.token not in held:
                     await self._wire.say(lease, "fail", {"stopped": "suspend"})
         except HoldfastError as error:
             log.debug("could not ask what is left: %s", error)

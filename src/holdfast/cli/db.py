@@ -102,13 +102,14 @@ def copy(
     from holdfast.tasks import copying
 
     settings = Settings.load()
-    now, shows = SYSTEM.time(), sys.stderr.isatty()
+    shows = sys.stderr.isatty()
 
     def told(table: str, done: int, total: int) -> None:
         print(f"\r\x1b[K{table} {done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
     waits = {"busy_timeout_s": settings.busy_timeout_s}
     with open_store(source, create=False, **waits) as old, open_store(target, **waits) as new:
+        now = old.read(lambda tx: tx.now(SYSTEM.time()))
         copied = copying.copy(
             copying.Side(old, is_postgresql(source)), copying.Side(new, is_postgresql(target)), now,
             is_dead=lambda worker: is_dead(worker, now), told=told if shows else None,

@@ -146,10 +146,9 @@ def _space(path: str) -> Finding:
 
 
 def _workers(hold: Holdfast) -> Iterator[Finding]:
-    from holdfast.clock import SYSTEM
     from holdfast.tasks import lease
 
-    now = SYSTEM.time()
+    now = hold.clock.time()
     living = 0
     for worker in hold.store.read(lease.alive):
         name = f"worker {worker.id[:8]} (process {worker.pid} on {worker.host})"
@@ -186,21 +185,22 @@ def is_dead(worker: WorkerRow, now: float) -> bool:
     """Its lease has run out; or, if it was on this host, nobody holds its lock."""
     import fcntl
 
+    from holdfast.worker.lease import boot_id
+
     if worker.heartbeat_at + worker.lease_s <= now:
         return True
     if (
         worker.lock_path is None
         or worker.host != os.uname().nodename
         or not os.path.isdir(os.path.dirname(worker.lock_path))
+        or worker.boot != boot_id(worker.lock_path)
     ):
         return False
     try:
         with open(worker.lock_path, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return True
-    except FileNotFoundError:
-        return True
-    except OSError:
+    except OSError:  # who finds none knows nothing
         return False
 
 

@@ -300,5 +300,5 @@ def owner_lives(hold: Holdfast, uuid: str) -> bool:
 def _living(hold: Holdfast) -> list[lease.WorkerRow]:
     from holdfast.cli.findings import is_dead
 
-    now = Clock().time()
+    now = hold.clock.time()
     return [worker for worker in hold.store.read(lease.alive) if not is_dead(worker, now)]

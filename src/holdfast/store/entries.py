@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
-from holdfast.errors import LeaseLost, WorldError
+from holdfast.errors import LeaseLost, StoreUnknown, WorldError
 from holdfast.store.appends import Savepoints, accepted, append_all
 from holdfast.store.base import Append, Appended, Tx
 from holdfast.store.transaction import Transaction
@@ -144,7 +144,7 @@ class CallMany(Entry):
     def join(self, parts: Sequence[Entry]) -> None:
         self.result = [part.result if part.error is None else part.error for part in parts]
         if all(isinstance(part.error, WorldError) for part in parts):
-            self.error = parts[0].error
+            self.error = _worst(parts)
 
 
 def own(error: Exception, points: Savepoints) -> Exception:
@@ -194,4 +194,9 @@ class AppendMany(Entry):
     def join(self, parts: Sequence[Entry]) -> None:
         self.result = [part.result if part.error is None else part.error for part in parts]
         if all(isinstance(part.error, WorldError) for part in parts):
-            self.error = parts[0].error
+            self.error = _worst(parts)
+
+
+def _worst(parts: Sequence[Entry]) -> BaseException | None:
+    """A doubt hides behind no other error."""
+    return min((part.error for part in parts), key=lambda error: not isinstance(error, StoreUnknown))

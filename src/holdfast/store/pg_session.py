@@ -159,6 +159,7 @@ class PostgresSession:
         self._doubt = doubt
         self._bell = bell
         bell.own = self._id
+        self.is_committed = False
         self._alone = False  # the next transaction can't be done in parts: it may wait for locks
         self.meanwhile: Meanwhile | None = None
         self._connection = connection
@@ -207,6 +208,7 @@ class PostgresSession:
             raise self._fatal(error) from error
 
     def commit(self) -> None:
+        self.is_committed = False
         self._count(quiet=self.tx.quiet)
         try:
             if self._telling.told:
@@ -221,15 +223,16 @@ class PostgresSession:
             if not pg_faults.is_lost(error):
                 raise self._fatal(error) from error
             self._find_out(error)
+        self.is_committed = True
         lasts = self.tx.lasts or bool(self._telling.told)
         self._telling.told.clear()
-        self._is_committed(rings=self.tx.rings or bool(self.tx.tasks), lasts=lasts)
+        self._note_commit(rings=self.tx.rings or bool(self.tx.tasks), lasts=lasts)
 
     def _count(self, *, quiet: bool) -> None:
         """The number of the next commit. One that others are to be told of grows the part of it that they look at."""
         self._number = self._number + 1 if quiet else ((self._number >> QUIET_BITS) + 1) << QUIET_BITS
 
-    def _is_committed(self, *, rings: bool, went_on: bool = False, lasts: bool = True) -> None:
+    def _note_commit(self, *, rings: bool, went_on: bool = False, lasts: bool = True) -> None:
         if lasts:
             self._acked, self._acked_at = self._number, SYSTEM.monotonic()
         self._alone = False
@@ -255,7 +258,7 @@ class PostgresSession:
             self._find_out(error)
         except UnicodeError:
             return False
-        self._is_committed(rings=True, went_on=True)
+        self._note_commit(rings=True, went_on=True)
         return True
 
     def _tell_and_commit(self) -> None:

@@ -131,6 +131,10 @@ class SqliteSession:
     def in_transaction(self) -> bool:
         return bool(self._connection.in_transaction)
 
+    @property
+    def is_committed(self) -> bool:
+        return not self.in_transaction
+
     def has_raced(self, error: Exception) -> bool:
         return False  # nobody writes beside
 

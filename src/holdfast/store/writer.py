@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from holdfast.clock import SYSTEM
-from holdfast.errors import HoldfastClosed, UsageError, WorldError
+from holdfast.errors import HoldfastClosed, StoreUnknown, UsageError, WorldError
 from holdfast.store.appends import Savepoints
 from holdfast.store.base import Append, Meanwhile
 from holdfast.store.entries import Entry, own
@@ -48,6 +48,10 @@ class Session(Savepoints, Protocol):
     def close(self) -> None: ...
     @property
     def in_transaction(self) -> bool: ...
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether it is known that what was given to `commit` lasts."""
 
     def at_once(self, batch: Sequence[Append]) -> bool:
         """Store these and commit, where the database does that in one journey. False: nothing is stored; in a
@@ -255,8 +259,12 @@ class Writer:
             if not committing or session.in_transaction:
                 session.rollback()
                 raise
+            is_known = session.is_committed
             session.rollback()  # of nothing: what COMMIT takes with it is taken
-            self._interrupt = interrupt  # it came after COMMIT had returned: all are done, and the others are told so
+            self._interrupt = interrupt
+            if not is_known:
+                return StoreUnknown("interrupted amid a commit: look at what is there before you ask again")
+            # It came after COMMIT had returned: all are done, and the others are told so.
         if not tx.quiet:
             commits.append(tx.tasks)
         for told in self._timed:

@@ -58,7 +58,7 @@ class Lease:
         self._pool = pool
         self.threaded = threaded
         self._host = host or os.uname().nodename
-        self._boot = _boot_id(lock_prefix)
+        self._boot = boot_id(lock_prefix)
         self.id = clock.token_hex(16)
         self._registered = False
         self._generation = store.generation  # of the database, when it was registered
@@ -242,6 +242,7 @@ class Lease:
         """Taken for dead: the next task is taken as a new incarnation."""
         self.id = self._clock.token_hex(16)
         self._followed_at = self._clock.monotonic()
+        self.expects, self._changes = True, -1  # until a look says more
         self._registered = self.draining = False
         self.figures = Figures()  # those up to here are in the row of before
         self.figures.lease_losses = 1
@@ -294,6 +295,8 @@ class Lease:
         """Whether a worker of this host is dead though its lock is held."""
         if worker.lock_path is None or worker.host != self._host or worker.boot != self._boot:
             return False
+        if worker.lock_path == self.lock_path:
+            return True
         try:
             os.kill(worker.pid, 0)
         except ProcessLookupError:
@@ -305,9 +308,7 @@ class Lease:
     def _is_free(self, lock_path: str) -> bool:
         try:
             fd = os.open(lock_path, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return True
-        except OSError:
+        except OSError:  # who finds none knows nothing: somebody may have tidied up
             return False
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -353,7 +354,7 @@ def _bury(worker: str, now: float, seen: float | None, tx: Tx) -> list[int]:
     return rows.mark_dead(tx, worker, now, seen=seen)
 
 
-def _boot_id(lock_prefix: str | None) -> str:
+def boot_id(lock_prefix: str | None) -> str:
     """Whose locks can be seen from here: since when the host runs, and which directory it is. Containers share the one,
     and may not share the other."""
     try:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from holdfast.errors import StoreUnknown, WorldError
+from holdfast.errors import WorldError
 from holdfast.store.base import SIZE_MAX
 from holdfast.worker.pace import STARVED_S
 
@@ -74,8 +74,6 @@ def _save(store: Store, batch: Sequence[tuple[Taken, Append]]) -> list[Taken]:
     for (taken, _), answer in zip(batch, answers, strict=True):
         try:
             taken.saved(answer)
-        except StoreUnknown:
-            lost.append(taken)  # it may be stored, and must not be twice
         except WorldError:
             pass  # the next time, if there is one
         except Exception:

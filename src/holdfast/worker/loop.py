@@ -332,8 +332,8 @@ class Worker:
                 self._answered(taken, answer, now)
         finally:
             self._runtimes.end_batch()
-        for worst in (answer for answer in answers if isinstance(answer, WorldError)):
-            raise worst  # of all, or of one alone, as where the disk is nearly full
+        if failed := [answer for answer in answers if isinstance(answer, WorldError)]:
+            raise min(failed, key=lambda error: not isinstance(error, StoreUnknown))  # a doubt hides behind no other
 
     def _answered(self, taken: Taken, answer: Appended | Exception, now: float) -> None:
         try:

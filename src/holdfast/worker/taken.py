@@ -14,7 +14,7 @@ from holdfast.core.doubt import poisons
 from holdfast.core.progress import aftermath
 from holdfast.core.states import api_state, hold
 from holdfast.core.values import Stored, encode
-from holdfast.errors import HoldfastError, LeaseLost, StateError
+from holdfast.errors import HoldfastError, LeaseLost, StateError, StoreUnknown
 from holdfast.runtime.drive import Drive
 from holdfast.store.base import Append, Appended, Joint, Store, Tx
 from holdfast.tasks import agents, finish, rest, row, take
@@ -242,10 +242,18 @@ class Taken:
         if self._batch is not None:
             return None  # interrupted while it was written: it may be stored, and must not be twice
         facts = self.drive.facts_now(now)
-        return self.recorder.append(self.token, self.seen, facts, (), now, None) if facts else None
+        if not facts:
+            return None
+        self._batch = (facts, [])
+        return self.recorder.append(self.token, self.seen, facts, (), now, None)
 
     def saved(self, answer: Appended | Exception) -> None:
         """Raises: LeaseLost, WorldError."""
+        if isinstance(answer, StoreUnknown):  # it may be stored, and must not be twice; what runs is left behind
+            self.drive.settle_checkpoints(LeaseLost())
+            self.drive.stop_steps()
+            return
+        self._batch = None
         self._stored(self.drive.facts, answer)
         self.drive.facts = []
         self.drive.settle_checkpoints(None)
