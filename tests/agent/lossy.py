@@ -1,4 +1,5 @@
-"""A proxy that knows which verb an answer is for: it loses the first answers of some, after the service gave them."""
+"""A proxy that knows which verb an answer is for: it loses the first answers of some, after the service gave them, or
+gives another."""
 
 from __future__ import annotations
 
@@ -12,9 +13,10 @@ _LINE = re.compile(rb"^POST \S*/(\w+) HTTP/1\.1\r\n")
 
 
 class Lossy(Proxy):
-    """`left`: how many answers of each verb are still to be lost."""
+    """`left`: how many answers of each verb are still to be lost. `instead`: what is answered then."""
 
-    def __init__(self, upstream: str, **left: int) -> None:
+    def __init__(self, upstream: str, instead: bytes = b"", **left: int) -> None:
+        self.instead = instead
         self.left = left
         self._verbs: dict[socket.socket, str] = {}
         self._counting = threading.Lock()
@@ -26,6 +28,7 @@ class Lossy(Proxy):
                 if not answers and (asked := _LINE.match(data)) is not None:
                     self._verbs[target] = asked[1].decode()  # one request at a time on a connection
                 if answers and self._loses(self._verbs.get(source, "")):
+                    target.sendall(self.instead)
                     break
                 target.sendall(data)
         except OSError:

@@ -24,6 +24,9 @@ from tests.service.conftest import Served
 
 House = Callable[..., Served]
 pytestmark = pytest.mark.requirement("TF-14")
+NO_SERVER = (
+    b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 9\r\nConnection: close\r\n\r\nnot found"
+)
 
 
 def test_a_step_for_an_agent_runs_there_and_the_others_where_the_worker_is(house: House, make_agent: MakeAgent) -> None:
@@ -132,9 +135,11 @@ def test_an_agent_that_nobody_answers_stops_its_steps_before_the_lease_is_over(
     served.until(task["uuid"], "SUCCEEDED")
 
 
-def test_every_answer_may_be_lost(house: House, make_agent: MakeAgent) -> None:
+@pytest.mark.parametrize("instead", [b"", NO_SERVER], ids=["nothing", "404"])
+def test_every_answer_may_be_lost(house: House, make_agent: MakeAgent, instead: bytes) -> None:
+    """Or a proxy may give its own."""
     served = house(lease_s="30")
-    proxy = Lossy(served.url, leases=1, heartbeat=2, progress=1, checkpoint=2, complete=2, fail=2)
+    proxy = Lossy(served.url, instead, leases=1, heartbeat=2, progress=1, checkpoint=2, complete=2, fail=2)
     try:
         make_agent(served, url=proxy.url)
         counting, failing = served.submit("counting"), served.submit("failing_once")

@@ -17,7 +17,7 @@ from holdfast.client.patience import Patience
 from holdfast.client.protocol import ask, document, member, path_of
 from holdfast.core.failure import Failure
 from holdfast.core.values import encode
-from holdfast.errors import HoldfastError, ValueRefused
+from holdfast.errors import HoldfastError, ValueRefused, WorldError
 from holdfast.runtime.base import Outcome, RemoteError
 from holdfast.runtime.wire import write_outcome
 
@@ -53,9 +53,14 @@ class Wire:
 
     async def _post(self, path: str, lease: Lease | None, body: Any, answer_s: float) -> Any:
         headers = {} if lease is None else {"Lease-Token": lease.token}
-        return await self._client.run(
-            ask(self._client.ways, "POST", path, body=body, headers=headers, answer_s=answer_s)
-        )
+        try:
+            return await self._client.run(
+                ask(self._client.ways, "POST", path, body=body, headers=headers, answer_s=answer_s)
+            )
+        except HoldfastError as error:
+            if error.is_foreign:  # while a server of the service is replaced, a proxy knows of none
+                raise WorldError(str(error)) from error
+            raise
 
 
 class Lease:

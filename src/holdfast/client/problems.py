@@ -37,7 +37,7 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes) -> errors.Hol
     error = kind(str(said))
     error.details.update(details)  # a member may have any name
     error.code = code if isinstance(code, str) else kind.code
-    error.status = status
+    error.status, error.is_foreign = status, not isinstance(code, str)
     return error
 
 

@@ -9,6 +9,7 @@ class HoldfastError(Exception):
     code = "holdfast"
     status = 500
     retryable = False
+    is_foreign = False  # it stands for an answer that the service did not give, but whatever stands before it
 
     def __init__(self, message: str | None = None, **details: object) -> None:
         self.details = details
