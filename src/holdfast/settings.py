@@ -44,7 +44,7 @@ TABLE: Final = (
     ),
     Setting(
         "deaths_max", int, 3, "count",
-        "how many workers a task may take down with it before it rests for a person (reason poison)", 1,
+        "how many workers a step may take down with it before its task rests for a person (reason poison)", 1,
     ),
     Setting("grace_s", float, 5.0, "seconds", "how long a step that was asked to stop, or ran out of time, may go on"),
     Setting(

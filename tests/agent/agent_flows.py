@@ -4,6 +4,7 @@ that Holdfast does not write; what they wait for is another."""
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from pathlib import Path
 
@@ -89,6 +90,12 @@ def hang() -> None:
     threading.Event().wait(300)
 
 
+@hf.step(agent="hv1")
+def kill() -> None:
+    witness(f"kill {os.getpid()}")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @hf.step(agent="hv1", retry=hf.Retry(attempts=2, backoff_s=0.01, on=(ConnectionError,)))
 def fail_once(ctx: hf.Context) -> None:
     witness(f"try {ctx.attempt}")
@@ -136,6 +143,7 @@ FLOWS = [
     hf.linear("paying", pay),
     hf.linear("waiting_there", wait_here),
     hf.linear("hanging_there", hang),
+    hf.linear("killing_there", kill),
     hf.linear("failing_once", fail_once),
     hf.linear("slow_there", too_slow),
     hf.linear("knowable_there", knowable),

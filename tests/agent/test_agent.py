@@ -17,7 +17,7 @@ import holdfast as hf
 from holdfast import local
 from holdfast.seal import new_key
 from tests.agent.agent_flows import COUNT, FLOWS
-from tests.agent.conftest import MakeAgent, soon, stored, until_witnessed
+from tests.agent.conftest import Agent, MakeAgent, soon, stored, until_witnessed
 from tests.agent.lossy import Lossy
 from tests.postgresql import database_at
 from tests.service.conftest import Served
@@ -78,8 +78,9 @@ def test_when_an_agent_is_killed_another_goes_on_from_the_last_checkpoint(house:
     second = make_agent(served)
     assert served.until(task["uuid"], "SUCCEEDED")["result"] == {"counted": COUNT}
     counted = [line.split() for line in served.witnessed()]
-    assert {pid for _, _, pid in counted} == {first.pid, second.pid}
-    assert [number for _, number, pid in counted if pid == second.pid][-1] == str(COUNT - 1)
+    (apart,) = {pid for _, _, pid in counted} - {first.pid}  # a process of its own, after the first death
+    second.until("is done")
+    assert [number for _, number, pid in counted if pid == apart][-1] == str(COUNT - 1)
     again = [number for number, times in Counter(number for _, number, _ in counted).items() if times > 1]
     assert len(again) <= 1  # the one that was done and not yet stored
 
@@ -190,32 +191,55 @@ def alive(pid: int) -> bool:
     return True
 
 
-@pytest.mark.requirement("TF-6")
-def test_an_agent_that_is_told_to_leave_hands_its_steps_over(house: House, make_agent: MakeAgent) -> None:
-    served = house(lease_s="60")
+def in_one_that_leaves(served: Served, make_agent: MakeAgent, flow: str, word: str) -> tuple[str, Agent, Agent]:
+    """A task of the flow; the agent that ran its step as far as that word of the witness, and was told to leave then;
+    and the one that is there after it."""
     first = make_agent(served)
-    task = served.submit("counting")
-    until_witnessed(served, "count 2")
+    task = served.submit(flow)
+    until_witnessed(served, word)
     first.signal(signal.SIGTERM)
     second = make_agent(served)
     assert first.process.wait(20) == 0
-    assert served.until(task["uuid"], "SUCCEEDED")["result"] == {"counted": COUNT}  # long before the lease is over
+    return task["uuid"], first, second
+
+
+@pytest.mark.requirement("TF-6")
+def test_an_agent_that_is_told_to_leave_hands_its_steps_over(house: House, make_agent: MakeAgent) -> None:
+    served = house(lease_s="60")
+    task, first, second = in_one_that_leaves(served, make_agent, "counting", "count 2")
+    assert served.until(task, "SUCCEEDED")["result"] == {"counted": COUNT}  # long before the lease is over
     assert f"stopped suspend {first.pid}" in served.witnessed()
     assert served.witnessed()[-1] == f"count {COUNT - 1} {second.pid}"
-    log = served.client(roles="admin").get(f"/v3/tasks/{task['uuid']}/log").json()["log"]
+    log = served.client(roles="admin").get(f"/v3/tasks/{task}/log").json()["log"]
     assert [entry["kind"] for entry in log if entry["kind"] in ("stopped", "died")] == ["stopped"]
+
+
+@pytest.mark.requirement("G10")
+def test_what_an_agent_that_leaves_has_to_end_goes_on_elsewhere_and_is_no_death(
+    house: House, make_agent: MakeAgent
+) -> None:
+    served = house(lease_s="60", deaths_max="1")
+    task, _, second = in_one_that_leaves(served, make_agent, "hanging_there", "hang")
+    soon(lambda: len(served.witnessed()) == 2)
+    assert served.until(task, "RUNNING")["reason"] is None
+    second.kill()
+
+
+@pytest.mark.requirement("G10")
+def test_a_step_that_kills_its_agents_dies_alone_after_the_first(house: House, make_agent: MakeAgent) -> None:
+    served = house(lease_s="1.5")
+    agents = [make_agent(served), make_agent(served)]
+    task = served.submit("killing_there")
+    assert served.until(task["uuid"], "SUSPENDED")["reason"] == "poison"
+    assert sorted(agent.process.poll() or 0 for agent in agents) == [-signal.SIGKILL, 0]
+    assert len(served.witnessed()) == 3
 
 
 @pytest.mark.requirement("G3")
 def test_nobody_is_given_what_still_runs_in_an_agent_that_leaves(house: House, make_agent: MakeAgent) -> None:
     served = house(lease_s="3")
-    first = make_agent(served)
-    task = served.submit("paying")
-    until_witnessed(served, "pay")
-    make_agent(served)
-    first.signal(signal.SIGTERM)
-    assert first.process.wait(20) == 0
-    assert served.until(task["uuid"], "SUSPENDED")["reason"] == "outcome_unknown"
+    task, first, _ = in_one_that_leaves(served, make_agent, "paying", "pay")
+    assert served.until(task, "SUSPENDED")["reason"] == "outcome_unknown"
     assert [line for line in served.witnessed() if line.startswith("pay")] == [f"pay {first.pid}"]
 
 

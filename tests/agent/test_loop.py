@@ -67,4 +67,4 @@ def test_a_result_that_nobody_can_store_is_a_failure_of_the_step() -> None:
     assert verb == "fail"
     assert "can't be stored" in body["failure"]["message"]
     assert end_of(("returned", "x" * 3000), "the result of make", 2048)[0] == "fail"
-    assert end_of(("killed", None), "", None) == ("fail", {"died": "it was ended by its agent"})
+    assert end_of(("killed", None), "", None) == ("fail", {"killed": "it was ended by its agent"})

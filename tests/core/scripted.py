@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import holdfast as hf
 from holdfast.clock import Clock
 from holdfast.core import events as e
 from holdfast.core.doubt import poisons
@@ -12,6 +13,7 @@ from holdfast.core.machine import replay
 from holdfast.core.plan import Plan
 from holdfast.core.state import State
 from holdfast.core.states import TASK
+from holdfast.flow.compile import compile
 from holdfast.runtime.base import Call
 from holdfast.runtime.drive import Drive
 from holdfast.runtime.places import Places
@@ -92,7 +94,7 @@ class Script:
             self.state, task_id="t", runtimes=runtimes, clock=self.clock, slots=self.slots, reference="x"
         )
         if self.state.running:
-            self.drive.note(e.TakenOver(2, self.clock.now, poisons(self.state)))
+            self.drive.note(e.TakenOver(2, self.clock.now, poisons(self.state, self.state.running)))
 
     def crash(self) -> None:
         """The worker dies: what was not in the journal is gone."""
@@ -136,7 +138,7 @@ COMPARED = (
     "phase", "goal", "reason", "st", "settled", "attempt", "left", "need", "completed", "total", "done_weight",
     "done_extra", "failures", "turned", "undo_need", "undo_left", "undo_of", "incarnation", "checkpoints", "tries",
     "failing", "doubts", "wake_at", "parked", "events", "events_taken", "delivered",
-    "results", "lengths", "reverted", "revert_began", "pivots",
+    "results", "lengths", "reverted", "revert_began", "pivots", "suspects",
 )  # fmt: skip
 
 
@@ -156,3 +158,42 @@ def differences(one: State, other: State) -> list[str]:
 
 def is_final(state: State) -> bool:
     return TASK.rows[state.phase].kind == "final"
+
+
+def ok() -> int:
+    return 1
+
+
+def undo() -> None: ...
+
+
+def step(name: str, **options: Any) -> Any:
+    made = hf.step(ok, name=name, **options)
+    made.revert(undo)
+    return made
+
+
+def script(flow: Any, inputs: dict[str, Any] | None = None, **options: Any) -> Script:
+    plan = compile(flow)
+    if options:
+        plan.options = plan.options._replace(**options)
+    made = Script(plan, inputs or {})
+    made.settle()
+    return made
+
+
+def end(of: Script, name: str, how: str = "returned", what: Any = 1, began: bool = True) -> None:
+    (call,) = [each for each in of.runtime.calls if each.step_id.rpartition("/")[2] == name]
+    call.began = began
+    of.runtime.end(call, how, what)
+    of.settle()
+    assert differences(of.state, of.replayed()) == []
+
+
+def say(of: Script, verb: e.Event) -> None:
+    of.verb(verb)
+    of.settle()
+
+
+def running(of: Script) -> list[str]:
+    return sorted(f"{call.what} {call.step_id.rpartition('/')[2]}" for call in of.runtime.calls)

@@ -13,48 +13,7 @@ from holdfast.core import events as e
 from holdfast.core.machine import invert
 from holdfast.core.states import STEP_STATES
 from holdfast.errors import LeaseLost
-from holdfast.flow.compile import compile
-from tests.core.scripted import Script, differences
-
-
-def ok() -> int:
-    return 1
-
-
-def undo() -> None: ...
-
-
-def step(name: str, **options: Any) -> Any:
-    made = hf.step(ok, name=name, **options)
-    made.revert(undo)
-    return made
-
-
-def script(flow: Any, inputs: dict[str, Any] | None = None, **options: Any) -> Script:
-    plan = compile(flow)
-    if options:
-        plan.options = plan.options._replace(**options)
-    made = Script(plan, inputs or {})
-    made.settle()
-    return made
-
-
-def end(of: Script, name: str, how: str = "returned", what: Any = 1, began: bool = True) -> None:
-    (call,) = [each for each in of.runtime.calls if each.step_id.rpartition("/")[2] == name]
-    call.began = began
-    of.runtime.end(call, how, what)
-    of.settle()
-    assert differences(of.state, of.replayed()) == []
-
-
-def say(of: Script, verb: e.Event) -> None:
-    of.verb(verb)
-    of.settle()
-
-
-def running(of: Script) -> list[str]:
-    return sorted(f"{call.what} {call.step_id.rpartition('/')[2]}" for call in of.runtime.calls)
-
+from tests.core.scripted import end, ok, running, say, script, step
 
 # --- starts that never began -------------------------------------------------------------------------------------
 

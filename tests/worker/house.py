@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from holdfast.errors import StoreBusy
 from holdfast.local import Holdfast
 from holdfast.local import open as open_database
 from holdfast.store.gate import FileGate
+from holdfast.worker.loop import Worker
 from tests.forked import Forked
 from tests.postgresql import database_at
 
@@ -184,3 +186,16 @@ def is_free(database: str) -> bool:
         return False
     finally:
         gate.close()
+
+
+@contextmanager
+def running(worker: Worker) -> Iterator[None]:
+    """In a thread of its own, for as long as the `with` lasts."""
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        worker.stop()
+        thread.join()
+        worker.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import holdfast as hf
 from holdfast.local import Task
 from holdfast.local import open as open_database
 from holdfast.runtime.base import Call
@@ -22,17 +21,11 @@ class Runtimes(ScriptedRuntime):
     def extend(self, until: float) -> None: ...
 
 
-def ok() -> int:
-    return 1
+class MovedClock(ScriptedClock):
+    """The boot clock goes as the other does."""
 
-
-def undo() -> None: ...
-
-
-def step(name: str, **options: Any) -> Any:
-    made = hf.step(ok, name=name, **options)
-    made.revert(undo)
-    return made
+    def monotonic(self) -> float:
+        return self.now
 
 
 class Bench:

@@ -21,9 +21,10 @@ from holdfast.tasks import agents, pools, row, submit, take
 from holdfast.tasks import lease as leases
 from holdfast.worker.agents import Agents
 from holdfast.worker.loop import Worker
+from tests.core.scripted import step
 from tests.postgresql import database_at
 from tests.tasks.desk import Desk
-from tests.worker.scripted import Bench, step
+from tests.worker.scripted import Bench
 
 PATIENCE_S = 30.0
 SMALL = hf.linear("small", step("b"))
@@ -283,6 +284,45 @@ def test_an_agent_that_is_lost_while_its_task_is_loaded_is_late_for_all_that_fol
         bench.crash()
         (held,) = bench.worker.taken.values()
         assert held.drive.fence == store.read(lambda tx: row.read(tx, task._id)).epoch == row.epoch_of(held.token) + 1
+
+
+@pytest.mark.requirement("G3", "G10")
+def test_a_step_that_was_started_and_offered_to_no_agent_is_not_in_doubt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker died between the two. Nobody ran it: there is nothing to ask a person about."""
+    bench = Bench(tmp_path, hf.linear("f", step("a", agent="hv1", on_interrupt="suspend")))
+    with bench.hold:
+        task = bench.submit()
+        with monkeypatch.context() as dies:
+            dies.setattr(Agents, "flush", lambda self, now: None)
+            bench.settle()
+        assert bench.words(task)[-1] == "started"
+        bench.crash()
+        assert bench.words(task)[-3:] == ["started", "withdrawn", "started"]
+        (lease,) = bench.hold.store.read(lambda tx: agents.of_task(tx, task._id))
+        assert (lease.node, task.state) == ("f/a", "RUNNING")
+
+
+def test_who_is_drained_is_so_under_its_next_name_too(tmp_path: Path) -> None:
+    """It was taken for dead meanwhile. The operator who drained that process waits for it, whatever it is called."""
+    bench = Bench(tmp_path, hf.linear("f", step("a")))
+    with bench.hold:
+        store, lease = bench.hold.store, bench.worker.lease
+        bench.settle()
+        lease.register(bench.clock.now)
+        before = lease.id
+        assert store.write(lambda tx: leases.drain(tx, before, bench.clock.now))
+        store.write(lambda tx: leases.mark_dead(tx, before, bench.clock.now))
+        task = bench.submit()
+        for _ in range(3):
+            bench.settle()
+        assert lease.id != before
+        assert (task.state, bench.worker.draining) == ("PENDING", True)
+        assert store.write(lambda tx: leases.drain(tx, lease.id, None))
+        lease.beat()
+        bench.settle()
+        assert task.state == "RUNNING"
 
 
 def test_a_child_that_comes_to_rest_as_its_parent_is_given_back_is_heard_of(tmp_path: Path) -> None:

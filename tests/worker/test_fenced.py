@@ -23,9 +23,10 @@ from holdfast.tasks import agents, children, row, take, tell
 from holdfast.tasks.row import TaskRow
 from holdfast.worker import desk, report, taken, telling
 from holdfast.worker.load import rest_aside
+from tests.core.scripted import step
 from tests.tasks.desk import Before, Desk, take_as
-from tests.worker import scripted
 from tests.worker.house import House
+from tests.worker.scripted import Bench
 
 KEY: Final = "task:make:0"
 
@@ -36,7 +37,7 @@ def noop() -> None:
 
 
 SMALL = hf.linear("small", noop)
-PARENT = hf.linear("parent", scripted.step("a"), hf.child("kid", SMALL), on_failure="suspend")
+PARENT = hf.linear("parent", step("a"), hf.child("kid", SMALL), on_failure="suspend")
 
 
 class Stage:
@@ -187,7 +188,7 @@ def test_an_agent_that_is_heard_of_in_time_keeps_its_lease_and_the_task_its_numb
 def test_who_finds_so_as_it_tells_the_children_lets_the_task_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = scripted.Bench(tmp_path, PARENT)
+    bench = Bench(tmp_path, PARENT)
     task = bench.submit()
     bench.settle()
     child = Desk(bench.hold.store).submit(parent=task._id, pool="another")  # type: ignore[arg-type]

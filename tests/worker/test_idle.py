@@ -22,9 +22,8 @@ from holdfast.tasks import pools, take
 from holdfast.worker.lease import FLEET, SWEEP_S, Lease
 from holdfast.worker.loop import Worker
 from holdfast.worker.rest import rest
-from tests.core.scripted import ScriptedClock
 from tests.worker import schedule_flows
-from tests.worker.scripted import Runtimes
+from tests.worker.scripted import MovedClock, Runtimes
 
 LOOK = "PRAGMA data_version"
 DAY_S = 86_400.0
@@ -32,11 +31,6 @@ PATIENCE_S = 30.0
 
 
 waits = hf.linear("waits", hf.step(lambda: None, name="wait"))
-
-
-class MovedClock(ScriptedClock):
-    def monotonic(self) -> float:
-        return self.now
 
 
 class Idle:

@@ -4,8 +4,6 @@ nothing for its own, as if it had died, and goes on."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,8 +11,7 @@ import pytest
 import holdfast as hf
 from holdfast.errors import StoreBusy, StoreCorrupt, StoreUnknown
 from holdfast.store.base import Append
-from holdfast.worker.loop import Worker
-from tests.worker.house import House, knob, tell, until
+from tests.worker.house import House, knob, running, tell, until
 from tests.worker.unknown import Unknown
 
 
@@ -55,18 +52,6 @@ def slow_once(ctx: hf.Context, at: str) -> None:
 
 
 ONCE = hf.linear("once", slow_once)
-
-
-@contextmanager
-def running(worker: Worker) -> Iterator[None]:
-    thread = threading.Thread(target=worker.run)
-    thread.start()
-    try:
-        yield
-    finally:
-        worker.stop()
-        thread.join()
-        worker.close()
 
 
 def test_a_commit_of_which_nobody_knows_ends_the_incarnation_and_not_the_task(house: House) -> None:

@@ -16,10 +16,11 @@ from holdfast.runtime.base import Call
 from holdfast.runtime.drive import Drive
 from holdfast.tasks import lease as leases
 from peers.postgres import Postgres
+from tests.core.scripted import step
 from tests.postgresql import only_sqlite
 from tests.worker import flows, pool_flows
 from tests.worker.house import House, is_there, until
-from tests.worker.scripted import Bench, step
+from tests.worker.scripted import Bench
 
 
 @pytest.mark.requirement("G2", "G1", "P10")

@@ -72,6 +72,27 @@ def test_no_more_is_recorded_as_started_than_there_are_threads(
             assert task.wait(60).state == "SUCCEEDED"
 
 
+def test_no_more_is_taken_than_there_are_threads(tmp_path: Path) -> None:
+    """Or what another worker could begin stands still behind what is long."""
+    go_on.clear()
+    while entered.acquire(blocking=False):
+        pass
+    with (
+        open_database(database_at(tmp_path / "tasks.db")) as hold,
+        open_database(database_at(tmp_path / "tasks.db"), flows=[long]) as other,
+        ThreadPoolExecutor(2) as few,
+        hold.working(few),
+    ):
+        first = [hold.submit(long) for _ in range(6)]
+        for _ in range(2):
+            assert entered.acquire(timeout=60)
+        with other.working():
+            for _ in range(4):
+                assert entered.acquire(timeout=60)
+            go_on.set()
+            assert {task.wait(60).state for task in first} == {"SUCCEEDED"}
+
+
 class Turned:
     """A worker with two threads, turn by turn, that has just ended many short tasks: so it takes more than it can
     begin."""

@@ -10,9 +10,10 @@ import pytest
 import holdfast as hf
 from holdfast.errors import RollbackSuperseded
 from holdfast.local import Holdfast, Task
+from tests.core.scripted import step
 from tests.worker import flows, nested_flows, resting_flows
 from tests.worker.house import House
-from tests.worker.scripted import Bench, step
+from tests.worker.scripted import Bench
 from tests.worker.test_interrupted import go_on
 
 pytestmark = pytest.mark.requirement("TF-9", "IRONIC-1")

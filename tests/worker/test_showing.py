@@ -17,7 +17,8 @@ from holdfast.store.base import StepRow
 from holdfast.store.schema import steps, tasks
 from holdfast.tasks import query
 from holdfast.worker import showing
-from tests.worker.scripted import Bench, step
+from tests.core.scripted import step
+from tests.worker.scripted import Bench
 
 SEEDS = 40
 ACTIONS = 25

@@ -4,7 +4,6 @@ was taken for dead writes nothing more. Leases of an hour show that nobody waite
 from __future__ import annotations
 
 import os
-import threading
 
 import pytest
 
@@ -16,7 +15,7 @@ from holdfast.tasks import row
 from holdfast.worker.lease import SWEEP_S, Lease
 from tests.postgresql import only_sqlite
 from tests.worker import flows
-from tests.worker.house import House, until
+from tests.worker.house import House, running, until
 
 HOUR_S = 3600.0
 
@@ -44,20 +43,13 @@ def test_who_finds_no_lock_of_a_worker_leaves_it_to_its_lease(house: House) -> N
     task = hold.submit(flows.in_thread, {"at": house.at})
     workers = [house.open(lease_s=HOUR_S).worker() for _ in range(2)]
     ids = [worker.lease.id for worker in workers]
-    threads = [threading.Thread(target=worker.run) for worker in workers]
-    for thread in threads:
-        thread.start()
-    until(lambda: "nap" in house.said() and len(hold.store.read(rows.alive)) == 2)
-    for worker in workers:
-        os.unlink(str(worker.lease.lock_path))
-    swept = [worker.lease._swept_at for worker in workers]
-    until(lambda: all(worker.lease._swept_at > at + SWEEP_S for worker, at in zip(workers, swept, strict=True)))
-    alive = {worker.id for worker in hold.store.read(rows.alive)}
-    for worker, thread in zip(workers, threads, strict=True):
-        worker.stop()
-        thread.join()
-        worker.close()
-    assert alive == set(ids)
+    with running(workers[0]), running(workers[1]):
+        until(lambda: "nap" in house.said() and len(hold.store.read(rows.alive)) == 2)
+        for worker in workers:
+            os.unlink(str(worker.lease.lock_path))
+        swept = [worker.lease._swept_at for worker in workers]
+        until(lambda: all(worker.lease._swept_at > at + SWEEP_S for worker, at in zip(workers, swept, strict=True)))
+        assert {worker.id for worker in hold.store.read(rows.alive)} == set(ids)
     assert house.said() == ["first", "nap"]
     assert task.state == "RUNNING"
 

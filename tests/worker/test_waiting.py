@@ -11,9 +11,10 @@ import pytest
 import holdfast as hf
 from holdfast.local import Holdfast, Task
 from holdfast.tasks import take
+from tests.core.scripted import step
 from tests.worker import waiting_flows as flows
 from tests.worker.house import House, until
-from tests.worker.scripted import Bench, step
+from tests.worker.scripted import Bench
 
 WAITS = [
     (flows.polling, "look", "unpoll"),

@@ -25,7 +25,7 @@ from holdfast.errors import AccessError, FlowNotFound, HoldfastError, LeaseLost,
 from holdfast.flow.registry import Flows, find
 from holdfast.runtime.base import Call, isolation_of
 from holdfast.runtime.context import AsyncContext, Context
-from holdfast.runtime.locate import step_at
+from holdfast.runtime.locate import can_run_elsewhere, step_at
 
 if TYPE_CHECKING:
     from holdfast.clock import Clock
@@ -158,7 +158,9 @@ class Held:
         arguments = {name: decode(dumps(value), _as_is) for name, value in work["arguments"].items()}
         deadline_at = None if lease.timeout_s is None else self._clock.time() + lease.timeout_s
         call = Call(self, 0, lease.step, step, lease.what, function, arguments, "agent", reference, deadline_at)
-        call.runtime, call.isolation = self._runtimes.of(isolation_of(call), False)
+        wanted = isolation_of(call)
+        alone = bool(work.get("alone")) and wanted == "thread" and can_run_elsewhere(reference, lease.step, function)
+        call.runtime, call.isolation = self._runtimes.of(wanted, alone)
         told = work["context"]
         if told is not None:
             kind = AsyncContext if call.isolation == "async" else Context

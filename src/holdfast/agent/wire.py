@@ -97,7 +97,9 @@ def end_of(outcome: Outcome, name: str, bytes_max: int | None) -> tuple[str, dic
         return "fail", {"failure": value}
     if word == "stopped":
         return "fail", {"stopped": str(value)}
-    return "fail", {"died": str(value or "it was ended by its agent")}
+    if word == "killed":
+        return "fail", {"killed": "it was ended by its agent"}
+    return "fail", {"died": str(value)}
 
 
 def refused(error: HoldfastError) -> tuple[str, dict[str, Any]]:

@@ -272,7 +272,7 @@ def _turn_back(state: State) -> list[c.Command]:
 
 def _undo_room(state: State, slots: int) -> int:
     """How many more reverts may run: one at a time where the flow says so, or where one of them may kill its worker."""
-    if state.plan.options.undo != "serial" and not state.suspects:
+    if state.plan.options.undo != "serial" and not any(row in state.undo_of for row in state.suspects):
         return slots
     waiting = sum(undo.is_waiting(state, row) for row in state.parked)
     return min(slots, 1 - waiting - sum(state.st[row] == S_REVERTING for row in state.running))

@@ -1,14 +1,16 @@
 """What becomes of rows that did not come to an end of their own: stopped, killed, died with their worker.
 
 Theory: what was in flight when its worker died may have happened. Its author said what follows: run it again, undo it,
-ask a person, or first ask the world by a probe (DESIGN.md G3). Deaths are counted against what was in flight until
-anything is recorded as done (G10).
+ask a person, or first ask the world by a probe (DESIGN.md G3). A death counts against each row that was in flight,
+until an outcome of that row is recorded: what runs beside it says nothing of it (G10).
 
 The author may say otherwise in an upgrade (G9). What became of the row by the journal goes before what its options make
 of it today: `overrule`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from holdfast.core import events as e
 from holdfast.core import rows
@@ -25,26 +27,24 @@ from holdfast.core.states import (
 
 def died(state: State, event: e.Died) -> None:
     if not event.ours:
-        state.deaths += 1
-        state.suspects[event.row] = None
+        state.suspects[event.row] = state.suspects.get(event.row, 0) + 1
     state.running.pop(event.row, None)
     _in_doubt(state, event.row, event.at, event.poisoned)
 
 
 def taken_over(state: State, event: e.TakenOver) -> None:
     died = [row for row in state.running if row not in (event.away or ())]
-    if died:
-        state.deaths += 1
     for row in died:
-        state.suspects[row] = None
+        state.suspects[row] = state.suspects.get(row, 0) + 1
         del state.running[row]
+    most = max((state.suspects[row] for row in died), default=0)
     for row in died:
-        _in_doubt(state, row, event.at, event.poisoned)
+        _in_doubt(state, row, event.at, event.poisoned and state.suspects[row] == most)
 
 
-def poisons(state: State) -> bool:
-    """Whether one more death is one too many."""
-    return state.deaths + 1 >= state.deaths_max
+def poisons(state: State, in_flight: Iterable[int]) -> bool:
+    """Whether one more death is one too many for any of those rows."""
+    return any(state.suspects.get(row, 0) + 1 >= state.deaths_max for row in in_flight)
 
 
 def _in_doubt(state: State, row: int, at: float, poisoned: bool | None) -> None:
@@ -98,7 +98,7 @@ def overrule(state: State, row: int) -> None:
 
 def rests(state: State, row: int, reason: str, at: float) -> None:
     """The task rests for an answer about the row."""
-    if reason == "outcome_unknown":
+    if reason == "outcome_unknown" or (reason == "poison" and row not in state.undo_of):
         overrule(state, row)
         state.doubts[row] = reason
     elif reason in ("on_failure", "past_pivot") and row not in state.failed:

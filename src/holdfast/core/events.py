@@ -64,8 +64,8 @@ class Delivered(NamedTuple):
 
 class TakenOver(NamedTuple):
     """A worker took the task from a dead one; what was in flight is in doubt, but for the rows `away`: agents run
-    those, and did not die with the worker. `poisoned`: that was one death too many (`deaths_max`), which the event
-    says because the setting may be another when the journal is read again."""
+    those, and did not die with the worker. `poisoned`: for those with the most deaths that was one too many
+    (`deaths_max`), which the event says because the setting may be another when the journal is read again."""
 
     epoch: int
     at: float

@@ -54,9 +54,6 @@ def _succeeded(state: State, event: e.Succeeded) -> None:
     state.results[row] = event.result
     if state.failures:
         state.failures.pop(row, None)  # that of an earlier try
-    if state.deaths:
-        state.deaths = 0
-        state.suspects.clear()
     if row in state.parked:
         rows.took_event(state, row)
         rows.unpark(state, row)
@@ -66,8 +63,7 @@ def _succeeded(state: State, event: e.Succeeded) -> None:
 def _failed(state: State, event: e.Failed) -> None:
     row = event.row
     state.running.pop(row, None)
-    state.deaths = 0
-    state.suspects.clear()
+    state.suspects.pop(row, None)
     state.to_probe.pop(row, None)
     if state.st[row] == S_PENDING:  # a link's `when` or a map's list
         rows.unready(state, row)
@@ -82,9 +78,8 @@ def _failed(state: State, event: e.Failed) -> None:
 def _parked(state: State, event: e.Parked) -> None:
     row = event.row
     del state.running[row]
-    if state.deaths:
-        state.deaths = 0
-        state.suspects.clear()
+    if state.suspects:
+        state.suspects.pop(row, None)
     deadline_at = None
     if state.st[row] != S_REVERTING:  # a revert that waits goes on being one; its timeout is each entry's
         state.st[row] = S_WAITING
@@ -137,8 +132,7 @@ def _deadline_reached(state: State, event: e.DeadlineReached) -> None:
 def _reverted(state: State, event: e.Reverted) -> None:
     row = event.row
     state.running.pop(row, None)
-    state.deaths = 0
-    state.suspects.clear()
+    state.suspects.pop(row, None)
     if row in state.parked:
         rows.took_event(state, row)
         rows.unpark(state, row)
@@ -150,8 +144,7 @@ def _reverted(state: State, event: e.Reverted) -> None:
 def _revert_failed(state: State, event: e.RevertFailed) -> None:
     row = event.row
     state.running.pop(row, None)
-    state.deaths = 0
-    state.suspects.clear()
+    state.suspects.pop(row, None)
     if row in state.parked:
         rows.took_event(state, row)
         rows.unpark(state, row)
@@ -266,7 +259,6 @@ def invert(state: State) -> None:
     state.turned = False
     state.resting = ()
     state.reverted = 0
-    state.deaths = 0
     state.deadline_reached = state.asked_undo = False
     state.cancel_reverts = True
     state.forced = None

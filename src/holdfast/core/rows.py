@@ -27,6 +27,8 @@ def settle_step(state: State, row: int) -> None:
     state.settled[row] = 1
     state.left -= 1
     state.completed += 1
+    if state.suspects:
+        state.suspects.pop(row, None)
     if row < state.static:
         state.done_weight += state.weight[row]
         need = state.need

@@ -45,7 +45,7 @@ class State:
 
     __slots__ = (
         "again", "asked_undo", "at", "attempt", "began", "began_count", "bindings", "cancel_reverts", "checkpoints",
-        "closes", "completed", "deadline_reached", "deadlines", "deaths", "deaths_max", "delivered", "done_extra",
+        "closes", "completed", "deadline_reached", "deadlines", "deaths_max", "delivered", "done_extra",
         "done_weight", "doubts", "elements", "event_waits", "events", "events_taken", "failed", "failing", "failures",
         "first_at", "forced", "frame", "frames", "goal", "ids", "incarnation", "index", "inputs", "inverse", "kind",
         "left", "lengths", "map_next", "need", "no", "parked", "phase", "pivots", "plan", "ready", "reason", "resting",
@@ -122,8 +122,7 @@ class State:
         self.failed: dict[int, float] = {}  # failures nobody has answered for: row -> when
         self.doubts: dict[int, str] = {}  # rows that wait for a person: row -> reason
         self.to_probe: dict[int, None] = {}
-        self.suspects: dict[int, None] = {}
-        self.deaths = 0
+        self.suspects: dict[int, int] = {}  # rows in flight at deaths -> how many since their last outcome
         self.pivots: set[int] = set()
         self.again: dict[int, bool] = {}  # rows started more than once: whether the pivot was passed before
         self.tries: dict[int, int] = {}  # scope -> tries begun
@@ -144,6 +143,11 @@ class State:
         self.revert_tries: dict[int, int] = {}
         self.revert_errors: dict[int, Failure] = {}
         self.reverted = 0
+
+    @property
+    def deaths(self) -> int:
+        """Those of the row that has most."""
+        return max(self.suspects.values(), default=0)
 
     def row_of(self, step_id: str) -> int:
         """The row with that id, or -1."""

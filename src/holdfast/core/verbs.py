@@ -75,14 +75,14 @@ def resume_asked(state: State, event: e.ResumeAsked) -> None:
         for row in resting:
             if row in state.failed and state.ids[row] not in event.answers:
                 _answer(state, row, "rerun", None, event.at)
-    if resting:
-        state.deaths = 0
-        state.suspects.clear()
+    for row in resting:
+        state.suspects.pop(row, None)
     state.reason = None
     state.resting = ()
 
 
 def _answer(state: State, row: int, word: str, result: Any, at: float) -> None:
+    state.suspects.pop(row, None)
     if state.st[row] == S_REVERT_FAILED or (row in state.undo_of and row not in state.failed):
         _answer_revert(state, row, word)
         return

@@ -35,7 +35,7 @@ def fact_of(call: Call, state: State, now: float, keep: Keep | None) -> e.Event 
     if how == "raised":
         return _failed(call, failure_of(what), now)
     if how == "died":
-        return e.Died(call.row, what, now, poisons(state))
+        return e.Died(call.row, what, now, poisons(state, (call.row,)))
     if what == "timeout" and call.stop_reason is None and now < state.deadlines.get(call.row, float("inf")):
         return e.Stopped(call.row, now)  # it was the flow's deadline
     if call.stop_reason == "timeout" or what == "timeout":

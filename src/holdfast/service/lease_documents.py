@@ -73,11 +73,14 @@ class FailureSaid(msgspec.Struct, forbid_unknown_fields=True):
 
 class Fail(msgspec.Struct, forbid_unknown_fields=True):
     """One of: `failure`: the step failed. `stopped`: it heeded the request to stop, or its executor leaves, and
-    somebody else goes on. `died`: it was ended from outside, and nobody knows how far it came."""
+    somebody else goes on. `died`: it came to an end by itself, and nobody knows how far it came; after `deaths_max` of
+    those its task rests as poison. `killed`: its executor ended it, for an abort or because it leaves: that counts for
+    nothing."""
 
     failure: FailureSaid | None = None
     stopped: Word | None = None
     died: Said | None = None
+    killed: Said | None = None
 
 
 class LeaseTask(msgspec.Struct):

@@ -160,13 +160,16 @@ class Leases:
 
     async def fail(self, ask: Ask) -> Answer:
         given: Fail = ask.data
-        said = [name for name in ("failure", "stopped", "died") if getattr(given, name) is not None]
+        said = [name for name in given.__struct_fields__ if getattr(given, name) is not None]
         if len(said) != 1:
-            raise RequestInvalid("say one of failure, stopped and died", allowed=["failure", "stopped", "died"])
+            allowed = list(given.__struct_fields__)
+            raise RequestInvalid(f"say one of {', '.join(allowed)}", allowed=allowed)
         if given.failure is not None:
             return await self._end(ask, "raised", json.dumps(_failure(given.failure).to_json()))
         if given.stopped is not None:
             return await self._end(ask, "stopped", json.dumps(given.stopped))
+        if given.killed is not None:
+            return await self._end(ask, "killed", json.dumps(clean(given.killed)))
         return await self._end(ask, "died", json.dumps(clean(given.died or "")))
 
     async def _end(self, ask: Ask, word: str, text: str) -> Answer:
@@ -265,6 +268,7 @@ _FAIL: Final = _one_of(
     failure=FailureSaid,
     stopped={"type": "string", "pattern": "^[!-~]+$", "maxLength": 255},
     died={"type": "string", "maxLength": MESSAGE_CHARS_MAX},
+    killed={"type": "string", "maxLength": MESSAGE_CHARS_MAX},
 )
 
 
@@ -276,7 +280,7 @@ def routes(service: Service) -> list[Route]:
         ("progress", made.progress, "Say how far its step is", StepProgress, True),
         ("checkpoint", made.checkpoint, "Store what the next entry of its step is to know", NewCheckpoint, True),
         ("complete", made.complete, "Its step has ended well", Complete, False),
-        ("fail", made.fail, "Its step has failed, stopped or died", Fail, True),
+        ("fail", made.fail, "Its step has failed, stopped or died, or was killed", Fail, True),
     ]
     found = [
         Route("GET", "/v3/leases", made.listed, "workers:read", "What agents run, or are to run",

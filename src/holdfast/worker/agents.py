@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from holdfast.core import events as e
 from holdfast.core.values import decode, encode
 from holdfast.errors import UsageError, WorldError
 from holdfast.flow.options import fields_of
@@ -151,7 +152,8 @@ class Agents:
             raise UsageError(f"{call.step_id} is for the agents of the pool {pool[:80]!r}, and no pool is called that")
         timeout_s = None if call.deadline_at is None else max(0.0, call.deadline_at - call.launched_at)
         entry = 0 if call.what == "probe" else taken.entries[row]
-        return Offer(call.step_id, call.what, entry, pool, work_of(call, self._seal, self._bytes_max), timeout_s)
+        work = work_of(call, self._seal, self._bytes_max, alone=row in state.suspects)
+        return Offer(call.step_id, call.what, entry, pool, work, timeout_s)
 
     def _offered(self, call: Call, now: float, answer: Any) -> None:
         if isinstance(answer, Exception):  # the task is another's by now, and this call nobody's
@@ -202,13 +204,14 @@ class Agents:
         if word == "stopped":
             call.stop_reason = call.stop_reason or "suspend"  # its agent leaves: somebody else goes on
             return word, call.stop_reason
-        return ("killed", None) if call.handle.killed else ("died", str(value))
+        return ("killed", None) if word == "killed" or call.handle.killed else ("died", str(value))
 
     # --- taking over ----------------------------------------------------------------------------------------------
 
     def attach(self, taken: Taken, loaded: Loaded, now: float) -> tuple[int, ...]:
         """Go on with what agents run of a task that was just taken: the rows of those steps. Leases of what is over,
-        or is to be begun anew, are closed."""
+        or is to be begun anew, are closed. What was started and is nobody's lease, no agent has ever heard of: it is
+        withdrawn."""
         state = loaded.state
         if not loaded.seq or not (state.plan.remote or state.running):
             return ()
@@ -231,11 +234,15 @@ class Agents:
             taken.leases[lease.id] = call
             away.append(row)
             self.see(taken, [lease])
+        unheard = [row for row in state.running if row not in away and state.steps[row].agent is not None]  # type: ignore[union-attr]
+        for row in unheard:
+            taken.drive.note(e.Withdrawn(row, now))
         return tuple(away)
 
 
-def work_of(call: Call, seal: Any, bytes_max: int) -> str:
-    """What an agent has to know to run it, as JSON; secrets are sealed. Raises: ValueRefused, SecretKeyMissing."""
+def work_of(call: Call, seal: Any, bytes_max: int, *, alone: bool = False) -> str:
+    """What an agent has to know to run it, as JSON; secrets are sealed. `alone`: in a process of its own, because one
+    died while it ran. Raises: ValueRefused, SecretKeyMissing."""
     context = call.context
     arguments = ", ".join(
         f"{json.dumps(name)}: {encode(value, seal, name=f'the argument {name} of {call.step_id}')}"
@@ -248,6 +255,7 @@ def work_of(call: Call, seal: Any, bytes_max: int) -> str:
         "what": call.what,
         "ctx": [name for name, value in call.arguments.items() if context is not None and value is context],
         "value_bytes_max": bytes_max,
+        "alone": alone,
     }
     text = f'{json.dumps(plain)[:-1]}, "arguments": {{{arguments}}}'
     if context is None:

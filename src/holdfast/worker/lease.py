@@ -5,7 +5,8 @@ the last one that succeeded was sent, and stops its steps itself when that is ov
 begin. Where the database has another generation (store/history.py), nothing that this incarnation remembers is worth
 anything, and it ends as if it had been taken for dead. On one host a file lock says more, and at once: the worker and
 the children of its steps hold it, so when nobody holds it nothing of that worker runs any more, and its tasks are taken
-over without waiting for the lease.
+over without waiting for the lease. Where the database was away for a while, the silence of others says nothing: who was
+cut off himself lets them be heard first.
 """
 
 from __future__ import annotations
@@ -62,8 +63,11 @@ class Lease:
         self.id = clock.token_hex(16)
         self._registered = False
         self._generation = store.generation  # of the database, when it was registered
-        self._followed_at = float("-inf")  # boot clock: when this incarnation followed another
+        self._follows = ""  # the incarnation before,
+        self._followed_at = float("-inf")  # and when that was, by the boot clock
         self._beat_at = 0.0  # boot clock, before the last heartbeat that succeeded was sent
+        self._heard_at: float | None = None  # boot clock: when the database answered last
+        self._judges_at = float("-inf")  # boot clock: from when on the silence of others says that they are dead
         self._swept_at = float("-inf")  # boot clock
         self._read_at = float("-inf")  # boot clock: when the others' rows were read
         self._changes = -1  # the store's, then
@@ -106,9 +110,15 @@ class Lease:
             version=__version__, flows=json.dumps(self.flows) if self.flows else None,
         )  # fmt: skip
         self._generation = self._store.generation
-        self._store.write(lambda tx: rows.register(tx, row._replace(heartbeat_at=tx.now(now))))
+        self._store.write(partial(self._add, row, now))
         self._renewed(before)
         self._registered = True
+
+    def _add(self, row: rows.WorkerRow, now: float, tx: Tx) -> None:
+        """Who was to drain under its name of before is to do so under this one."""
+        before = rows.find(tx, self._follows)
+        drained_at = None if before is None else before.draining_at
+        rows.register(tx, row._replace(heartbeat_at=tx.now(now), draining_at=drained_at))
 
     def start(self, on_lost: Lost) -> None:
         """Begin to heartbeat. `on_lost` hears of tasks that are no longer ours; None: all of them."""
@@ -122,8 +132,9 @@ class Lease:
                 thread.start()
 
     def _run(self) -> None:
-        while not self._clock.wait(self._stop, self._settings.heartbeat_s):
-            self.beat()
+        heartbeat_s = pause_s = self._settings.heartbeat_s
+        while not self._clock.wait(self._stop, pause_s):
+            pause_s = heartbeat_s if self.beat() else heartbeat_s / 4  # the next might come too late
 
     def _watch(self) -> None:
         """Say in time that the lease is over, whatever a heartbeat waits for: a database that hangs may hold it for
@@ -173,13 +184,13 @@ class Lease:
             self._clock.monotonic() - self._read_at >= pause_s and self._store.changes(went_on=False) != self._changes
         )
 
-    def beat(self, *, keeps_time: bool = True) -> None:
+    def beat(self, *, keeps_time: bool = True) -> bool:
         """Send a heartbeat. If that fails for so long that the lease is over, everything is lost. `keeps_time`: look at
-        the database's clock as well."""
+        the database's clock as well. Whether the database has answered."""
         with self._mutex:
             if not self._registered:
-                return
-            before = self._clock.monotonic()
+                return True
+            answered, before = True, self._clock.monotonic()
             lost: Sequence[int] | None = ()
             try:
                 self._check_generation()
@@ -202,14 +213,16 @@ class Lease:
                 lost = None
                 self._renew()
             except HoldfastClosed:
-                return
+                return True
             except SchemaNewer:
                 lost = None  # the worker ends: it is told the same
             except WorldError:
+                answered = False
                 if self._left_s() <= 0:
                     lost = None
         if (lost is None or lost) and self._on_lost is not None:
             self._on_lost(lost)
+        return answered
 
     def _check_generation(self) -> None:
         """Raises: LeaseLost."""
@@ -234,13 +247,23 @@ class Lease:
         self.unsure, self._ends_at = False, None
 
     def _renewed(self, before: float) -> None:
+        self._heard()
         # Who is frozen stops nothing: the processes of its steps end themselves, a little sooner than others begin.
         self._beat_at = before
         self.extends(before + self._settings.lease_s - self._settings.heartbeat_s / 4)
 
+    def _heard(self) -> None:
+        """The database answers. If it was away for so long that the leases of others may be over though they live,
+        they have the time for a heartbeat before anybody judges them."""
+        now = self._clock.monotonic()
+        away_s = 0.0 if self._heard_at is None else now - self._heard_at
+        if away_s >= self._settings.lease_s - self._settings.heartbeat_s:
+            self._judges_at = now + 2 * self._settings.heartbeat_s
+        self._heard_at = now
+
     def _renew(self) -> None:
         """Taken for dead: the next task is taken as a new incarnation."""
-        self.id = self._clock.token_hex(16)
+        self._follows, self.id = self.id, self._clock.token_hex(16)
         self._followed_at = self._clock.monotonic()
         self.expects, self._changes = True, -1  # until a look says more
         self._registered = self.draining = False
@@ -254,8 +277,10 @@ class Lease:
         has run out."""
         self._read_at, self._changes = self._clock.monotonic(), self._store.changes(went_on=False)
         now, found = self._store.read(partial(self._look_around, now=now))
+        self._heard()
+        judges = self._clock.monotonic() >= self._judges_at
         agents_died = False
-        if found.agents_at is not None and found.agents_at <= now:
+        if judges and found.agents_at is not None and found.agents_at <= now:
             for task in self._store.read(partial(agents.overdue, now=now)):  # by itself each: locks of no other wait
                 agents_died = self._store.write(partial(agents.expire, task=task, now=now)) or agents_died
         self._near = [worker for worker in found.workers if worker.host == self._host and worker.id != self.id]
@@ -265,15 +290,15 @@ class Lease:
         for worker in found.workers:
             if worker.id == self.id:
                 continue
-            if worker.heartbeat_at + worker.lease_s <= now:
-                seen: float | None = worker.heartbeat_at
-            elif self._is_gone(worker):
+            is_silent = worker.heartbeat_at + worker.lease_s <= now
+            if self._is_gone(worker):
                 seen = None
+            elif is_silent and judges:
+                seen = worker.heartbeat_at
             else:
-                self.expects = self.expects or self._is_leaving(worker)
+                self.expects = self.expects or is_silent or self._is_leaving(worker)
                 continue
-            if self._store.write(partial(_bury, worker.id, now, seen)):
-                freed = True
+            freed = bool(self._store.write(partial(_bury, worker.id, now, seen))) or freed
             if worker.lock_path is not None and worker.lock_path != self.lock_path and seen is None:
                 with suppress(OSError):
                     os.unlink(worker.lock_path)

@@ -80,8 +80,8 @@ class Worker:
         )  # fmt: skip
         self._agents = runtimes.agents = Agents(store, settings, seal, unseal)
         self.lease = lease or Lease(store, clock, settings, pool)
-        pace = Pace(None if runtimes.is_inline else settings.workers_max, tasks_max)
-        self._intake = Intake(store, clock, self.lease, pace, pool=pool, only=only)
+        threads = None if runtimes.is_inline else min(settings.workers_max, runtimes.places.free("thread"))
+        self._intake = Intake(store, clock, self.lease, Pace(threads, tasks_max), pool=pool, only=only)
         loads = partial(load, store, flows=flows, deaths_max=settings.deaths_max, unseal=unseal)
         self._loader = Loader(store, self._intake, runtimes.places, loads, self._have)
         self.taken: dict[int, Taken] = {}

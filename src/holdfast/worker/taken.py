@@ -98,8 +98,9 @@ class Taken:
         self.entries = loaded.entries  # the seqs of the rows that recorded the starts of what is in flight
         self.leases: dict[int, Call] = {}  # what agents run, or are to run
         away = runtimes.agents.attach(self, loaded, clock.time()) if isinstance(runtimes.agents, Agents) else ()
-        if len(loaded.state.running) > len(away):
-            self.drive.note(e.TakenOver(task.epoch, clock.time(), poisons(loaded.state), away or None))
+        here = [row for row in loaded.state.running if row not in away]
+        if here:
+            self.drive.note(e.TakenOver(task.epoch, clock.time(), poisons(loaded.state, here), away or None))
 
     # --- one append -----------------------------------------------------------------------------------------------
 
