@@ -3,17 +3,18 @@ must be broken by it, and say so in the words of the checker whose business it i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from heapq import heappush
 from typing import Any
 
 import pytest
 from sqlalchemy import Text, bindparam, false, null, update
 
+from holdfast.core import decide, undo
 from holdfast.core import events as e
-from holdfast.core import undo
 from holdfast.core.state import State
 from holdfast.core.states import S_INTERRUPTED
+from holdfast.runtime import outcome
 from holdfast.runtime.drive import Drive
 from holdfast.store import appends, sqlite
 from holdfast.store.schema import tasks
@@ -206,9 +207,45 @@ def only_poked(patch: Patch) -> None:
     patch.setattr(loop.Worker, "_look", lambda self, now: self._poked and look(self, now))
 
 
+def shared_guilt(patch: Patch) -> None:
+    """What a step has outlived is counted for those beside it."""
+
+    def poisons(state: State, in_flight: Collection[int]) -> bool:
+        return sum(state.suspects.values()) + len(in_flight) >= state.deaths_max
+
+    _say_whether_poison(patch, poisons)
+
+
+def forgiven(patch: Patch) -> None:
+    """However often a step dies, it is tried again."""
+    _say_whether_poison(patch, lambda state, in_flight: False)
+
+
+def _say_whether_poison(patch: Patch, poisons: Callable[[State, Collection[int]], bool]) -> None:
+    for where in (taken, outcome):
+        patch.setattr(where, "poisons", poisons)
+
+
+def company(patch: Patch) -> None:
+    """A suspect begins beside others."""
+
+    def forward(state: State, now: float, slots: int) -> Any:
+        suspects, state.suspects = state.suspects, {}
+        try:
+            return together(state, now, slots)
+        finally:
+            state.suspects = suspects
+
+    together = decide._forward
+    patch.setattr(decide, "_forward", forward)
+
+
 @pytest.mark.parametrize(
     ("plant", "said"),
     [
+        (shared_guilt, r"deaths, as poison"),
+        (forgiven, r"was in flight at \d deaths, and begins again"),
+        (company, r"begins while something else runs"),
         (only_poked, r"nothing is in the way any more"),
         (unrung, r"had something to do, and nobody had rung for it"),
         (no_fence, r"has written to it"),

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy import update
+
 from holdfast.errors import HoldfastError
 from holdfast.feed import log
 from holdfast.store import keep_time
 from holdfast.store.base import Tx
+from holdfast.store.schema import workers
 from holdfast.tasks import lease, pools, schedules, take
 from holdfast.tasks.claims import claims_of
 from holdfast.tasks.row import TaskRow
@@ -266,5 +269,5 @@ class Callers(Client):
 
 
 def _wake_all(tx: Tx) -> None:
-    for worker in lease.alive(tx):
-        lease.drain(tx, worker.id, None)
+    """Those too that are about to come under another name: who was drained is so under the next."""
+    tx.execute(update(workers).values(draining_at=None))

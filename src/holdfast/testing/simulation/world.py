@@ -25,6 +25,7 @@ from holdfast.tasks.row import TaskRow
 from holdfast.testing.clock import FakeClock
 from holdfast.testing.simulation.checks import CHECKERS, Acknowledged, Checker
 from holdfast.testing.simulation.client import Client, Server
+from holdfast.testing.simulation.deaths import Deaths
 from holdfast.testing.simulation.disk import Disk, Line
 from holdfast.testing.simulation.flows import make_flow
 from holdfast.testing.simulation.news import News
@@ -88,7 +89,7 @@ class World:
         self.acknowledged = Acknowledged(self)
         self.news = News(self)
         self.checkers: list[Checker] = [kind(self) for kind in CHECKERS if kind is not Acknowledged]
-        self.checkers += [self.acknowledged, self.witness, self.news]
+        self.checkers += [self.acknowledged, self.witness, self.news, Deaths(self)]
         self.client: Client
         self.processes: Sequence[Process]
         self._people()
