@@ -57,6 +57,14 @@ def count(ctx: hf.Context) -> int:
     return COUNT
 
 
+@hf.step(agent="hv1")
+def tick() -> None:
+    """For ever, and it heeds nothing."""
+    while True:
+        witness(f"tick {os.getpid()}")
+        threading.Event().wait(0.02)
+
+
 @hf.step(provides="paid", agent="hv1", on_interrupt="suspend")
 def pay(ctx: hf.Context) -> str:
     """Once at most, and it heeds nothing."""
@@ -141,6 +149,7 @@ FLOWS = [
     hf.linear("undone", make, fail_after),
     hf.linear("counting", count),
     hf.linear("paying", pay),
+    hf.linear("ticking", tick),
     hf.linear("waiting_there", wait_here),
     hf.linear("hanging_there", hang),
     hf.linear("killing_there", kill),

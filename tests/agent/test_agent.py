@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -241,6 +242,42 @@ def test_nobody_is_given_what_still_runs_in_an_agent_that_leaves(house: House, m
     task, first, _ = in_one_that_leaves(served, make_agent, "paying", "pay")
     assert served.until(task, "SUSPENDED")["reason"] == "outcome_unknown"
     assert [line for line in served.witnessed() if line.startswith("pay")] == [f"pay {first.pid}"]
+
+
+@pytest.mark.requirement("G3", "G5")
+def test_the_process_of_a_step_ends_before_another_begins_where_its_agent_is_frozen(
+    house: House, make_agent: MakeAgent
+) -> None:
+    served = house(lease_s="2")
+    first = make_agent(served)
+    served.submit("ticking")
+    until_witnessed(served, "tick")
+    first.kill()  # from now on it runs in a process of its own
+    second = make_agent(served)
+    soon(lambda: len(set(served.witnessed())) == 2)
+    second.signal(signal.SIGSTOP)
+    make_agent(served)
+    soon(lambda: len(set(served.witnessed())) == 3)
+    ticks = served.witnessed()
+    _, frozen, last = dict.fromkeys(ticks)
+    assert frozen not in ticks[ticks.index(last) :]
+
+
+@pytest.mark.requirement("G10")
+def test_that_nobody_answers_for_longer_than_a_lease_is_no_death(house: House, make_agent: MakeAgent) -> None:
+    """The agent lives. It stops the step before its lease is over, and says so when somebody answers again."""
+    served = house(lease_s="2", deaths_max="1")
+    agent = make_agent(served)
+    task = served.submit("waiting_there")
+    until_witnessed(served, "wait")
+    served.terminate()
+    agent.until("stops the")
+    never = threading.Event()
+    never.wait(2.5)
+    served.start()
+    soon(lambda: served.witnessed().count(f"wait {agent.pid}") == 2)
+    served.witness.with_suffix(".open").touch()
+    assert served.until(task["uuid"], "SUCCEEDED")["result"] == {"waited": "waited"}
 
 
 def test_secrets_reach_the_step_and_no_log_and_no_file(house: House, make_agent: MakeAgent) -> None:

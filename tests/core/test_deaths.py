@@ -7,6 +7,7 @@ import pytest
 
 import holdfast as hf
 from holdfast.core import events as e
+from holdfast.flow.compile import compile
 from tests.core.scripted import Script, end, running, say, script, step
 
 pytestmark = pytest.mark.requirement("G10")
@@ -47,11 +48,11 @@ def test_of_many_side_by_side_only_the_one_that_kills_is_poison() -> None:
 
 def test_what_another_step_comes_to_says_nothing_of_the_one_that_kills() -> None:
     """Before, a sibling's outcome set the count back: eight of a map took eight workers with them."""
-    task = side_by_side("a", "b", "killer")
+    task = side_by_side("killer", "a", "b")
     crash(task)
-    end(task, "a")
-    assert suspected(task) == {"b": 1, "killer": 1}
-    end(task, "b", "raised", ValueError("refused"))
+    end(task, "b")
+    assert suspected(task) == {"a": 1, "killer": 1}
+    end(task, "a", "raised", ValueError("refused"))
     assert suspected(task) == {"killer": 1}
 
 
@@ -60,7 +61,7 @@ def test_three_ends_of_one_agent_in_one_moment_are_one_death_of_each_step() -> N
     for name in "abc":
         end(task, name, "died", "its agent's lease ran out")
     assert (task.state.phase, suspected(task)) == ("RUNNING", {"a": 1, "b": 1, "c": 1})
-    assert (running(task), task.state.deaths) == (["execute a"], 1)
+    assert (running(task), task.state.deaths) == (["execute c"], 1)
 
 
 def test_a_suspect_runs_alone_and_then_all_that_is_left_side_by_side() -> None:
@@ -87,17 +88,29 @@ def test_an_outcome_of_its_own_clears_it(outcome: tuple[str, object]) -> None:
 def test_of_what_was_in_flight_together_the_one_with_the_most_deaths_is_one_too_many() -> None:
     """With a bound that was lowered meanwhile, the journal says which of them it was."""
     task = side_by_side("a", "b", deaths_max=99)
-    end(task, "a", "died", "signal 9")
-    end(task, "b")
-    (row,) = task.state.suspects
+    a, b = (task.state.row_of(f"f/{name}") for name in "ab")
+    # An older release began them beside each other again, and counted by task.
+    task.journal += [e.Died(a, "signal 9", 2.0), e.Started(a, 1, None, 3.0), e.TakenOver(2, 4.0, True)]
     task.deaths_max = 2
-    crash(task)
-    assert (task.state.reason, task.state.resting) == ("poison", (row,))
-    assert task.replayed().phase == "SUSPENDED/forward"
+    task.crash()
+    assert task.state.suspects == {a: 2, b: 1}
+    assert task.state.doubts == {a: "poison"}
+
+
+def test_a_rest_that_is_recorded_is_for_those_that_it_names() -> None:
+    """An older release counted by task, and had all that was in flight rest."""
+    task = side_by_side("a", "b")
+    a, b = (task.state.row_of(f"f/{name}") for name in "ab")
+    task.journal += [e.Died(a, "signal 9", 2.0), e.TakenOver(2, 4.0, True), e.Rested("poison", (a, b), 5.0)]
+    task.crash()
+    assert task.state.doubts == {a: "poison", b: "poison"}
+    answers: dict[str, tuple[str, object]] = {"f/a": ("done", 1), "f/b": ("skip", None)}
+    say(task, e.ResumeAsked(answers, "t", 6.0))
+    assert (task.state.phase, task.state.deaths) == ("SUCCEEDED", 0)
 
 
 def test_an_answer_clears_who_was_answered_and_nobody_else() -> None:
-    task = side_by_side("a", "killer", "b", deaths_max=2)
+    task = side_by_side("b", "killer", "a", deaths_max=2)
     crash(task)
     end(task, "a")
     end(task, "killer", "died", "signal 9")
@@ -105,7 +118,87 @@ def test_an_answer_clears_who_was_answered_and_nobody_else() -> None:
     assert suspected(task) == {"b": 1}
     assert running(task) == ["execute b"]
     end(task, "b")
-    assert (running(task), suspected(task)) == (["execute killer"], {})
+    assert suspected(task) == {}
+
+
+def test_a_step_that_was_asked_about_for_another_reason_is_cleared_by_the_answer() -> None:
+    careful = hf.step(lambda: 1, name="careful", on_interrupt="suspend")
+    task = script(hf.unordered("f", careful, step("a")))
+    end(task, "careful", "died", "signal 9")
+    end(task, "a", "stopped", "suspend")
+    say(task, e.ResumeAsked({"f/careful": ("rerun", None)}, "t", 5.0))
+    assert (running(task), suspected(task)) == (["execute a", "execute careful"], {})
+
+
+@pytest.mark.parametrize(("outcome", "left"), [(("returned", None), {}), (("raised", OSError("gone")), {})])
+def test_the_outcome_of_a_revert_clears_it(outcome: tuple[str, object], left: dict[str, int]) -> None:
+    task = script(hf.linear("f", step("a"), hf.step(lambda: 1, name="bad")))
+    end(task, "a")
+    end(task, "bad", "raised", ValueError("x"))
+    end(task, "a", "died", "signal 9")
+    assert suspected(task) == {"a": 1}
+    end(task, "a", *outcome)
+    assert suspected(task) == left
+
+
+def test_a_suspect_is_undone_alone_though_another_revert_waits() -> None:
+    """It would stand still for as long as that one waits, and for ever where it waits for an event."""
+    task = script(hf.unordered("f", step("waits"), step("deadly"), step("third"), hf.step(lambda: 1, name="bad")))
+    for name in ("waits", "deadly", "third"):
+        end(task, name)
+    end(task, "bad", "raised", ValueError("x"))
+    end(task, "deadly", "died", "signal 9")
+    assert running(task) == ["revert third", "revert waits"]
+    end(task, "waits", what=hf.WaitFor("never"))
+    assert running(task) == ["revert third"], "it begins when nothing else runs"
+    end(task, "third")
+    assert [(call.step_id, call.isolation) for call in task.runtime.calls] == [("f/deadly", "process")]
+
+
+def test_a_suspect_that_can_not_run_yet_slows_nobody() -> None:
+    """Its scope begins anew, and what comes before it in there has its turn beside what polls."""
+    inner = hf.unordered("u", hf.step(lambda: 1, name="deadly"), hf.step(lambda: 1, name="bad"))
+    scope = hf.linear("scope", step("before"), inner, retry=hf.Retry(attempts=3, backoff_s=0))
+    task = script(hf.unordered("f", scope, step("p"), step("q")))
+    end(task, "before")
+    end(task, "deadly", "died", "signal 9")
+    end(task, "bad", "raised", ValueError("x"))
+    task.clock.now += 600
+    task.settle()
+    end(task, "before")  # its revert
+    task.clock.now += 600
+    task.settle()
+    assert suspected(task) == {"deadly": 1}
+    assert running(task) == ["execute before", "execute p", "execute q"]
+
+
+def test_two_suspects_are_begun_one_after_the_other_whichever_way_they_go() -> None:
+    scope = hf.linear("scope", step("back"), hf.step(lambda: 1, name="bad"), retry=hf.Retry(attempts=3, backoff_s=0))
+    task = script(hf.unordered("f", scope, step("on")))
+    end(task, "back")
+    end(task, "bad", "raised", ValueError("x"))
+    assert running(task) == ["execute on", "revert back"]
+    crash(task)
+    assert suspected(task) == {"on": 1, "back": 1}
+    first = running(task)
+    assert len(first) == 1
+    end(task, first[0].split()[1])
+    assert running(task) == list({"execute on", "revert back"} - {*first})
+
+
+def test_the_count_of_an_element_outlives_its_scopes_next_try() -> None:
+    each = hf.map("m", hf.step(lambda: 1, name="deadly"), over="items", item="item")
+    scope = hf.unordered("scope", each, hf.step(lambda: 1, name="bad"), retry=hf.Retry(attempts=9, backoff_s=0))
+    task = Script(compile(hf.linear("f", scope)), {"items": [1]}, deaths_max=3)
+    task.settle()
+    end(task, "deadly", "died", "signal 9")
+    end(task, "bad", "raised", ValueError("x"))
+    task.clock.now += 600
+    task.settle()
+    for deaths in (1, 2):
+        assert (running(task), task.state.deaths) == (["execute deadly"], deaths)
+        end(task, "deadly", "died", "signal 9")
+    assert task.state.reason == "poison"
 
 
 def test_a_suspect_that_is_passed_over_holds_up_no_undo() -> None:

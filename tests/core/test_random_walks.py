@@ -143,6 +143,7 @@ def walk(seed: int) -> Script:
         if chance.random() < trouble and script.state.phase in ("RUNNING", "WAITING", "SUSPENDED/forward"):
             script.verb(e.Delivered(chance.choice("xy"), chance.randint(0, 9), script.clock.now))
         if script.turn():
+            check_company(script)
             continue
         check_replay(script)
         if is_final(script.state):
@@ -163,6 +164,12 @@ def walk(seed: int) -> Script:
 def check_replay(script: Script) -> None:
     found = differences(script.state, script.replayed())
     assert not found, f"the journal does not replay to the live state: {found}"
+
+
+def check_company(script: Script) -> None:
+    """Who was in flight at a death runs by himself."""
+    calls = [call for call in script.runtime.calls if call.what != "probe"]
+    assert len(calls) == 1 or not any(call.row in script.state.suspects for call in calls)
 
 
 def check_undo_order(script: Script, seed: int) -> None:

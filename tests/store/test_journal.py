@@ -34,7 +34,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "row": ROWS,
     "rows": st.lists(ROWS, max_size=3).map(tuple),
     "away": st.none() | st.lists(ROWS, min_size=1, max_size=3).map(tuple),
-    "ours": st.none() | st.just(True),
+    **dict.fromkeys(("agent", "ours"), st.none() | st.just(True)),
     "failure": FAILURES,
     "answers": st.dictionaries(TEXTS, st.tuples(TEXTS, PLAIN), max_size=3),
     **dict.fromkeys(("result", "checkpoint", "value", "payload"), PLAIN),

@@ -304,6 +304,26 @@ def test_a_step_that_was_started_and_offered_to_no_agent_is_not_in_doubt(
         assert (lease.node, task.state) == ("f/a", "RUNNING")
 
 
+@pytest.mark.requirement("G3", "G9")
+@pytest.mark.parametrize("cancels", [False, True])
+def test_a_step_that_ran_here_is_in_doubt_though_it_is_an_agents_by_now(tmp_path: Path, cancels: bool) -> None:
+    """The journal says who was to run it, and not the code of today."""
+    made = step("a", on_interrupt="suspend")
+    bench = Bench(tmp_path, hf.linear("f", made))
+    with bench.hold:
+        task = bench.submit()
+        bench.settle()
+        bench.hold.flows = (hf.linear("f", made.with_options(agent="hv1")),)
+        if cancels:
+            task.cancel()
+        bench.crash()
+        assert "taken_over" in bench.words(task)
+        expected = ("CANCELLING", None) if cancels else ("SUSPENDED", "outcome_unknown")
+        assert (task.state, task.reason) == expected
+        assert "withdrawn" not in bench.words(task)
+        assert bench.words(task)[-1] == ("revert_started" if cancels else "rested")
+
+
 def test_who_is_drained_is_so_under_its_next_name_too(tmp_path: Path) -> None:
     """It was taken for dead meanwhile. The operator who drained that process waits for it, whatever it is called."""
     bench = Bench(tmp_path, hf.linear("f", step("a")))
@@ -315,6 +335,8 @@ def test_who_is_drained_is_so_under_its_next_name_too(tmp_path: Path) -> None:
         assert store.write(lambda tx: leases.drain(tx, before, bench.clock.now))
         store.write(lambda tx: leases.mark_dead(tx, before, bench.clock.now))
         task = bench.submit()
+        lease.beat()
+        lease.unsure = True  # it follows itself twice before it is known again
         for _ in range(3):
             bench.settle()
         assert lease.id != before

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.clock import Clock
-from holdfast.errors import StoreAway
+from holdfast.errors import StoreAway, StoreFull
 from holdfast.local import Holdfast
 from holdfast.local import open as open_database
 from holdfast.settings import Settings
@@ -23,15 +23,20 @@ LEASE_S, HEARTBEAT_S = 15.0, 5.0
 class Hosts:
     """Workers of as many hosts, by number. Any of them may be silent."""
 
-    def __init__(self, hold: Holdfast, clock: MovedClock, count: int) -> None:
+    def __init__(self, hold: Holdfast, clock: MovedClock, count: int, **settings: float) -> None:
         self.clock = clock
         self._hold = hold
-        self.leases = [
-            Lease(hold.store, clock, Settings(lease_s=LEASE_S), "default", threaded=False, host=f"host{number}")
-            for number in range(count)
-        ]
-        for lease in self.leases:
-            lease.register(clock.now)
+        self._settings = Settings(**{"lease_s": LEASE_S, **settings})
+        self.leases: list[Lease] = []
+        for _ in range(count):
+            self.join()
+
+    def join(self) -> Lease:
+        host = f"host{len(self.leases)}"
+        lease = Lease(self._hold.store, self.clock, self._settings, "default", threaded=False, host=host)
+        lease.register(self.clock.now)
+        self.leases.append(lease)
+        return lease
 
     def turn(self, seconds: float, *, alive: range) -> None:
         for _ in range(round(seconds / SWEEP_S)):
@@ -79,12 +84,42 @@ def test_who_is_silent_while_the_database_is_there_is_dead_when_the_lease_is_ove
     assert hosts.known() == [1, 2]
 
 
-def test_who_has_just_begun_judges_at_once(hosts: Hosts, tmp_path: Path) -> None:
-    hosts.clock.now += LEASE_S + 1
-    with open_database(f"sqlite:///{tmp_path}/tasks.db", clock=hosts.clock) as hold:
-        fresh = Lease(hold.store, hosts.clock, Settings(lease_s=LEASE_S), "default", threaded=False, host="new")
-        fresh.sweep(hosts.clock.now)
-    assert hosts.known() == []
+def test_who_has_just_begun_lets_others_be_heard_first(hosts: Hosts) -> None:
+    """It may be the first that is there again after the database was."""
+    hosts.turn(HEARTBEAT_S + 1, alive=range(3))
+    hosts.clock.now += LEASE_S + HEARTBEAT_S
+    fresh = hosts.join()
+    fresh.sweep(hosts.clock.now)
+    assert (hosts.known(), fresh.expects) == ([0, 1, 2, 3], True)
+    hosts.turn(2 * HEARTBEAT_S + 2 * SWEEP_S, alive=range(1, 4))
+    assert hosts.known() == [1, 2, 3]
+
+
+def test_while_nothing_can_be_written_nobody_is_dead(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk, a standby that is not promoted yet: it can be read, and no heartbeat is stored."""
+    hosts.turn(HEARTBEAT_S + 1, alive=range(3))
+    write = hosts.leases[0]._store.write
+
+    def refuse(*_: object) -> None:
+        raise StoreFull("there is no room")
+
+    with monkeypatch.context() as full:
+        full.setattr(hosts.leases[0]._store, "write", refuse)
+        hosts.turn(2 * LEASE_S, alive=range(3))
+    assert hosts.leases[0]._store.write == write
+    hosts.turn(SWEEP_S, alive=range(1))
+    hosts.turn(LEASE_S, alive=range(3))
+    assert hosts.known() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("heartbeat_s", [LEASE_S / 2, LEASE_S / 3, LEASE_S / 10])
+def test_a_heartbeat_that_comes_in_its_time_is_no_gap(tmp_path: Path, heartbeat_s: float) -> None:
+    clock = MovedClock()
+    with open_database(f"sqlite:///{tmp_path}/tasks.db", clock=clock, lease_s=LEASE_S) as hold:
+        hosts = Hosts(hold, clock, 2, heartbeat_s=heartbeat_s)
+        hosts.turn(2 * LEASE_S, alive=range(2))
+        hosts.turn(LEASE_S + SWEEP_S, alive=range(1))
+        assert hosts.known() == [0]
 
 
 class Waits(Clock):

@@ -86,6 +86,8 @@ def test_by_the_lease_where_the_lock_says_nothing(house: House) -> None:
     dead.kill()
     far = Lease(hold.store, Clock(), Settings(), "default", threaded=False, host="elsewhere")
     now = Clock().time()
+    far.register(now)
+    far._steady_at = float("-inf")  # it has been there for long
     assert not far.sweep(now)
     assert not far.sweep(now + HOUR_S - 120)
     assert far.sweep(now + HOUR_S)

@@ -4,7 +4,8 @@ Theory: the step runs on a runtime as in a worker, and this is its host. Three c
 lives and hears what is asked; `_tell` says the latest progress, every checkpoint and the end, in that order, each until
 it is answered; `_guard` stops the step when the last heartbeat that was answered is so old that the lease may soon be
 another's, counted on the boot clock from before it was sent. So the step has been told to stop before anybody else may
-begin with it. What was lost is never spoken of again.
+begin with it. Who was cut off for so long says what became of it when somebody answers again: if the lease is not
+over yet, that was no death. What was lost is never spoken of again.
 
 How the words travel: wire.py. Who leases: loop.py.
 """
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 
 BEAT: Final = 1 / 5  # of the lease: how long a heartbeat waits for news,
 ANSWER: Final = 1 / 4  # and how much longer its answer may take
-SAFE: Final = 3 / 4  # of the lease: for so long the step may go on without an answer
+SAFE: Final = 3 / 4  # of the lease: for so long the step may go on without an answer,
+LAST: Final = 7 / 8  # and its process, where nobody is there to stop it: an agent that is frozen
 PROGRESS_S: Final = 0.5  # between two reports of progress
 _FUNCTION: Final = {"execute": "execute", "revert": "undo", "probe": "probing"}
 _LATER: Final = (WorldError, AccessError, RateLimited)  # what may be answered otherwise after a while
@@ -54,6 +56,7 @@ class Held:
         self._flows = flows
         self._loop = asyncio.get_running_loop()
         self._beat_at = 0.0  # boot clock, before the last heartbeat that was answered was sent
+        self._cut_off = False  # the step was stopped because nobody answered
         self._asked: tuple[str | None, bool] = (None, False)
         self._wanted: tuple[str, bool] | None = None  # to stop, and why
         self._progress: tuple[float, str | None] | None = None
@@ -100,6 +103,7 @@ class Held:
             if self._wanted is not None:
                 call.stop_reason = self._wanted[0]
             call.runtime.start(call)
+            self._extend()
         except Exception as error:  # the code is not here, or another; an argument can't be read
             if self.call is None:
                 self.call = Call(self, 0, self.lease.step, None, self.lease.what, print, {})
@@ -124,11 +128,8 @@ class Held:
         self._soon(self._gone.set)
 
     def checkpoint(self, call: Call, value: Any, done: Callable[[BaseException | None], None]) -> None:
-        if self.lost:
-            done(LeaseLost())
-            return
         self._checkpoints.append((value, done))
-        if self.lost:
+        if self.lost or self._cut_off:
             self._refuse_checkpoints()
         self._soon(self._news.set)
 
@@ -196,6 +197,7 @@ class Held:
     def _heard(self, answer: Any, sent: float) -> None:
         """A heartbeat was answered: the lease was renewed when it came, so at the earliest when it was sent."""
         self._beat_at = max(self._beat_at, sent)
+        self._extend()
         asked = (answer["stop"], bool(answer["kill"]))
         if asked != self._asked:
             self._asked = asked
@@ -203,12 +205,18 @@ class Held:
                 log.info("is asked to stop the %s: %s", self.lease, asked[0])
                 self.stop(asked[0], kill=asked[1])
 
+    def _extend(self) -> None:
+        if self.call is not None and self.call.isolation == "process":
+            self.call.runtime.extend(self._beat_at + LAST * self.lease.lease_s, self.call)
+
     async def _guard(self) -> None:
         """Stop the step in time, if nobody answers."""
         while not (self.lost or self._gone.is_set()):
             left = self._beat_at + SAFE * self.lease.lease_s - self._clock.monotonic()
             if left <= 0:
-                self._lose(LeaseLost("no heartbeat was answered in time"))
+                self._cut_off = True
+                log.warning("stops the %s: no heartbeat was answered in time", self.lease)
+                self._stop_for_good()
                 return
             await asyncio.sleep(min(left, self.lease.lease_s / 10))
 
@@ -217,6 +225,9 @@ class Held:
             return
         self.lost = True
         log.warning("has lost the lease of the %s: %s", self.lease, error)
+        self._stop_for_good()
+
+    def _stop_for_good(self) -> None:
         self.stop("lease_lost", kill=True)
         self._refuse_checkpoints()
         self._news.set()
@@ -262,7 +273,7 @@ class Held:
             try:
                 name = f"the checkpoint of {self.lease.step}"
                 body = checkpoint_body(value, self._count + 1, name, self.lease.work.get("value_bytes_max"))
-                await self._insist("checkpoint", body)
+                await self._insist("checkpoint", body, lambda: self.lost or self._cut_off)
                 self._count += 1
                 done(None)
             except HoldfastError as error:
@@ -270,10 +281,11 @@ class Held:
 
     async def _tell_end(self) -> None:
         assert self.call is not None
-        assert self.call.outcome is not None
-        verb, body = end_of(
-            self.call.outcome, f"the result of {self.lease.step}", self.lease.work.get("value_bytes_max")
-        )
+        outcome = self.call.outcome
+        assert outcome is not None
+        if self._cut_off and outcome[0] == "raised":  # it may be what it was told as it was stopped
+            outcome = "stopped", "lease_lost"
+        verb, body = end_of(outcome, f"the result of {self.lease.step}", self.lease.work.get("value_bytes_max"))
         try:
             await self._insist(verb, body)
         except LeaseLost as error:
@@ -281,15 +293,16 @@ class Held:
             return
         except HoldfastError as error:
             log.warning("the service does not take the end of the %s: %s", self.lease, error)
-            with suppress(HoldfastError):
-                await self._insist(*refused(error))
+            with suppress(HoldfastError):  # a service of before knows no `killed`
+                await self._insist(*(("fail", {"died": body["killed"]}) if "killed" in body else refused(error)))
             return
-        log.info("the %s is %s", self.lease, "done" if verb == "complete" else f"over: {self.call.outcome[0]}")
+        log.info("the %s is %s", self.lease, "done" if verb == "complete" else f"over: {outcome[0]}")
 
-    async def _insist(self, verb: str, body: dict[str, Any]) -> None:
-        """Say it until it is answered. Raises: LeaseLost and what else is for good."""
+    async def _insist(self, verb: str, body: dict[str, Any], is_vain: Callable[[], bool] | None = None) -> None:
+        """Say it until it is answered. `is_vain`: when it need not be said any more; None: once the lease is lost.
+        Raises: LeaseLost and what else is for good."""
         tries = 0
-        while not self.lost:
+        while not (self.lost if is_vain is None else is_vain()):
             try:
                 await self._wire.say(self.lease, verb, body)
                 return

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from heapq import heappop
 from itertools import islice
+from typing import Final
 
 from holdfast.core import commands as c
 from holdfast.core import undo
@@ -19,6 +20,8 @@ from holdfast.core.plan import GATE, OPEN, STEP
 from holdfast.core.retry import Retry
 from holdfast.core.state import State
 from holdfast.core.states import S_FAILED, S_REVERT_FAILED, S_REVERTING, S_WAITING
+
+_BEGINS: Final = (c.Start, c.Reenter, c.Revert)
 
 
 def decide(state: State, now: float, slots: int) -> list[c.Command]:
@@ -63,17 +66,12 @@ def _forward(state: State, now: float, slots: int) -> list[c.Command]:
             return verdict
     if state.to_probe:
         return [c.Probe(row) for row in state.to_probe]
-    if state.suspects:
-        if state.running:
-            return found
-        for row in state.suspects:  # each alone, so that the next death is its own
-            if row in state.ready:
-                return _woken(state, [*found, c.Start(row, True)])
-        slots = 1
     if state.timers:
         _due(state, now, slots, found)
     if state.ready and slots > len(found):
         _starts(state, slots - len(found), found)
+    if state.suspects:
+        found = _apart(state, found)
     if found:
         return _woken(state, found)
     if not state.left:
@@ -100,12 +98,24 @@ def _woken(state: State, found: list[c.Command]) -> list[c.Command]:
     return [c.Wake(), *found] if found and state.phase == "WAITING" else found
 
 
+def _apart(state: State, found: list[c.Command]) -> list[c.Command]:
+    """What may be done of it by the side of those that were in flight at a death: each begins when nothing else runs,
+    and nothing begins beside it, so that the next death is its own."""
+    suspects = state.suspects
+    begin = [command for command in found if type(command) in _BEGINS]
+    due = [command for command in begin if command.row in suspects]  # type: ignore[union-attr]
+    if not due and not any(row in suspects for row in state.running):
+        return found
+    rest = [command for command in found if type(command) not in _BEGINS]
+    return rest if state.running else [*rest, *due[:1]]
+
+
 def _starts(state: State, slots: int, found: list[c.Command]) -> None:
     kinds = state.kind
     for row in islice(state.ready, slots):
         kind = kinds[row]
         if kind == STEP:
-            found.append(c.Start(row, False))
+            found.append(c.Start(row, row in state.suspects))
         elif kind == GATE:
             found.append(c.Decide(row))
         else:
@@ -122,7 +132,7 @@ def _due(state: State, now: float, slots: int, found: list[c.Command]) -> None:
         if state.st[row] != S_WAITING or state.in_failing(row):
             continue  # a scope's OPEN or a revert: _failing_scope and _back see to those
         if row not in state.parked:
-            found.append(c.Start(row, False))
+            found.append(c.Start(row, row in state.suspects))
         elif row not in state.delivered and state.deadlines.get(row, now + 1) <= now:
             found.append(c.Expire(row))
         else:
@@ -248,6 +258,8 @@ def _back(state: State, now: float, slots: int) -> list[c.Command]:
     found: list[c.Command] = [c.Revert(row, row in state.suspects) for row in undo.pop_reverts(state, room)]
     found.extend(_revert_again(state, now, 0, room - len(found)))
     found.extend(_reenter_reverts(state, now, 0))
+    if state.suspects:
+        found = _apart(state, found)
     if found or state.running or state.wake_at or state.parked:
         return found
     unresponsive = _unresponsive(state)
@@ -271,8 +283,8 @@ def _turn_back(state: State) -> list[c.Command]:
 
 
 def _undo_room(state: State, slots: int) -> int:
-    """How many more reverts may run: one at a time where the flow says so, or where one of them may kill its worker."""
-    if state.plan.options.undo != "serial" and not any(row in state.undo_of for row in state.suspects):
+    """How many more reverts may run: one at a time where the flow says so."""
+    if state.plan.options.undo != "serial":
         return slots
     waiting = sum(undo.is_waiting(state, row) for row in state.parked)
     return min(slots, 1 - waiting - sum(state.st[row] == S_REVERTING for row in state.running))

@@ -192,17 +192,21 @@ class Began(NamedTuple):
 
 
 class Started(NamedTuple):
+    """`agent`: an agent is to run it, and nobody does before it is offered."""
+
     row: int
     attempt: int
     deadline_at: float | None
     at: float
+    agent: bool | None = None
 
 
 class Reentered(NamedTuple):
-    """A parked step is entered again."""
+    """A parked step is entered again. `agent`: as in Started."""
 
     row: int
     at: float
+    agent: bool | None = None
 
 
 class RetryScheduled(NamedTuple):
@@ -242,10 +246,13 @@ class Turned(NamedTuple):
 
 
 class RevertStarted(NamedTuple):
+    """`agent`: as in Started."""
+
     row: int
     attempt: int
     deadline_at: float | None
     at: float
+    agent: bool | None = None
 
 
 class Waited(NamedTuple):

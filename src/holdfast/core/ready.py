@@ -83,7 +83,6 @@ def settle(state: State, row: int, how: int) -> None:
     """Mark a row as done for what follows it, and count its weight."""
     state.st[row] = how
     state.settled[row] = 1
-    state.suspects.pop(row, None)
     state.left -= 1
     kind = state.kind[row]
     if kind == STEP:
@@ -309,7 +308,6 @@ def reset(state: State, scope: int) -> None:
                 unsettle(state, row)
             state.left -= 1
             state.total -= state.kind[row] == STEP
-            state.suspects.pop(row, None)
         elif state.settled[row]:
             unsettle(state, row)
         forget(state, row)

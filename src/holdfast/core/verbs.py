@@ -75,8 +75,6 @@ def resume_asked(state: State, event: e.ResumeAsked) -> None:
         for row in resting:
             if row in state.failed and state.ids[row] not in event.answers:
                 _answer(state, row, "rerun", None, event.at)
-    for row in resting:
-        state.suspects.pop(row, None)
     state.reason = None
     state.resting = ()
 

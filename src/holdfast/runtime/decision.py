@@ -7,26 +7,26 @@ from holdfast.core import events as e
 from holdfast.core.state import State
 
 
-def start_of(state: State, row: int, now: float) -> e.Started:
+def begin_of(command: c.Start | c.Reenter | c.Revert, state: State, now: float, agent: bool | None) -> e.Event:
+    """`agent`: whether an agent is to run it."""
+    row = command.row
+    if type(command) is c.Reenter:
+        return e.Reentered(row, now, agent)
     step = state.steps[row]
     assert step is not None
-    timeout_s = step.timeout_s
-    return e.Started(row, state.attempt[row] + 1, None if timeout_s is None else now + timeout_s, now)
+    goes_on = type(command) is c.Start
+    timeout_s = step.timeout_s if goes_on else step.revert_timeout_s
+    deadline_at = None if timeout_s is None else now + timeout_s
+    if goes_on:
+        return e.Started(row, state.attempt[row] + 1, deadline_at, now, agent)
+    return e.RevertStarted(row, state.revert_tries.get(row, 0) + 1, deadline_at, now, agent)
 
 
 def decision_of(command: c.Command, state: State, now: float, chance: float) -> e.Event:
-    """`chance`: 0 to 1, drawn for this decision."""
+    """Of one that begins nothing. `chance`: 0 to 1, drawn for this decision."""
     match command:
         case c.Begin():
             return e.Began(now)
-        case c.Reenter(row):
-            return e.Reentered(row, now)
-        case c.Revert(row, _):
-            step = state.steps[row]
-            assert step is not None
-            timeout_s = step.revert_timeout_s
-            deadline_at = None if timeout_s is None else now + timeout_s
-            return e.RevertStarted(row, state.revert_tries.get(row, 0) + 1, deadline_at, now)
         case c.Schedule(row, delay_s, jitter):
             return e.RetryScheduled(row, now + delay_s * (1 - jitter * chance), now)
         case c.FailScope(row):

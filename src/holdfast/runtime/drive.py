@@ -25,7 +25,7 @@ from holdfast.core.states import RESTING, S_REVERTING
 from holdfast.errors import HoldfastError, LeaseLost, UsageError
 from holdfast.runtime.answer import answer_of
 from holdfast.runtime.base import Call
-from holdfast.runtime.decision import decision_of, start_of
+from holdfast.runtime.decision import begin_of, decision_of
 from holdfast.runtime.launch import call_of, give
 from holdfast.runtime.outcome import fact_of
 from holdfast.runtime.patience import Patience
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 Keep = Callable[[Any, str], Any]
 _STARTS = frozenset((e.Started, e.Reentered, e.RevertStarted))
+_BEGINS = (c.Start, c.Reenter, c.Revert)
 GRACE_S = 5.0  # how long a step that was asked to stop may take, where neither it nor the settings say
 
 
@@ -299,13 +300,13 @@ class Drive:
         folded = False
         for command in decide(state, now, max(0, self._slots - len(self.calls))):
             kind = type(command)
-            if (kind is c.Start or kind is c.Reenter or kind is c.Revert) and not self._has_place(command):
-                self.starved = True
-                continue
-            if kind is c.Start:
-                decisions.append(start_of(state, command.row, now))  # type: ignore[union-attr]
-                if command.alone:  # type: ignore[union-attr]
-                    self._runtimes.alone.add((self.task_id, command.row))  # type: ignore[union-attr]
+            if isinstance(command, _BEGINS):
+                if not self._has_place(command):
+                    self.starved = True
+                    continue
+                if not isinstance(command, c.Reenter) and command.alone:
+                    self._runtimes.alone.add((self.task_id, command.row))
+                decisions.append(begin_of(command, state, now, self._is_agents(command.row) or None))
             elif kind is c.Decide or kind is c.Expand or kind is c.Expire:
                 self._fold(answer_of(command, state, now))
                 folded = True
@@ -316,21 +317,20 @@ class Drive:
                     self._launch(command.row, "probe")  # type: ignore[union-attr]
                     folded = folded or self._took(now)
             else:
-                if kind is c.Revert and command.alone:  # type: ignore[union-attr]
-                    self._runtimes.alone.add((self.task_id, command.row))  # type: ignore[union-attr]
                 decisions.append(decision_of(command, state, now, self.clock.random() if kind is c.Schedule else 0.0))
         if self.starved and len(decisions) == 1 and type(decisions[0]) is e.Began:
             decisions.clear()  # it begins with its first step
         return not folded
 
+    def _is_agents(self, row: int) -> bool:
+        return self._runtimes.agents is not None and self.state.steps[row].agent is not None  # type: ignore[union-attr]
+
     def _has_place(self, command: Any) -> bool:
         """Whether a thread or a process is free for it; else it is decided on when one is."""
         step: Any = self.state.steps[command.row]
-        if self._runtimes.agents is not None and step.agent is not None:
-            return not self._runtimes.places.closed
         undoes = type(command) is c.Revert or self.state.st[command.row] == S_REVERTING
         wanted = step.revert_isolation if undoes else step.isolation
-        if wanted == "thread" and self._runtimes.is_inline:
+        if self._is_agents(command.row) or (wanted == "thread" and self._runtimes.is_inline):
             return not self._runtimes.places.closed
         return self._runtimes.places.promise(self._runtimes.name_of(wanted, getattr(command, "alone", False)))
 

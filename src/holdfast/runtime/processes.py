@@ -103,8 +103,13 @@ class ProcessRuntime:
             child.server.kill(child.number)
         return True
 
-    def extend(self, until: float) -> None:
-        """The worker may write until then, by its boot clock. A child that hears of no later moment ends itself."""
+    def extend(self, until: float, call: Call | None = None) -> None:
+        """The worker may write until then, by its boot clock. A child that hears of no later moment ends itself.
+        `call`: that holds for this one alone."""
+        if call is not None:
+            if isinstance(call.handle, Child):
+                call.handle.tell(frame("lease", until=until))
+            return
         with self._lock:
             self._lease_until = until
             children = list(self._children.values())

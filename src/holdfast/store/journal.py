@@ -57,7 +57,7 @@ def encode(event: Event, ids: Sequence[str], seal: Seal | None = None) -> Row:
     Raises what the codec raises for a value that isn't a `Stored` yet.
     """
     if type(event) is Started:  # these two are every step's
-        plain = event.attempt == 1 and event.deadline_at is None
+        plain = event.attempt == 1 and event.deadline_at is None and not event.agent
         return Row("started", ids[event.row], None if plain else _object(KINDS[Started], event, ids, seal), event.at)
     if type(event) is Succeeded:
         return Row("succeeded", ids[event.row], _text(event.result, seal), event.at)

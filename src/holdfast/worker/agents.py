@@ -234,8 +234,7 @@ class Agents:
             taken.leases[lease.id] = call
             away.append(row)
             self.see(taken, [lease])
-        unheard = [row for row in state.running if row not in away and state.steps[row].agent is not None]  # type: ignore[union-attr]
-        for row in unheard:
+        for row in [row for row in state.running if row in loaded.for_agents and row not in away]:
             taken.drive.note(e.Withdrawn(row, now))
         return tuple(away)
 

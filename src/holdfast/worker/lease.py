@@ -5,8 +5,8 @@ the last one that succeeded was sent, and stops its steps itself when that is ov
 begin. Where the database has another generation (store/history.py), nothing that this incarnation remembers is worth
 anything, and it ends as if it had been taken for dead. On one host a file lock says more, and at once: the worker and
 the children of its steps hold it, so when nobody holds it nothing of that worker runs any more, and its tasks are taken
-over without waiting for the lease. Where the database was away for a while, the silence of others says nothing: who was
-cut off himself lets them be heard first.
+over without waiting for the lease. Elsewhere their silence says it; but not to who was cut off from the database, too,
+or has just begun: it may have been away for all, and they have the time to be heard first.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ Lost = Callable[[Sequence[int] | None], None]
 SWEEP_S = 0.5  # between looks at the locks of this host's workers
 FLEET = 50  # workers: where there are more, each looks at the rows of the others less often, up to once a heartbeat
 FORGET_S = 86_400.0  # how long the rows of dead workers are kept
+JUDGED = 2  # heartbeats that came in their time, after which a worker may bury those that it hears nothing of
+MISSED = 1.5  # heartbeats: where there was none for so long, one is missing
 
 
 class Lease:
@@ -66,8 +68,7 @@ class Lease:
         self._follows = ""  # the incarnation before,
         self._followed_at = float("-inf")  # and when that was, by the boot clock
         self._beat_at = 0.0  # boot clock, before the last heartbeat that succeeded was sent
-        self._heard_at: float | None = None  # boot clock: when the database answered last
-        self._judges_at = float("-inf")  # boot clock: from when on the silence of others says that they are dead
+        self._steady_at: float | None = None  # boot clock: since when each heartbeat came in its time
         self._swept_at = float("-inf")  # boot clock
         self._read_at = float("-inf")  # boot clock: when the others' rows were read
         self._changes = -1  # the store's, then
@@ -217,7 +218,7 @@ class Lease:
             except SchemaNewer:
                 lost = None  # the worker ends: it is told the same
             except WorldError:
-                answered = False
+                answered, self._steady_at = False, None
                 if self._left_s() <= 0:
                     lost = None
         if (lost is None or lost) and self._on_lost is not None:
@@ -247,23 +248,25 @@ class Lease:
         self.unsure, self._ends_at = False, None
 
     def _renewed(self, before: float) -> None:
-        self._heard()
+        now = self._clock.monotonic()
+        if self._steady_at is None or now - self._beat_at > MISSED * self._settings.heartbeat_s:
+            self._steady_at = now
         # Who is frozen stops nothing: the processes of its steps end themselves, a little sooner than others begin.
         self._beat_at = before
         self.extends(before + self._settings.lease_s - self._settings.heartbeat_s / 4)
 
-    def _heard(self) -> None:
-        """The database answers. If it was away for so long that the leases of others may be over though they live,
-        they have the time for a heartbeat before anybody judges them."""
-        now = self._clock.monotonic()
-        away_s = 0.0 if self._heard_at is None else now - self._heard_at
-        if away_s >= self._settings.lease_s - self._settings.heartbeat_s:
-            self._judges_at = now + 2 * self._settings.heartbeat_s
-        self._heard_at = now
+    def _is_judge(self) -> bool:
+        """Whether the silence of others says that they are dead. While the database was away nobody could be heard,
+        and who is back has to have the time to say so."""
+        now, heartbeat_s = self._clock.monotonic(), self._settings.heartbeat_s
+        lasts_s = 0.0 if self._steady_at is None else now - self._steady_at
+        return lasts_s >= JUDGED * heartbeat_s and now - self._beat_at <= MISSED * heartbeat_s
 
     def _renew(self) -> None:
         """Taken for dead: the next task is taken as a new incarnation."""
-        self._follows, self.id = self.id, self._clock.token_hex(16)
+        if self._registered:
+            self._follows = self.id
+        self.id = self._clock.token_hex(16)
         self._followed_at = self._clock.monotonic()
         self.expects, self._changes = True, -1  # until a look says more
         self._registered = self.draining = False
@@ -277,8 +280,7 @@ class Lease:
         has run out."""
         self._read_at, self._changes = self._clock.monotonic(), self._store.changes(went_on=False)
         now, found = self._store.read(partial(self._look_around, now=now))
-        self._heard()
-        judges = self._clock.monotonic() >= self._judges_at
+        judges = self._is_judge()
         agents_died = False
         if judges and found.agents_at is not None and found.agents_at <= now:
             for task in self._store.read(partial(agents.overdue, now=now)):  # by itself each: locks of no other wait

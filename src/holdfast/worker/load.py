@@ -51,13 +51,15 @@ class DefinitionChanged(HoldfastError):
 
 class Loaded(NamedTuple):
     """`keys_of`: the uuid in its steps' idempotency keys; a rollback's are those of the task that it rolls back.
-    `entries`: of what is in flight, the seq of the row that recorded its start. `has_claims`: or nobody has looked."""
+    `entries`: of what is in flight, the seq of the row that recorded its start; `for_agents`: the rows of those that
+    agents were to run. `has_claims`: or nobody has looked."""
 
     state: State
     recorder: Recorder
     seq: int
     keys_of: str
     entries: dict[int, int]
+    for_agents: set[int]
     has_claims: bool
 
 
@@ -99,10 +101,10 @@ def load(
         invert(state)
         journal = store.journal(task.id)
     recorder = Recorder(state, task.id, task.steps_seq)
-    entries = _fold(state, journal, unseal, recorder)
+    entries, for_agents = _fold(state, journal, unseal, recorder)
     recorder.caught_up()
     has_claims = origin is not task or claims_text != "[]"
-    return Loaded(state, recorder, journal[-1].seq if journal else 0, origin.uuid, entries, has_claims)
+    return Loaded(state, recorder, journal[-1].seq if journal else 0, origin.uuid, entries, for_agents, has_claims)
 
 
 def _go_by(tx: Tx, task: TaskRow, plan: Plan) -> None:
@@ -113,18 +115,20 @@ def _go_by(tx: Tx, task: TaskRow, plan: Plan) -> None:
 
 def _fold(
     state: State, journal: Sequence[JournalRow], unseal: Unseal | None, recorder: Recorder | None
-) -> dict[int, int]:
-    """The seq of each row's last start."""
+) -> tuple[dict[int, int], set[int]]:
+    """The seq of each row's last start, and the rows that an agent was to run then."""
     index_of = finder(state)
-    entries = {}
+    entries: dict[int, int] = {}
+    for_agents: set[int] = set()
     for row in journal:
         event = decode(row, index_of, unseal)
         apply(state, event)
         if type(event) in STARTS:
             entries[event.row] = row.seq  # type: ignore[union-attr]
+            (for_agents.add if event.agent else for_agents.discard)(event.row)  # type: ignore[union-attr]
         if recorder is not None:
             recorder.saw(row.seq, event)
-    return entries
+    return entries, for_agents
 
 
 def finder(state: State) -> Callable[[str], int]:

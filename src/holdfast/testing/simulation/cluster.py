@@ -216,7 +216,11 @@ class Member(Process):
         if self.is_alive:
             moments.append(self.code.over_at())
             if self.worker.lease._registered:
-                moments.append(self.world.now() + self.worker.lease._left_s())
+                left_s = self.worker.lease._left_s()
+                moments += [
+                    self.world.now() + left_s,
+                    self.world.now() + left_s - SETTINGS.heartbeat_s,
+                ]  # its next beat
         now = self.world.now()
         return min((at for at in moments if at is not None and at > now), default=None)
 
