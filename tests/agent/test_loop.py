@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from holdfast.agent.loop import Agent
-from holdfast.agent.wire import Wire, end_of
+from holdfast.agent.wire import Wire, end_of, refused
 from holdfast.cli.main import main
 from holdfast.clock import SYSTEM
 from holdfast.errors import AuthRequired, PolicyForbidden, UsageError
+from holdfast.service.problems import RequestInvalid
 from tests.agent.agent_flows import FLOWS
 from tests.service.conftest import MakeService, Service, make_service
 
@@ -68,3 +69,11 @@ def test_a_result_that_nobody_can_store_is_a_failure_of_the_step() -> None:
     assert "can't be stored" in body["failure"]["message"]
     assert end_of(("returned", "x" * 3000), "the result of make", 2048)[0] == "fail"
     assert end_of(("killed", None), "", None) == ("fail", {"killed": "it was ended by its agent"})
+
+
+def test_a_service_that_knows_no_killed_is_told_that_it_died() -> None:
+    """One of the release before: else the step would fail, and be undone."""
+    _, body = end_of(("killed", None), "", None)
+    assert refused(RequestInvalid("it has an unknown field"), body) == ("fail", {"died": body["killed"]})
+    verb, said = refused(RequestInvalid("too deep"), {"result": 1})
+    assert (verb, list(said)) == ("fail", ["failure"])

@@ -273,7 +273,7 @@ class Held:
             try:
                 name = f"the checkpoint of {self.lease.step}"
                 body = checkpoint_body(value, self._count + 1, name, self.lease.work.get("value_bytes_max"))
-                await self._insist("checkpoint", body, lambda: self.lost or self._cut_off)
+                await self._insist("checkpoint", body, though_cut_off=False)
                 self._count += 1
                 done(None)
             except HoldfastError as error:
@@ -293,16 +293,15 @@ class Held:
             return
         except HoldfastError as error:
             log.warning("the service does not take the end of the %s: %s", self.lease, error)
-            with suppress(HoldfastError):  # a service of before knows no `killed`
-                await self._insist(*(("fail", {"died": body["killed"]}) if "killed" in body else refused(error)))
+            with suppress(HoldfastError):
+                await self._insist(*refused(error, body))
             return
         log.info("the %s is %s", self.lease, "done" if verb == "complete" else f"over: {outcome[0]}")
 
-    async def _insist(self, verb: str, body: dict[str, Any], is_vain: Callable[[], bool] | None = None) -> None:
-        """Say it until it is answered. `is_vain`: when it need not be said any more; None: once the lease is lost.
-        Raises: LeaseLost and what else is for good."""
+    async def _insist(self, verb: str, body: dict[str, Any], *, though_cut_off: bool = True) -> None:
+        """Say it until it is answered. Raises: LeaseLost and what else is for good."""
         tries = 0
-        while not (self.lost if is_vain is None else is_vain()):
+        while not self.lost and (though_cut_off or not self._cut_off):
             try:
                 await self._wire.say(self.lease, verb, body)
                 return

@@ -102,8 +102,11 @@ def end_of(outcome: Outcome, name: str, bytes_max: int | None) -> tuple[str, dic
     return "fail", {"died": str(value)}
 
 
-def refused(error: HoldfastError) -> tuple[str, dict[str, Any]]:
-    """What is said instead of an end that the service does not take, whatever is wrong with it."""
+def refused(error: HoldfastError, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """What is said instead of an end that the service does not take, whatever is wrong with it. A service of an older
+    release knows no `killed`."""
+    if "killed" in body:
+        return "fail", {"died": body["killed"]}
     failure = Failure.of(ValueRefused(f"the service did not take how the step ended: {error}"), with_traceback=False)
     return end_of(("raised", RemoteError(failure)), "", None)
 
