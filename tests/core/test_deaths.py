@@ -7,6 +7,8 @@ import pytest
 
 import holdfast as hf
 from holdfast.core import events as e
+from holdfast.core.doubt import poisons
+from holdfast.core.machine import invert
 from holdfast.flow.compile import compile
 from tests.core.scripted import Script, end, running, say, script, step
 
@@ -184,6 +186,37 @@ def test_two_suspects_are_begun_one_after_the_other_whichever_way_they_go() -> N
     assert len(first) == 1
     end(task, first[0].split()[1])
     assert running(task) == list({"execute on", "revert back"} - {*first})
+
+
+@pytest.mark.parametrize(("whole", "alone"), [(False, "process"), (True, "process")])
+def test_the_revert_of_a_suspect_is_begun_apart_in_a_scope_as_in_a_task(whole: bool, alone: str) -> None:
+    deadly = step("deadly", on_interrupt="undo")
+    retry = None if whole else hf.Retry(attempts=3, backoff_s=0)
+    task = script(hf.linear("f", hf.linear("scope", deadly, retry=retry)))
+    end(task, "deadly", "died", "signal 9")
+    assert [(call.what, call.isolation) for call in task.runtime.calls] == [("revert", alone)]
+
+
+def test_a_rollback_begins_with_a_clean_slate() -> None:
+    task = script(hf.linear("f", step("a"), hf.step(lambda: 1, name="b", on_interrupt="undo")), on_failure="keep")
+    end(task, "a")
+    end(task, "b", "died", "signal 9")
+    assert (task.state.phase, suspected(task)) == ("FAILED", {"b": 1})
+    invert(task.state)
+    assert task.state.deaths == 0
+
+
+def test_what_its_worker_ended_is_no_death() -> None:
+    task = side_by_side("a")
+    task.journal.append(e.Died(task.state.row_of("f/a"), "killed", 2.0, ours=True))
+    assert task.replayed().deaths == 0
+
+
+def test_one_that_is_too_often_in_flight_is_enough() -> None:
+    state = side_by_side("a", "b").state
+    a, b = (state.row_of(f"f/{name}") for name in "ab")
+    state.suspects[a] = 2
+    assert [poisons(state, rows) for rows in ((a, b), (b,), ())] == [True, False, False]
 
 
 def test_the_count_of_an_element_outlives_its_scopes_next_try() -> None:

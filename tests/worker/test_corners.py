@@ -304,6 +304,51 @@ def test_a_step_that_was_started_and_offered_to_no_agent_is_not_in_doubt(
         assert (lease.node, task.state) == ("f/a", "RUNNING")
 
 
+def leased(bench: Bench, pool: str) -> agents.Speaker:
+    """An agent of the pool has the one lease that is offered there, and has begun."""
+    store, task = bench.hold.store, str(bench.hold.tasks()[0].id)
+    who = {"holder": "u", "agent": pool, "generation": store.generation, "nonce": "n", "lease_s": 15.0}
+    (lease,) = store.write(lambda tx: agents.take(tx, pool, 1, now=bench.clock.now, **who))  # type: ignore[arg-type]
+    said = agents.Speaker(str(lease.token), "u", task)
+    store.write(lambda tx: agents.beat(tx, said, store.generation, bench.clock.now, 15.0))
+    return said
+
+
+@pytest.mark.requirement("G3", "G9")
+def test_a_step_that_an_agent_runs_is_in_doubt_though_it_is_no_agents_by_now(tmp_path: Path) -> None:
+    made = step("a", on_interrupt="suspend")
+    bench = Bench(tmp_path, hf.linear("f", made.with_options(agent="hv1")))
+    with bench.hold:
+        task = bench.submit()
+        bench.settle()
+        leased(bench, "hv1")
+        bench.hold.flows = (hf.linear("f", made),)
+        bench.crash()
+        assert (task.state, task.reason) == ("SUSPENDED", "outcome_unknown")
+
+
+def test_a_suspect_that_waits_for_an_agent_holds_up_nobody(tmp_path: Path) -> None:
+    """Its host has no power. All the others of the map go on."""
+    each = hf.step(lambda unit: unit, name="each", agent="hv-{unit}")
+    bench = Bench(tmp_path, hf.linear("f", hf.map("m", each, over="units", item="unit", at_once=2)))
+    with bench.hold:
+        store = bench.hold.store
+        bench.hold.submit(bench.flow, {"units": ["1", "2", "3"]})
+        bench.settle()
+        leased(bench, "hv-1")
+        other = leased(bench, "hv-2")
+        for task in store.read(lambda tx: agents.overdue(tx, bench.clock.now + 16)):
+            store.write(lambda tx, task=task: agents.expire(tx, task, bench.clock.now + 16))  # type: ignore[misc]
+        bench.settle()
+        assert store.read(agents.waiting) == {"hv-1", "hv-2"}
+        end = agents.outcome_text("returned", "1")
+        again = leased(bench, "hv-2")
+        assert again.token != other.token
+        store.write(lambda tx: agents.end(tx, again, store.generation, end, "said", bench.clock.now))
+        bench.settle()
+        assert store.read(agents.waiting) == {"hv-1", "hv-3"}
+
+
 @pytest.mark.requirement("G3", "G9")
 @pytest.mark.parametrize("cancels", [False, True])
 def test_a_step_that_ran_here_is_in_doubt_though_it_is_an_agents_by_now(tmp_path: Path, cancels: bool) -> None:

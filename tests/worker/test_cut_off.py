@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,6 +121,22 @@ def test_a_heartbeat_that_comes_in_its_time_is_no_gap(tmp_path: Path, heartbeat_
         hosts.turn(2 * LEASE_S, alive=range(2))
         hosts.turn(LEASE_S + SWEEP_S, alive=range(1))
         assert hosts.known() == [0]
+
+
+def test_who_is_slow_to_store_his_heartbeats_judges_all_the_same(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    beat = rows.heartbeat
+
+    def late(*given: Any, **more: Any) -> list[int]:
+        hosts.clock.now += 0.3 * HEARTBEAT_S
+        return beat(*given, **more)
+
+    monkeypatch.setattr(rows, "heartbeat", late)
+    slow = hosts.leases[0]
+    for _ in range(10):
+        hosts.clock.now += HEARTBEAT_S
+        slow.beat()
+    slow.sweep(hosts.clock.now)
+    assert hosts.known() == [0]
 
 
 class Waits(Clock):

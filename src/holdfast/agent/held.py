@@ -56,7 +56,8 @@ class Held:
         self._flows = flows
         self._loop = asyncio.get_running_loop()
         self._beat_at = 0.0  # boot clock, before the last heartbeat that was answered was sent
-        self._cut_off = False  # the step was stopped because nobody answered
+        self._cut_off = False  # the step was stopped because nobody answered,
+        self._was_at_work = False  # and had not come to an end
         self._asked: tuple[str | None, bool] = (None, False)
         self._wanted: tuple[str, bool] | None = None  # to stop, and why
         self._progress: tuple[float, str | None] | None = None
@@ -103,12 +104,12 @@ class Held:
             if self._wanted is not None:
                 call.stop_reason = self._wanted[0]
             call.runtime.start(call)
-            self._extend()
         except Exception as error:  # the code is not here, or another; an argument can't be read
             if self.call is None:
                 self.call = Call(self, 0, self.lease.step, None, self.lease.what, print, {})
             self.call.outcome = ("raised", error)
             self._gone.set()
+        self._extend()
 
     def stop(self, reason: str, *, kill: bool = False) -> None:
         """Ask the step to stop, or end it where that can be done."""
@@ -215,6 +216,7 @@ class Held:
             left = self._beat_at + SAFE * self.lease.lease_s - self._clock.monotonic()
             if left <= 0:
                 self._cut_off = True
+                self._was_at_work = self.call is not None and self.call.outcome is None
                 log.warning("stops the %s: no heartbeat was answered in time", self.lease)
                 self._stop_for_good()
                 return
@@ -269,7 +271,10 @@ class Held:
 
     async def _tell_checkpoints(self) -> None:
         while self._checkpoints:
-            value, done = self._checkpoints.popleft()
+            try:
+                value, done = self._checkpoints.popleft()
+            except IndexError:  # the step's thread has refused it
+                return
             try:
                 name = f"the checkpoint of {self.lease.step}"
                 body = checkpoint_body(value, self._count + 1, name, self.lease.work.get("value_bytes_max"))
@@ -283,8 +288,8 @@ class Held:
         assert self.call is not None
         outcome = self.call.outcome
         assert outcome is not None
-        if self._cut_off and outcome[0] == "raised":  # it may be what it was told as it was stopped
-            outcome = "stopped", "lease_lost"
+        if self._was_at_work and outcome[0] == "raised":  # it may be for being stopped: how far it came, nobody knows
+            outcome = "killed", None
         verb, body = end_of(outcome, f"the result of {self.lease.step}", self.lease.work.get("value_bytes_max"))
         try:
             await self._insist(verb, body)

@@ -100,14 +100,16 @@ def _woken(state: State, found: list[c.Command]) -> list[c.Command]:
 
 def _apart(state: State, found: list[c.Command]) -> list[c.Command]:
     """What may be done of it by the side of those that were in flight at a death: each begins when nothing else runs,
-    and nothing begins beside it, so that the next death is its own."""
-    suspects = state.suspects
-    begin = [command for command in found if type(command) in _BEGINS]
-    due = [command for command in begin if command.row in suspects]  # type: ignore[union-attr]
-    if not due and not any(row in suspects for row in state.running):
+    and nothing begins beside it, so that the next death is its own. What agents run does not fall with it, and may wait
+    for one for ever: they see to it that a suspect has a process of its own."""
+    suspects, steps = state.suspects, state.steps
+    running = [row for row in state.running if steps[row].agent is None]  # type: ignore[union-attr]
+    begin = [each for each in found if type(each) in _BEGINS and steps[each.row].agent is None]  # type: ignore[union-attr]
+    due = [each for each in begin if each.row in suspects]  # type: ignore[union-attr]
+    if not due and not any(row in suspects for row in running):
         return found
-    rest = [command for command in found if type(command) not in _BEGINS]
-    return rest if state.running else [*rest, *due[:1]]
+    rest = [each for each in found if each not in begin]
+    return rest if running else [*rest, *due[:1]]
 
 
 def _starts(state: State, slots: int, found: list[c.Command]) -> None:
@@ -132,7 +134,7 @@ def _due(state: State, now: float, slots: int, found: list[c.Command]) -> None:
         if state.st[row] != S_WAITING or state.in_failing(row):
             continue  # a scope's OPEN or a revert: _failing_scope and _back see to those
         if row not in state.parked:
-            found.append(c.Start(row, row in state.suspects))
+            found.append(c.Start(row, False))
         elif row not in state.delivered and state.deadlines.get(row, now + 1) <= now:
             found.append(c.Expire(row))
         else:
@@ -298,7 +300,7 @@ def _revert_again(state: State, now: float, scope: int, room: int) -> Iterator[c
         if row in state.wake_at:
             if state.wake_at[row] <= now and room > 0:
                 room -= 1
-                yield c.Revert(row, row in state.suspects)
+                yield c.Revert(row, False)
             continue
         step = state.steps[row]
         retry = step.revert_retry if step is not None else None

@@ -92,8 +92,8 @@ class ProcessRuntime:
 
     def ask(self, call: Call, reason: str) -> None:
         call.stop_reason = reason
-        if isinstance(call.handle, Child):
-            call.handle.tell(frame("ask", reason=reason))
+        if isinstance(child := call.handle, Child):
+            child.tell(frame("ask", reason=reason))
 
     def kill(self, call: Call) -> bool:
         call.stop_reason = call.stop_reason or "abort"
@@ -107,8 +107,8 @@ class ProcessRuntime:
         """The worker may write until then, by its boot clock. A child that hears of no later moment ends itself.
         `call`: that holds for this one alone."""
         if call is not None:
-            if isinstance(call.handle, Child):
-                call.handle.tell(frame("lease", until=until))
+            if isinstance(child := call.handle, Child):
+                child.tell(frame("lease", until=until))
             return
         with self._lock:
             self._lease_until = until

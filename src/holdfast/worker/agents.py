@@ -210,7 +210,7 @@ class Agents:
 
     def attach(self, taken: Taken, loaded: Loaded, now: float) -> tuple[int, ...]:
         """Go on with what agents run of a task that was just taken: the rows of those steps. Leases of what is over,
-        or is to be begun anew, are closed. What was started and is nobody's lease, no agent has ever heard of: it is
+        or is to be begun anew, are closed. What was started for an agent and is nobody's lease was never begun: it is
         withdrawn."""
         state = loaded.state
         if not loaded.seq or not (state.plan.remote or state.running):
@@ -234,8 +234,10 @@ class Agents:
             taken.leases[lease.id] = call
             away.append(row)
             self.see(taken, [lease])
-        for row in [row for row in state.running if row in loaded.for_agents and row not in away]:
-            taken.drive.note(e.Withdrawn(row, now))
+        offered = {lease.entry for lease in found}
+        for row in loaded.for_agents.intersection(state.running).difference(away):
+            if loaded.entries[row] not in offered:
+                taken.drive.note(e.Withdrawn(row, now))
         return tuple(away)
 
 

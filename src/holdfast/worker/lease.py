@@ -37,7 +37,6 @@ SWEEP_S = 0.5  # between looks at the locks of this host's workers
 FLEET = 50  # workers: where there are more, each looks at the rows of the others less often, up to once a heartbeat
 FORGET_S = 86_400.0  # how long the rows of dead workers are kept
 JUDGED = 2  # heartbeats that came in their time, after which a worker may bury those that it hears nothing of
-MISSED = 1.5  # heartbeats: where there was none for so long, one is missing
 
 
 class Lease:
@@ -68,7 +67,9 @@ class Lease:
         self._follows = ""  # the incarnation before,
         self._followed_at = float("-inf")  # and when that was, by the boot clock
         self._beat_at = 0.0  # boot clock, before the last heartbeat that succeeded was sent
-        self._steady_at: float | None = None  # boot clock: since when each heartbeat came in its time
+        self._steady_at: float | None = None  # boot clock: since when no heartbeat failed, nor was one `_gap_s` late
+        #: Of heartbeats, in which the leases of others may have ended though they live.
+        self._gap_s = max(settings.lease_s - settings.heartbeat_s, 1.5 * settings.heartbeat_s)
         self._swept_at = float("-inf")  # boot clock
         self._read_at = float("-inf")  # boot clock: when the others' rows were read
         self._changes = -1  # the store's, then
@@ -249,7 +250,7 @@ class Lease:
 
     def _renewed(self, before: float) -> None:
         now = self._clock.monotonic()
-        if self._steady_at is None or now - self._beat_at > MISSED * self._settings.heartbeat_s:
+        if self._steady_at is None or now - self._beat_at > self._gap_s:
             self._steady_at = now
         # Who is frozen stops nothing: the processes of its steps end themselves, a little sooner than others begin.
         self._beat_at = before
@@ -258,9 +259,9 @@ class Lease:
     def _is_judge(self) -> bool:
         """Whether the silence of others says that they are dead. While the database was away nobody could be heard,
         and who is back has to have the time to say so."""
-        now, heartbeat_s = self._clock.monotonic(), self._settings.heartbeat_s
-        lasts_s = 0.0 if self._steady_at is None else now - self._steady_at
-        return lasts_s >= JUDGED * heartbeat_s and now - self._beat_at <= MISSED * heartbeat_s
+        now, since = self._clock.monotonic(), self._steady_at
+        is_steady = since is not None and now - since >= JUDGED * self._settings.heartbeat_s
+        return is_steady and now - self._beat_at <= self._gap_s
 
     def _renew(self) -> None:
         """Taken for dead: the next task is taken as a new incarnation."""
