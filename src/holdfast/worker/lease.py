@@ -68,7 +68,7 @@ class Lease:
         self._followed_at = float("-inf")  # and when that was, by the boot clock
         self._beat_at = 0.0  # boot clock, before the last heartbeat that succeeded was sent
         self._steady_at: float | None = None  # boot clock: since when no heartbeat failed, nor was one `_gap_s` late
-        #: Of heartbeats, in which the leases of others may have ended though they live.
+        #: How late a heartbeat may be. While the database is silent for longer, leases end of others who live.
         self._gap_s = max(settings.lease_s - settings.heartbeat_s, 1.5 * settings.heartbeat_s)
         self._swept_at = float("-inf")  # boot clock
         self._read_at = float("-inf")  # boot clock: when the others' rows were read
