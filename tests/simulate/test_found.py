@@ -3,6 +3,8 @@ seed draws changes with the simulator, so here is the story itself."""
 
 from __future__ import annotations
 
+import gc
+import sqlite3
 from typing import Any
 
 import pytest
@@ -342,3 +344,23 @@ def test_a_rollback_has_the_keys_of_what_it_undoes(desk: Desk) -> None:
     undoing = desk.row(desk.rollback(first))
     loaded = load(desk.store, undoing, flows=[desk.flow], deaths_max=3, unseal=None)
     assert loaded.keys_of == desk.row(first).uuid != undoing.uuid
+
+
+# --- the simulator itself ----------------------------------------------------------------------------------------
+
+
+def test_what_the_dead_have_used_is_not_collected_while_others_use_it() -> None:
+    """Seed 221, once in some hundred thousand histories, and 213 with a thread that collects garbage all the time: the
+    cursor of a dead worker reset the statement that another was executing, and a task was set aside for it."""
+    disk = Disk()
+    before = {id(cursor) for cursor in _cursors_of(disk)}
+    disk.store(Line(disk, "dead"))
+    gc.collect()
+    assert {id(cursor) for cursor in _cursors_of(disk)} > before
+    disk.wipe()
+    gc.collect()
+    assert not _cursors_of(disk)
+
+
+def _cursors_of(disk: Disk) -> list[sqlite3.Cursor]:
+    return [each for each in gc.get_referrers(disk.real) if isinstance(each, sqlite3.Cursor)]

@@ -337,8 +337,9 @@ def test_a_suspect_that_waits_for_an_agent_holds_up_nobody(tmp_path: Path) -> No
         bench.settle()
         leased(bench, "hv-1")
         other = leased(bench, "hv-2")
-        for task in store.read(lambda tx: agents.overdue(tx, bench.clock.now + 16)):
-            store.write(lambda tx, task=task: agents.expire(tx, task, bench.clock.now + 16))  # type: ignore[misc]
+        late = store.read(lambda tx: tx.now(bench.clock.now)) + 16
+        for task in store.read(lambda tx: agents.overdue(tx, late)):
+            store.write(lambda tx, task=task: agents.expire(tx, task, late))  # type: ignore[misc]
         bench.settle()
         assert store.read(agents.waiting) == {"hv-1", "hv-2"}
         end = agents.outcome_text("returned", "1")

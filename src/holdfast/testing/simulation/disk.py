@@ -131,7 +131,7 @@ class Cursor:
 
     def __init__(self, line: Line) -> None:
         self._line = line
-        self._real = line.disk.real.cursor()
+        self._real = line.disk.cursor()
         self.fetchall = self._real.fetchall
         self.fetchone = self._real.fetchone
 
@@ -176,6 +176,7 @@ class Disk:
         self.real = connect_file(MEMORY)
         self.now: Callable[[], float] = float
         self.real.create_function(NOW, 0, lambda: self.now())
+        self._cursors: list[sqlite3.Cursor] = []
         self.commits = 0
         self.syncs = True
         self.watch: Callable[[Line], None] | None = None
@@ -185,9 +186,19 @@ class Disk:
     def store(self, line: Line) -> Store:
         return Store(line)
 
+    def cursor(self) -> sqlite3.Cursor:
+        """Kept until the disk is wiped, whoever dies. One that is collected resets the statement that it ran last by
+        `executemany`, which others share; the collector runs on any thread, and so in the middle of their use of it
+        (https://github.com/python/cpython/issues/94028, mended in 3.11 for `execute` only)."""
+        made = self.real.cursor()
+        self._cursors.append(made)
+        return made
+
     def wipe(self) -> None:
         """As new, with a generation that is always the same."""
         real = self.real
+        while self._cursors:
+            self._cursors.pop().close()
         real.execute("BEGIN")
         for table in metadata.tables:
             real.execute(f"DELETE FROM {table}")

@@ -39,7 +39,7 @@ class Watch:
         self.shadows: dict[int, Shadow] = {}
         self.by_uuid: dict[str, Shadow] = {}
         self.purged: set[int] = set()
-        self._cursor = world.disk.real.cursor()
+        self._cursor = world.disk.cursor()
 
     def committed(self, line: Line) -> None:
         """Called by the disk after each COMMIT."""
@@ -72,7 +72,7 @@ class Watch:
     def look_anew(self) -> None:
         """After a power cut that lost something."""
         line = Line(self.world.disk, "nobody")
-        self._cursor = self.world.disk.real.cursor()
+        self._cursor = self.world.disk.cursor()
         self.committed(line)
 
     def journal(self, task: int, after: int) -> list[JournalRow]:
