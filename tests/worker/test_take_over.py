@@ -50,7 +50,7 @@ def test_who_finds_no_lock_of_a_worker_leaves_it_to_its_lease(house: House) -> N
         swept = [worker.lease._swept_at for worker in workers]
         until(lambda: all(worker.lease._swept_at > at + SWEEP_S for worker, at in zip(workers, swept, strict=True)))
         assert {worker.id for worker in hold.store.read(rows.alive)} == set(ids)
-    assert house.said() == ["first", "nap"]
+        assert house.said() == ["first", "nap"]
     assert task.state == "RUNNING"
 
 
