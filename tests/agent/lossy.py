@@ -13,11 +13,13 @@ _LINE = re.compile(rb"^POST \S*/(\w+) HTTP/1\.1\r\n")
 
 
 class Lossy(Proxy):
-    """`left`: how many answers of each verb are still to be lost. `instead`: what is answered then."""
+    """`left`: how many answers of each verb are still to be lost. `instead`: what is answered then. `asked`: the verbs
+    of all requests that went through."""
 
     def __init__(self, upstream: str, instead: bytes = b"", **left: int) -> None:
         self.instead = instead
         self.left = left
+        self.asked: list[str] = []
         self._verbs: dict[socket.socket, str] = {}
         self._counting = threading.Lock()
         super().__init__(upstream)
@@ -25,12 +27,15 @@ class Lossy(Proxy):
     def _pump(self, source: socket.socket, target: socket.socket, answers: bool) -> None:
         try:
             while data := source.recv(PIECE):
-                if not answers and (asked := _LINE.match(data)) is not None:
+                asked = None if answers else _LINE.match(data)
+                if asked is not None:
                     self._verbs[target] = asked[1].decode()  # one request at a time on a connection
                 if answers and self._loses(self._verbs.get(source, "")):
                     target.sendall(self.instead)
                     break
                 target.sendall(data)
+                if asked is not None:
+                    self.asked.append(asked[1].decode())
         except OSError:
             pass
         for each in (source, target):

@@ -263,6 +263,29 @@ def test_the_process_of_a_step_ends_before_another_begins_where_its_agent_is_fro
     assert frozen not in ticks[ticks.index(last) :]
 
 
+@pytest.mark.requirement("G3", "G10")
+def test_an_agent_that_was_frozen_as_it_waited_for_work_has_begun_nothing(house: House, make_agent: MakeAgent) -> None:
+    """Its request waits at the service, which answers it with a step."""
+    served = house(lease_s="2", deaths_max="1")
+    proxy = Lossy(served.url)
+    try:
+        frozen = make_agent(served, url=proxy.url)
+        soon(lambda: "leases" in proxy.asked)
+        frozen.signal(signal.SIGSTOP)
+        task = served.submit("paying")
+        admin = served.client(roles="admin")
+        soon(lambda: [each["state"] for each in admin.get("/v3/leases").json()["leases"]] == ["LEASED"])
+        other = make_agent(served)
+        assert until_witnessed(served, "pay") == [f"pay {other.pid}"]
+        frozen.signal(signal.SIGCONT)
+        soon(lambda: "heartbeat" in proxy.asked)
+        served.witness.with_suffix(".paid").touch()
+        served.until(task["uuid"], "SUCCEEDED")
+    finally:
+        proxy.close()
+    assert served.witnessed() == [f"pay {other.pid}"]
+
+
 @pytest.mark.requirement("G10")
 def test_that_nobody_answers_for_longer_than_a_lease_is_no_death(house: House, make_agent: MakeAgent) -> None:
     """The agent lives. It stops the step before its lease is over, and says so when somebody answers again."""

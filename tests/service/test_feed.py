@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -99,6 +100,21 @@ def test_a_page_a_stream_and_a_listener_tell_the_same(service: Service, listen: 
     assert listen(client, "/v3/events", 0).events(len(polled)) == polled
     listened = [(str(entry.id), entry.type, entry.data) for entry in service.hold.events()]
     assert [(event["id"], event["type"], event["data"]) for event in polled] == listened
+
+
+def test_who_is_answered_misses_nothing_that_he_does_then(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    join = hub.Hub.join
+
+    async def slowly(self: hub.Hub, *given: Any) -> Any:
+        await asyncio.sleep(0.3)
+        return await join(self, *given)
+
+    monkeypatch.setattr(hub.Hub, "join", slowly)
+    client = service.client()
+    with client.stream("GET", "/v3/events", headers={"Accept": "text/event-stream"}) as answer:
+        task = service.submit("quick", client=service.client())
+        place = next(each["id"] for each in frames(answer.iter_lines()) if "id" in each)
+    assert int(place) < int(poll(client, f"/v3/tasks/{task['uuid']}/events")[0]["id"])
 
 
 def test_an_event_is_a_cloud_event(service: Service) -> None:

@@ -12,7 +12,7 @@ from holdfast.core.events import Parked
 from holdfast.store.base import Store, Tx
 from holdfast.store.journal import encode
 from holdfast.store.schema import journal
-from holdfast.tasks import agents, claims, examine, lease, take
+from holdfast.tasks import claims, examine, lease, overdue, take
 from holdfast.tasks.lease import WorkerRow
 from tests.postgresql import only_sqlite
 from tests.tasks.desk import Desk
@@ -55,8 +55,9 @@ MADE = {
 #: Of task 1, a lease that no agent has and one that an agent has; a schedule that is due in a while.
 AROUND = """
     INSERT INTO leases (task, node, what, entry, pool, work, offered_at) VALUES (1, 'a', 'execute', 0, 'p', '{}', 1);
-    INSERT INTO leases (task, node, what, entry, pool, work, offered_at, token, holder, agent, leased_at, expires_at)
-        VALUES (1, 'b', 'execute', 0, 'p', '{}', 1, 't', 'u', 'a', 1, 9999);
+    INSERT INTO leases (task, node, what, entry, pool, work, offered_at, token, holder, agent, leased_at, told_at,
+        expires_at)
+        VALUES (1, 'b', 'execute', 0, 'p', '{}', 1, 't', 'u', 'a', 1, 1, 9999);
     INSERT INTO schedules (id, project_id, name, cron, timezone, catch_up, overlap, what, next_at, created_at,
         updated_at) VALUES ('s', 'p', 'nightly', '0 2 * * *', 'UTC', 'one', 'skip', '{}', 9999, 1, 1)
 """
@@ -160,7 +161,7 @@ def test_what_is_no_token_is_of_another_taking(desk: Desk, token: str) -> None:
 
 @pytest.mark.requirement("TF-12")
 def test_a_task_that_has_lost_an_agent_is_still_its_workers(desk: Desk) -> None:
-    assert desk.store.write(lambda tx: agents.expire(tx, 1, 10_000.0))
+    assert desk.store.write(lambda tx: overdue.end(tx, 1, 10_000.0))
     assert desk.row(1).epoch == 2
     assert found(desk) == []
 

@@ -17,7 +17,7 @@ from holdfast.runtime.base import Call
 from holdfast.runtime.context import Context
 from holdfast.store.base import Append
 from holdfast.store.schema import tickets
-from holdfast.tasks import agents, pools, row, submit, take
+from holdfast.tasks import agents, overdue, pools, row, submit, take
 from holdfast.tasks import lease as leases
 from holdfast.worker.agents import Agents
 from holdfast.worker.loop import Worker
@@ -272,14 +272,13 @@ def test_an_agent_that_is_lost_while_its_task_is_loaded_is_late_for_all_that_fol
     store, attach = bench.hold.store, Agents.attach
 
     def attaching(self: Agents, *given: Any) -> Any:
-        assert store.write(lambda tx: agents.expire(tx, task._id, 1e12))
+        assert store.write(lambda tx: overdue.end(tx, task._id, 1e12))
         return attach(self, *given)
 
     with bench.hold:
         task = bench.submit()
         bench.settle()
-        who = {"holder": "u", "agent": "a", "generation": store.generation, "nonce": "n", "lease_s": 9.0}
-        assert store.write(lambda tx: agents.take(tx, "hv1", 1, now=bench.clock.time(), **who))  # type: ignore[arg-type]
+        leased(bench, "hv1")
         monkeypatch.setattr(Agents, "attach", attaching)
         bench.crash()
         (held,) = bench.worker.taken.values()
@@ -304,12 +303,17 @@ def test_a_step_that_was_started_and_offered_to_no_agent_is_not_in_doubt(
         assert (lease.node, task.state) == ("f/a", "RUNNING")
 
 
+def given(bench: Bench, pool: str, agent: str = "a") -> agents.Speaker:
+    """An agent of the pool was given the one lease that is offered there, and nothing was heard of it yet."""
+    store, task = bench.hold.store, str(bench.hold.tasks()[0].id)
+    who = {"holder": "u", "agent": agent, "generation": store.generation, "nonce": agent, "lease_s": 15.0}
+    (lease,) = store.write(lambda tx: agents.take(tx, pool, 1, now=bench.clock.now, **who))  # type: ignore[arg-type]
+    return agents.Speaker(str(lease.token), "u", task)
+
+
 def leased(bench: Bench, pool: str) -> agents.Speaker:
     """An agent of the pool has the one lease that is offered there, and has begun."""
-    store, task = bench.hold.store, str(bench.hold.tasks()[0].id)
-    who = {"holder": "u", "agent": pool, "generation": store.generation, "nonce": "n", "lease_s": 15.0}
-    (lease,) = store.write(lambda tx: agents.take(tx, pool, 1, now=bench.clock.now, **who))  # type: ignore[arg-type]
-    said = agents.Speaker(str(lease.token), "u", task)
+    store, said = bench.hold.store, given(bench, pool)
     store.write(lambda tx: agents.beat(tx, said, store.generation, bench.clock.now, 15.0))
     return said
 
@@ -327,6 +331,68 @@ def test_a_step_that_an_agent_runs_is_in_doubt_though_it_is_no_agents_by_now(tmp
         assert (task.state, task.reason) == ("SUSPENDED", "outcome_unknown")
 
 
+def silent(bench: Bench, for_s: float = 16.0) -> None:
+    """Nothing is heard of any agent, by default for longer than a lease lasts."""
+    store = bench.hold.store
+    late = store.read(lambda tx: tx.now(bench.clock.now)) + for_s
+    for task in store.read(lambda tx: overdue.tasks_with(tx, late)):
+        store.write(lambda tx, task=task: overdue.end(tx, task, late))  # type: ignore[misc]
+    bench.settle()
+
+
+@pytest.mark.requirement("G3", "G10")
+def test_what_an_agent_was_given_and_never_spoke_of_is_offered_anew_and_not_in_doubt(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, hf.linear("f", step("a", agent="hv1", on_interrupt="suspend")), deaths_max=1)
+    with bench.hold:
+        store, task = bench.hold.store, bench.submit()
+        bench.settle()
+        frozen = []
+        for agent in ("a", "b", "c"):
+            frozen.append(given(bench, "hv1", agent))
+            silent(bench)
+        assert store.read(agents.waiting) == {"hv1"}
+        for each in frozen:
+            with pytest.raises(LeaseLost):
+                store.write(lambda tx, each=each: agents.beat(tx, each, store.generation, bench.clock.now, 15.0))  # type: ignore[misc]
+        said = leased(bench, "hv1")
+        end = agents.outcome_text("returned", "1")
+        store.write(lambda tx: agents.end(tx, said, store.generation, end, "said", bench.clock.now))
+        bench.settle()
+        assert task.state == "SUCCEEDED"
+        assert "died" not in bench.words(task)
+
+
+@pytest.mark.requirement("G3", "G6")
+def test_who_was_given_it_and_never_spoke_of_it_stands_in_no_cancels_way(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, hf.linear("f", step("a", agent="hv1", on_interrupt="suspend")))
+    with bench.hold:
+        task = bench.submit()
+        bench.settle()
+        given(bench, "hv1")
+        task.cancel()
+        bench.settle()
+        assert task.state == "CANCELLING"
+        silent(bench)
+        assert task.state == "CANCELLED"
+
+
+@pytest.mark.requirement("G3")
+@pytest.mark.parametrize("how", ["it never said its name", "the database was put back"])
+def test_who_may_have_begun_unheard_leaves_it_in_doubt(tmp_path: Path, how: str) -> None:
+    bench = Bench(tmp_path, hf.linear("f", step("a", agent="hv1", on_interrupt="suspend")))
+    with bench.hold:
+        task = bench.submit()
+        bench.settle()
+        if how == "it never said its name":
+            given(bench, "hv1", "u, req-1")
+        else:
+            given(bench, "hv1")
+            bench.hold.store.begin_anew()
+            bench.crash()
+        silent(bench, 1e10)  # the database's new history goes by the true time
+        assert (task.state, task.reason) == ("SUSPENDED", "outcome_unknown")
+
+
 def test_a_suspect_that_waits_for_an_agent_holds_up_nobody(tmp_path: Path) -> None:
     """Its host has no power. All the others of the map go on."""
     each = hf.step(lambda unit: unit, name="each", agent="hv-{unit}")
@@ -337,10 +403,7 @@ def test_a_suspect_that_waits_for_an_agent_holds_up_nobody(tmp_path: Path) -> No
         bench.settle()
         leased(bench, "hv-1")
         other = leased(bench, "hv-2")
-        late = store.read(lambda tx: tx.now(bench.clock.now)) + 16
-        for task in store.read(lambda tx: agents.overdue(tx, late)):
-            store.write(lambda tx, task=task: agents.expire(tx, task, late))  # type: ignore[misc]
-        bench.settle()
+        silent(bench)
         assert store.read(agents.waiting) == {"hv-1", "hv-2"}
         end = agents.outcome_text("returned", "1")
         again = leased(bench, "hv-2")

@@ -19,7 +19,7 @@ from holdfast.errors import LeaseLost
 from holdfast.settings import Settings
 from holdfast.store.base import Append, Row, Tx
 from holdfast.store.schema import leases, metadata, tasks
-from holdfast.tasks import agents, children, row, take, tell
+from holdfast.tasks import agents, children, overdue, row, take, tell
 from holdfast.tasks.row import TaskRow
 from holdfast.worker import desk, report, taken, telling
 from holdfast.worker.load import rest_aside
@@ -171,16 +171,16 @@ def test_who_has_given_a_task_back_may_still_say_that_its_agent_has_done(stage: 
 @pytest.mark.requirement("TF-14", "P10")
 def test_an_agent_that_is_heard_of_in_time_keeps_its_lease_and_the_task_its_number(stage: Stage) -> None:
     at, store = stage.current, stage.store
-    who: dict[str, Any] = {"holder": "u", "agent": "a", "generation": "g", "nonce": "n", "lease_s": 9.0}
+    who: dict[str, Any] = {"holder": "u", "agent": "u, req-1", "generation": "g", "nonce": "n", "lease_s": 9.0}
     store.write(lambda tx: agents.take(tx, "hv1", 1, now=NOW, **who))
 
     def heard(tx: Tx) -> Any:
         """It is heard of once the sweep has found it, before it is buried."""
-        return Before(tx, agents._BURY, lambda values: tx.execute(update(leases).values(expires_at=1e9)))
+        return Before(tx, overdue._END, lambda values: tx.execute(update(leases).values(expires_at=1e9)))
 
-    assert not store.write(lambda tx: agents.expire(heard(tx), at.id, 1e8))
+    assert not store.write(lambda tx: overdue.end(heard(tx), at.id, 1e8))
     assert store.read(lambda tx: row.read(tx, at.id)).epoch == at.epoch
-    assert store.write(lambda tx: agents.expire(tx, at.id, 1e10))
+    assert store.write(lambda tx: overdue.end(tx, at.id, 1e10))
     assert store.read(lambda tx: row.read(tx, at.id)).epoch == at.epoch + 1
 
 

@@ -23,7 +23,8 @@ Said = Annotated[str, msgspec.Meta(max_length=MESSAGE_CHARS_MAX)]
 class NewLeases(msgspec.Struct, forbid_unknown_fields=True):
     """`max`: how many steps; 0: none but those whose answer was lost. `wait`: seconds that it may take until there is
     one. `agent`: what the executor calls itself, another name each time it is started; then leases whose answer it
-    never got are given to it again, if they are not among the tokens that it says it holds (`held`)."""
+    never got are given to it again, if they are not among the tokens that it says it holds (`held`), and it begins
+    with none before a heartbeat of it was answered: one that runs out unheard of is offered anew."""
 
     pool: Name
     max: Annotated[int, msgspec.Meta(ge=0, le=AT_ONCE_MAX)] = 1

@@ -7,7 +7,7 @@ added on the way: app.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -50,6 +50,31 @@ class Whole:
         await send({"type": "http.response.body", "body": self._body, "more_body": False})
 
 
+class Streamed:
+    """An answer that goes out as it comes. Its head goes with the first piece: by then a stream has its place in what
+    it tells, so whoever has the head misses nothing that he does from then on."""
+
+    __slots__ = ("_answer", "_pieces")
+
+    def __init__(self, answer: Answer, pieces: AsyncIterator[bytes]) -> None:
+        self._answer = answer
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer, first = self._answer, await anext(self._pieces, b"")
+        sent = ASGIStreamingResponse(
+            iterator=_all(first, self._pieces), headers=dict(answer.headers), media_type=answer.media,
+            status_code=answer.status,
+        )  # fmt: skip
+        await sent(scope, receive, send)
+
+
+async def _all(first: bytes, others: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for each in others:
+        yield each
+
+
 class Answered:
     """An answer that is made already, as Litestar's exception handlers give theirs."""
 
@@ -64,9 +89,7 @@ def of(answer: Answer, *, head: bool) -> ASGIApp:
     """The answer as an ASGI application; to a HEAD nothing is streamed."""
     body = answer.body
     if answer.stream is not None and not head:
-        return ASGIStreamingResponse(
-            iterator=answer.stream, headers=dict(answer.headers), media_type=answer.media, status_code=answer.status
-        )
+        return Streamed(answer, answer.stream)
     if body is None:
         return Whole(answer.status, b"", answer.headers, answer.media if answer.stream is not None else JSON)
     raw = body if isinstance(body, bytes) else msgspec.json.encode(body)

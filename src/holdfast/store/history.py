@@ -55,7 +55,8 @@ def anew(dialect: str, *, generation: str, place: str, now: str) -> Iterator[str
     yield f"UPDATE tasks SET epoch = {epoch}, token = '{generation}.' || {epoch} || '.nobody' WHERE {_HELD[dialect]}"
     yield (
         f"UPDATE leases SET token = '{generation}.' || id || '.nobody', expires_at = {now} +"
-        " coalesce((SELECT max(lease_s) FROM workers WHERE NOT dead), 15)"
+        " coalesce((SELECT max(lease_s) FROM workers WHERE NOT dead), 15),"
+        f" told_at = coalesce(told_at, {now})"  # or so it may have been said
         " WHERE token IS NOT NULL AND ended_at IS NULL AND closed_at IS NULL"
     )
     yield f"UPDATE workers SET heartbeat_at = {now} WHERE NOT dead"

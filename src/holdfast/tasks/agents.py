@@ -7,8 +7,8 @@ acknowledged, and the task's bell is rung (`due_at`), so that whoever drives the
 neither the death of a worker nor that of an API server is an agent's business: the next one finds the row.
 
 A row is one entry of one step, known by the seq of the journal's row that recorded its start. It is ended once: by its
-agent, by who finds that its lease has run out, or by its worker, who takes it back. After that its token is good for
-nothing but to hear the same answer again. Locks are taken in the order task, lease.
+agent, by who finds that its lease has run out (overdue.py), or by its worker, who takes it back. After that its token
+is good for nothing but to hear the same answer again. Locks are taken in the order task, lease.
 
 Who offers and folds: worker/agents.py. Who asks over HTTP: service/leases.py. Why so: docs/why/adr.
 """
@@ -60,6 +60,13 @@ class Lease(NamedTuple):
     said: str | None
     ended_at: float | None
     closed_at: float | None
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether its step may have been begun. An executor that says its name has a heartbeat answered first; one
+        that doesn't was given a name with a space in it (service/leases.py), and has promised nothing."""
+        has_said = self.told_at is not None or self.progress is not None or self.checkpoints or self.said is not None
+        return self.agent is not None and bool(has_said or " " in self.agent)
 
 
 class Offer(NamedTuple):
@@ -142,18 +149,6 @@ _END: Final = (
         revision=leases.c.revision + 1,
     )
 )  # fmt: skip
-#: When `expire` will find one, if nothing more is heard of its agent; null: there is none.
-FIRST_EXPIRY: Final = select(func.min(leases.c.expires_at)).where(leases.c.expires_at.is_not(null()))
-_over = (leases.c.expires_at <= bindparam("_now")) & leases.c.expires_at.is_not(null())
-_OVERDUE: Final = select(leases.c.task).where(_over).distinct().order_by(leases.c.task)
-_OVERDUE_OF: Final = select(leases.c.id, leases.c.agent).where(_over, leases.c.task == bindparam("_task"))
-_BURY: Final = (
-    update(leases)
-    .where(leases.c.id == bindparam("_id"), leases.c.expires_at <= bindparam("_now"))
-    .values(
-        outcome=bindparam("_outcome"), ended_at=bindparam("_now"), expires_at=null(), revision=leases.c.revision + 1
-    )
-)
 _OF_TASK: Final = (
     select(leases).where(leases.c.task == bindparam("_task"), leases.c.closed_at.is_(null())).order_by(leases.c.id)
 )
@@ -180,11 +175,6 @@ _RING: Final = (
     .where(tasks.c.id == bindparam("_task"), tasks.c.finished_at.is_(null()))
     .values(due_at=bindparam("_now"))
 )
-_LOCK: Final = select(tasks.c.id).where(tasks.c.id == bindparam("_task")).with_for_update()
-_FENCE: Final = (
-    update(tasks).where(tasks.c.id == bindparam("_task"), tasks.c.finished_at.is_(null()))
-    .values(due_at=bindparam("_now"), epoch=tasks.c.epoch + 1)
-)  # fmt: skip
 _TOUCH: Final = (
     update(tasks).where(tasks.c.id == bindparam("_task"), tasks.c.token == bindparam("_token"))
     .values(updated_at=bindparam("_now"))
@@ -261,25 +251,6 @@ def ring(tx: Tx, task: int, now: float) -> None:
     """Let whoever drives the task look at its leases."""
     tx.execute(_RING, {"_task": task, "_now": now})
     tx.touched(task)
-
-
-def overdue(tx: Tx, now: float) -> list[int]:
-    """The tasks with leases whose agents have not been heard of in time."""
-    return list(tx.execute(_OVERDUE, {"_now": now}).scalars())
-
-
-def expire(tx: Tx, task: int, now: float) -> bool:
-    """End the task's leases whose agents have not been heard of in time; whether there were any. What such an agent
-    still does is late: the fencing number of its task grows."""
-    tx.execute(_LOCK, {"_task": task})  # row.lock would refuse a lease of no task, and so all that run out with it
-    is_any = False
-    for found in tx.execute(_OVERDUE_OF, {"_task": task, "_now": now}).all():
-        outcome = outcome_text("died", json.dumps(f"nothing was heard of the agent {found.agent} any more"))
-        if tx.execute(_BURY, {"_id": found.id, "_now": now, "_outcome": outcome}).rowcount == 1:
-            tx.execute(_FENCE, {"_task": task, "_now": now})
-            tx.touched(task)
-            is_any = True
-    return is_any
 
 
 def purge(tx: Tx, now: float, *, limit: int) -> int:

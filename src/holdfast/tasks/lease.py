@@ -20,7 +20,7 @@ from holdfast.errors import LeaseLost
 from holdfast.store.base import Tx
 from holdfast.store.schema import pools as pools_table
 from holdfast.store.schema import tasks, workers
-from holdfast.tasks import agents, figures, pools
+from holdfast.tasks import figures, overdue, pools
 
 OWN_POOL: Final = "task "  # how the pool of a worker begins that a command has for its one task: it is none
 
@@ -148,7 +148,7 @@ def alive(tx: Tx) -> list[WorkerRow]:
 def around(tx: Tx, worker: str, host: str, now: float) -> Around:
     """What that worker, of that host, has to know of the others."""
     found, counted, leased = tx.execute_all(
-        (_AROUND, {"_host": host, "_now": now}), (_OTHERS, {"_id": worker}), (agents.FIRST_EXPIRY, {})
+        (_AROUND, {"_host": host, "_now": now}), (_OTHERS, {"_id": worker}), (overdue.FIRST, {})
     )
     count, first = counted.first()
     return Around([WorkerRow._make(row) for row in found.all()], int(count), first, leased.scalar())

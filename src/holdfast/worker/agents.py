@@ -177,7 +177,7 @@ class Agents:
                 continue
             handle = call.handle
             is_known, handle.revision = handle.revision >= 0, lease.revision
-            if lease.leased_at is not None and not call.began:
+            if lease.is_begun and not call.began:
                 taken.drive.began(call)
             if lease.progress is not None:
                 taken.drive.progress(call, lease.progress, lease.message)
@@ -188,7 +188,7 @@ class Agents:
                 del taken.leases[lease.id]
                 self._ended.append((taken, lease.id))
                 if lease.said is None and is_known:
-                    taken.drive.fence += 1  # as tasks/agents.py has it: the agent may still be at it, and is late
+                    taken.drive.fence += 1  # as tasks/overdue.py has it: the agent may still be at it, and is late
                 _end(call, self._outcome_of(call, lease))
 
     def _outcome_of(self, call: Call, lease: Lease) -> Outcome:

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 from holdfast.errors import HoldfastClosed, LeaseLost, SchemaNewer, StoreUnknown, WorldError
 from holdfast.store import keep_time
 from holdfast.store.base import Store, Tx
-from holdfast.tasks import agents
 from holdfast.tasks import lease as rows
+from holdfast.tasks import overdue
 from holdfast.tasks.figures import Figures
 from holdfast.version import __version__
 
@@ -284,8 +284,10 @@ class Lease:
         judges = self._is_judge()
         agents_died = False
         if judges and found.agents_at is not None and found.agents_at <= now:
-            for task in self._store.read(partial(agents.overdue, now=now)):  # by itself each: locks of no other wait
-                agents_died = self._store.write(partial(agents.expire, task=task, now=now)) or agents_died
+            for task in self._store.read(
+                partial(overdue.tasks_with, now=now)
+            ):  # by itself each: locks of no other wait
+                agents_died = self._store.write(partial(overdue.end, task=task, now=now)) or agents_died
         self._near = [worker for worker in found.workers if worker.host == self._host and worker.id != self.id]
         self._others = found.others
         self._expiry = min((at for at in (found.others_at, found.agents_at) if at is not None), default=None)
