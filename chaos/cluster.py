@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from chaos.witness import MEMBER, PLACE, RUNNER, Witness
+from chaos.witness import MEMBER, PLACE, RUNNER, Guard, Witness
 
 ROOT: Final = Path(__file__).absolute().parents[1]
 PATIENCE_S: Final = 180.0  # long, for machines that do a lot beside
@@ -119,15 +119,25 @@ class Member:
         self._go_on()
 
     def freeze(self) -> None:
-        """SIGSTOP, with all its children: as a machine that hangs."""
+        """SIGSTOP, with all its children: as a machine that hangs. Where it was writing to a device of the witness it
+        is let go on until it has: no real device waits for a client that hangs."""
+        self._stop()
+        guard = Guard(self._witness)
+        while any(guard.is_entered_by(pid) for pid in self._stopped):
+            self._go_on()
+            threading.Event().wait(LOOK_S)
+            self._stop()
+        self.is_frozen = True
+        self._witness.say("fault", "frozen", member=self.incarnation)
+
+    def _stop(self) -> None:
         stopped: set[int] = set()
         while left := [pid for pid in (self.pid, *descendants(self.pid)) if pid not in stopped]:
             for pid in left:
                 stopped.add(pid)
                 _signal(pid, signal.SIGSTOP)
         self._stopped = stopped
-        self.is_frozen = True
-        self._witness.say("fault", "frozen", member=self.incarnation)
+        until(lambda: all(map(has_stopped, stopped)), "they stop")
 
     def thaw(self) -> None:
         self._witness.say("fault", "thaw", member=self.incarnation)
@@ -276,6 +286,15 @@ def descendants(pid: int) -> list[int]:
     except (FileNotFoundError, ProcessLookupError):
         pass
     return found
+
+
+def has_stopped(pid: int) -> bool:
+    """Whether no thread of the process runs any more, after a SIGSTOP or its end."""
+    try:
+        stats = [(task / "stat").read_text(encoding="ascii") for task in Path(f"/proc/{pid}/task").iterdir()]
+    except (FileNotFoundError, ProcessLookupError):
+        return not Path(f"/proc/{pid}").exists()
+    return all(stat.rpartition(")")[2].split()[0] in "TtZX" for stat in stats)
 
 
 def until(fact: Callable[[], object], what: str, log: Path | None = None) -> None:

@@ -87,10 +87,18 @@ class Guard:
 
     def __init__(self, witness: Witness) -> None:
         self._witness = witness
+        self._devices = witness.directory.absolute() / "devices"
+
+    def is_entered_by(self, pid: int) -> bool:
+        """Whether the process writes to a device just now: while it does, no other can."""
+        try:
+            return any(os.readlink(fd).startswith(str(self._devices)) for fd in Path(f"/proc/{pid}/fd").iterdir())
+        except (FileNotFoundError, ProcessLookupError):  # it has ended, or has just left
+            return False
 
     @contextmanager
     def _alone(self, resource: str, task: str) -> Iterator[int]:
-        directory = self._witness.directory / "devices" / resource.replace("/", ".")
+        directory = self._devices / resource.replace("/", ".")
         directory.mkdir(parents=True, exist_ok=True)
         fd = os.open(directory / task, os.O_RDWR | os.O_CREAT, 0o600)
         try:

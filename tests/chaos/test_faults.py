@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,8 +15,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from chaos.cluster import Member
 from chaos.network import Network
 from chaos.postgresql import Server
+from chaos.witness import Witness
 from tests.chaos.conftest import until
 
 LARGE = "CREATE TABLE large AS SELECT repeat('x', 1000) FROM generate_series(1, 20000)"
@@ -29,6 +33,34 @@ def server() -> Iterator[Server]:
     yield made
     made.close()
     shutil.rmtree(directory)
+
+
+BUSY = """
+import sys, time
+from chaos.witness import Guard, Witness
+guard = Guard(Witness(sys.argv[1]))
+while True:
+    with guard._alone("r1", "a"):
+        time.sleep(0.05)
+    time.sleep(0.001)
+"""
+
+
+def test_who_is_frozen_leaves_the_devices_to_others(tmp_path: Path) -> None:
+    """Freeze it at any moment: it is inside one nearly always."""
+    witness = Witness(tmp_path)
+    busy = Member("busy", [], tmp_path, witness)
+    busy._process = subprocess.Popen([sys.executable, "-c", BUSY, str(tmp_path)])
+    device = tmp_path / "devices" / "r1" / "a"
+    try:
+        until(device.exists, "it is at it")
+        for _ in range(10):
+            busy.freeze()
+            with device.open() as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            busy.thaw()
+    finally:
+        busy.end()
 
 
 def test_a_full_disk_is_full_until_there_is_room(server: Server) -> None:
