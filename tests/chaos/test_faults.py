@@ -36,13 +36,13 @@ def server() -> Iterator[Server]:
 
 
 BUSY = """
-import sys, time
+import sys, threading
 from chaos.witness import Guard, Witness
-guard = Guard(Witness(sys.argv[1]))
+guard, never = Guard(Witness(sys.argv[1])), threading.Event()
 while True:
     with guard._alone("r1", "a"):
-        time.sleep(0.05)
-    time.sleep(0.001)
+        never.wait(0.05)
+    never.wait(0.001)
 """
 
 
@@ -56,11 +56,19 @@ def test_who_is_frozen_leaves_the_devices_to_others(tmp_path: Path) -> None:
         until(device.exists, "it is at it")
         for _ in range(10):
             busy.freeze()
-            with device.open() as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            assert is_free(device)
             busy.thaw()
     finally:
         busy.end()
+
+
+def is_free(device: Path) -> bool:
+    with device.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
 
 def test_a_full_disk_is_full_until_there_is_room(server: Server) -> None:
