@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import threading
@@ -19,6 +20,7 @@ import holdfast as hf
 from holdfast.client import connect
 from holdfast.core.values import encode
 from holdfast.seal import new_key
+from holdfast.service.board import Board
 from holdfast.service.policy import RULES
 from holdfast.store import open_store
 from tests.agent.agent_flows import FLOWS
@@ -414,6 +416,18 @@ def _taken(tx: Any) -> bool:
     from holdfast.store.schema import tasks
 
     return tx.execute(select(tasks.c.worker_id).where(tasks.c.worker_id.is_not(None))).first() is not None
+
+
+def test_who_asks_for_work_as_the_service_stops_is_answered(service: Service) -> None:
+    board, never = Board(service.core.bridge), asyncio.Event()
+
+    async def ask() -> None:
+        board.start()
+        board.stop()
+        await asyncio.wait_for(board.wait("hv1", 3600.0, asyncio.ensure_future(never.wait())), 30)
+
+    asyncio.run(ask())
+    assert board.stopped
 
 
 def test_a_paused_pool_gives_nothing_and_its_limit_holds(service: Service) -> None:

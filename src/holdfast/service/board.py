@@ -50,6 +50,8 @@ class Board:
     async def wait(self, pool: str, timeout_s: float, gone: asyncio.Future[Any]) -> None:
         """Until there may be something in the pool, the time is up, the service stops, or the client has gone."""
         assert self._loop is not None
+        if self.stopped:
+            return
         event = asyncio.Event()
         self._waiting.setdefault(pool, set()).add(event)
         if self._looker is None or self._looker.done():

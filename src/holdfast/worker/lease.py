@@ -284,9 +284,8 @@ class Lease:
         judges = self._is_judge()
         agents_died = False
         if judges and found.agents_at is not None and found.agents_at <= now:
-            for task in self._store.read(
-                partial(overdue.tasks_with, now=now)
-            ):  # by itself each: locks of no other wait
+            # By itself each: locks of no other wait.
+            for task in self._store.read(partial(overdue.tasks_with, now=now)):
                 agents_died = self._store.write(partial(overdue.end, task=task, now=now)) or agents_died
         self._near = [worker for worker in found.workers if worker.host == self._host and worker.id != self.id]
         self._others = found.others
