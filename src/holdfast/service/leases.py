@@ -95,6 +95,7 @@ class Leases:
 
     async def _leased(self, ask: Ask, given: NewLeases) -> list[dict[str, Any]]:
         holder, settings = ask.caller.user_id, self.service.settings
+        # The space says that nobody has promised to be heard of before he begins (tasks/agents.py, Lease.is_begun).
         agent = given.agent or f"{holder or 'somebody'}, {ask.request_id}"
         unheard = partial(agents.unheard, holder=holder, agent=agent, held=given.held)
         bridge = self.service.bridge
