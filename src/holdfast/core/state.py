@@ -147,7 +147,7 @@ class State:
     @property
     def deaths(self) -> int:
         """Those of the row that has most."""
-        return max(self.suspects.values(), default=0)
+        return max(self.suspects.values()) if self.suspects else 0
 
     def row_of(self, step_id: str) -> int:
         """The row with that id, or -1."""

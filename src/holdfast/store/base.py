@@ -118,7 +118,7 @@ class Append(NamedTuple):
     @property
     def size(self) -> int:
         """Of what events carry, in characters."""
-        return sum(len(row.data) for row in (*self.facts, *self.decisions) if row.data is not None)
+        return sum([len(row.data) for row in (*self.facts, *self.decisions) if row.data is not None])
 
 
 class Joint:

@@ -42,7 +42,7 @@ _MOVED: Final = (
 )
 _NUMBER: Final = (
     "number AS (INSERT INTO writers (id, number, fence, at)"
-    " SELECT {id}, {number}, 0, extract(epoch FROM now()) FROM guard"
+    " SELECT {id}, {number}, 0, date_part('epoch', now()) FROM guard"
     " ON CONFLICT (id) DO UPDATE SET at = excluded.at, number ="
     # The division fails, on purpose: somebody has found out that this was never committed, or a row has changed since.
     " CASE WHEN writers.fence < excluded.number{moved} THEN excluded.number"
@@ -75,6 +75,7 @@ class _More(NamedTuple):
     settings: bool
 
 
+_PLAIN: Final = _More(steps=False, folded=False, news=False, settings=False)
 #: What appends write alike: the columns of `tasks`, and whether their steps are told.
 _Columns = tuple[tuple[str, ...], bool]
 
@@ -116,7 +117,9 @@ class Writing:
             count = -1
         key = (columns, count, more)
         text = self._texts.get(key) or self._keep(key, self._text_of_one(*key))
-        return text, values + _values_of(more, (one,))
+        if more != _PLAIN:
+            values += _values_of(more, (one,))
+        return text, values
 
     def _text_of_one(self, columns: tuple[str, ...], count: int, more: _More) -> str:
         at = _Places(6)

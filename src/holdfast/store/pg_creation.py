@@ -28,9 +28,10 @@ SCHEMA_LOCK: Final = 0x686F6C6466617374
 
 
 #: What a row of `tasks` must fulfil, as a trigger: PostgreSQL reads the text of a CHECK anew in every statement, and
-#: most statements here change nothing of it.
+#: most statements here change nothing of it. AFTER: before a trigger that comes BEFORE, it locks each row apart, and
+#: logs that.
 _CHECKED: Final = (
-    "CREATE TRIGGER tg_tasks_checked BEFORE INSERT OR UPDATE OF state, hold, finished_at ON tasks FOR EACH ROW"
+    "CREATE TRIGGER tg_tasks_checked AFTER INSERT OR UPDATE OF state, hold, finished_at ON tasks FOR EACH ROW"
     f" WHEN (NOT ({_of_new(FINISHED)} AND {_of_new(HOLD)})) EXECUTE FUNCTION refuse_task()"
 )
 _REFUSE: Final = (

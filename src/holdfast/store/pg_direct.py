@@ -16,6 +16,7 @@ What is sent: store/pg_append.py, store/transaction.py. Who waits: store/pg_sile
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Any, Final
@@ -140,12 +141,21 @@ class Direct:
             raise
 
     def _given(self, values: Sequence[Any]) -> list[bytes | None]:
-        given = [None if value is None else str(value).encode() for value in values]
+        given = [
+            None if value is None else (decimal(value) if type(value) is float else str(value)).encode()
+            for value in values
+        ]
         if b"\0" in b"".join(filter(None, given)):
             if (instead := self._connection.nul) is None:
                 raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
             return [None if value is None else value.replace(b"\0", instead.encode()) for value in given]
         return given
+
+
+@functools.lru_cache(1024)
+def decimal(value: float) -> str:
+    """The text of a number. Most are moments, and one moment is said many times."""
+    return repr(value)
 
 
 def _kinds(given: Sequence[Any]) -> tuple[int, ...]:

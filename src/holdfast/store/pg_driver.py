@@ -24,7 +24,7 @@ from sqlalchemy.sql.operators import in_op, not_in_op
 
 from holdfast.store.appends import Hot
 from holdfast.store.base import APART
-from holdfast.store.pg_direct import Asked, Direct, count
+from holdfast.store.pg_direct import Asked, Direct, count, decimal
 from holdfast.store.pg_silence import SILENCE_S, Connection
 from holdfast.store.place import without_direct
 from holdfast.store.statements import Prepared, Statements
@@ -58,6 +58,7 @@ class _Truth(Boolean):
     render_bind_cast = True
 
 
+_FLOATS: Final = frozenset(("float8", "FLOAT"))
 _COMPARED: Final = {in_op: "= ANY", not_in_op: "<> ALL"}
 
 
@@ -174,9 +175,16 @@ def reading() -> Hot:
 
 def array(values: Iterable[Any], kind: str) -> str:
     """The text of an array of PostgreSQL's. Its driver makes one several times as slowly."""
-    if kind == "text":
-        return f"{{{','.join(map(_quoted, values))}}}"
-    return f"{{{','.join(['NULL' if value is None else str(value) for value in values])}}}"
+    if kind != "text":
+        told = decimal if kind in _FLOATS else str
+        return f"{{{','.join(['NULL' if value is None else told(value) for value in values])}}}"
+    texts = [*values]
+    said = "".join(filter(None, texts))
+    if "\\" in said or '"' in said or "\0" in said:
+        quoted = list(map(_quoted, texts))
+    else:
+        quoted = ["NULL" if text is None else f'"{text}"' for text in texts]
+    return f"{{{','.join(quoted)}}}"
 
 
 def _sought(values: Iterable[Any], kind: Any) -> str:

@@ -56,6 +56,7 @@ TRIES_MAX: Final = 12  # of a transaction that meets others'
 BESIDE: Final = 1000  # tasks that other processes may be admitting at one moment
 PAUSE_MIN_S: Final = 0.005
 PAUSE_MAX_S: Final = 0.25
+RESTED_S: Final = 0.01  # after which it is worth a look whether the connection is still there
 FORGET_S: Final = 86_400  # after which a session that commits nothing is taken for gone
 
 _NUMBER: Final = (
@@ -202,7 +203,8 @@ class PostgresSession:
         if self._history.fault is not None:
             raise self._history.fault
         try:
-            if self._connection.closed or self._connection.is_cut():
+            rested = SYSTEM.monotonic() - self._acked_at > RESTED_S
+            if self._connection.closed or (rested and self._connection.is_cut()):
                 self._connect()
         except psycopg.Error as error:
             raise self._fatal(error) from error

@@ -68,12 +68,9 @@ class Worker:
         house: Any = None,
         admit: Admit | None = None,
     ) -> None:
-        self._store = store
-        self._runtimes = runtimes
-        self._clock = clock
-        self._settings = settings
-        self._flows = flows
-        self._seal, self._unseal = seal, unseal
+        self._store, self._runtimes = store, runtimes
+        self._clock, self._settings = clock, settings
+        self._flows, self._seal, self._unseal = flows, seal, unseal
         self._desk = partial(
             Desk, store, flows=flows, clock=clock, settings=settings, seal=seal, unseal=unseal, poke=self.poke,
             house=house,
@@ -287,15 +284,17 @@ class Worker:
         """What every task that has something to say wants written."""
         while self._ended:
             self._dirty[self._ended.pop()] = None
-        self._dirty.update(dict.fromkeys(self._timers.due(now)))
+        for task in self._timers.due(now):
+            self._dirty[task] = None
         self._runtimes.places.new_round()
-        chosen = whose_turn(self._starved, self.taken, self._runtimes.places.free_of_any()) if self._starved else ()
-        again = {task: self._starved.pop(task) for task in chosen}
-        self._dirty.update(dict.fromkeys(again))
+        again: dict[int, float] = {}
+        for task in whose_turn(self._starved, self.taken, self._runtimes.places.free_of_any()) if self._starved else ():
+            again[task], self._dirty[task] = self._starved.pop(task), None
         batch: list[tuple[Taken, Append]] = []
-        todo, size = deque(task for task in self._dirty if task in self.taken), 0
+        todo, size = deque(self._dirty), 0
         while todo and size < SIZE_MAX:
-            taken = self.taken[todo.popleft()]
+            if (taken := self.taken.get(todo.popleft())) is None:
+                continue
             try:
                 append = taken.advance(now)
             except WorldError:
@@ -313,7 +312,8 @@ class Worker:
             if taken.drive.starved:
                 self._starved.setdefault(taken.task.id, again.get(taken.task.id, now))
         self._dirty = dict.fromkeys(todo)
-        self._starved.update((task, since) for task, since in again.items() if task in self._dirty)
+        if again:
+            self._starved.update((task, since) for task, since in again.items() if task in self._dirty)
         self._loader.fresh = 0
         return batch
 

@@ -72,8 +72,10 @@ def write_reports(store: Store, tasks: Iterable[Taken], now: float) -> list[tupl
     """Write what is new of the steps that run: of all tasks in one commit, because each is a sync of the disk. Those
     for which it can't be written, and why; for want of a database nothing is: what comes next says more."""
     reports = [(taken, report) for taken in tasks if (report := taken.progress(now)) is not None]
-    bad = []
-    answers = store.write_all([report.writes for _, report in reports]) if reports else []
+    bad: list[tuple[Taken, Exception]] = []
+    if not reports:
+        return bad
+    answers = store.write_all([report.writes for _, report in reports])
     for (taken, report), answer in zip(reports, answers, strict=True):
         if isinstance(answer, WorldError):
             continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
@@ -31,7 +30,9 @@ class Timers:
                 self._moments = [each for each in self._moments if each[1] in self._taken]
                 heapify(self._moments)
 
-    def due(self, now: float) -> Iterator[int]:
-        """Tasks whose moment has come, once each."""
+    def due(self, now: float) -> list[int]:
+        """Tasks whose moment has come."""
+        found = []
         while self._moments and self._moments[0][0] <= now:
-            yield heappop(self._moments)[1]
+            found.append(heappop(self._moments)[1])
+        return found

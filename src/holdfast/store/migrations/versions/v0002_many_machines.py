@@ -222,7 +222,7 @@ def _checked() -> None:
         " $$BEGIN RAISE check_violation USING MESSAGE = 'the state of a task and what goes with it differ'; END$$"
     )
     op.execute(
-        "CREATE TRIGGER tg_tasks_checked BEFORE INSERT OR UPDATE OF state, hold, finished_at ON tasks FOR EACH ROW"
+        "CREATE TRIGGER tg_tasks_checked AFTER INSERT OR UPDATE OF state, hold, finished_at ON tasks FOR EACH ROW"
         " WHEN (NOT ((NEW.finished_at IS NOT NULL) = (NEW.state IN"
         " ('SUCCEEDED', 'FAILED', 'CANCELLED', 'ABORTED', 'REVERTED'))"
         " AND (NEW.hold IS NOT NULL) = (NEW.state IN ('SUSPENDING', 'SUSPENDED')))) EXECUTE FUNCTION refuse_task()"
