@@ -105,7 +105,9 @@ class Writing:
     def _one(self, one: Append, values: list[Any], settings: bool) -> tuple[str, list[Any]]:
         columns = tuple(one.projection) if one.projection else ()
         count = len(one.facts) + len(one.decisions)
-        more = _More(bool(one.steps_all), bool(one.folded), bool(one.news), settings)
+        more = _PLAIN
+        if one.steps_all or one.folded or one.news or settings:
+            more = _More(bool(one.steps_all), bool(one.folded), bool(one.news), settings)
         values += (one.task, one.token, one.seen, count)
         if one.projection:
             values += one.projection.values()
@@ -117,7 +119,7 @@ class Writing:
             count = -1
         key = (columns, count, more)
         text = self._texts.get(key) or self._keep(key, self._text_of_one(*key))
-        if more != _PLAIN:
+        if more is not _PLAIN:
             values += _values_of(more, (one,))
         return text, values
 

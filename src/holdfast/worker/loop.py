@@ -306,7 +306,7 @@ class Worker:
                 continue
             if append is not None:
                 batch.append((taken, append))
-                size += append.size
+                size += append.size if todo else 0
             else:
                 self._timers.watch(taken, now)
             if taken.drive.starved:
