@@ -1,7 +1,8 @@
 """Clients that ask for anything, on resources that they share, and ask again where no answer came.
 
 Each request has a tag of its own and goes to any of the services; its reply may be lost, and then it is asked again
-under the same tag. The witness hears of a request before it is sent and of its answer after it came.
+under the same tag. Some hang up before the answer comes: no fault hits the moment behind a commit often enough. The
+witness hears of a request before it is sent and of its answer after it came.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -34,6 +36,8 @@ TEND_S: Final = 2.0
 RETRY_S: Final = 0.1
 CROWD: Final = 40  # more than a service has connections of its database for reading
 TIMEOUT_S: Final = 15.0
+HANG_UP: Final = 0.05  # of those who ask for a task
+HANG_UP_S: Final = 0.03  # after which they do, at most: about as long as an answer takes
 REQUEST_TIMEOUT: Final = 408
 
 
@@ -57,21 +61,32 @@ class Line:
     def ask(self, place: int, method: str, path: str, body: Any = None, **headers: str) -> Heard:
         """Of the service at that place, once. Raises: NoAnswer."""
         url = self._urls[place % len(self._urls)]
-        connection = self._open.get(url) or http.client.HTTPConnection(urlsplit(url).netloc, timeout=TIMEOUT_S)
-        self._open[url] = connection
-        given = {**WHO, **{name.replace("_", "-"): value for name, value in headers.items()}}
-        sent = None if body is None else json.dumps(body)
-        if sent is not None:
-            given["Content-Type"] = "application/json"
         try:
-            connection.request(method, path, sent, given)
-            answer = connection.getresponse()
+            answer = self._send(url, method, path, body, headers).getresponse()
             raw = answer.read()
         except (OSError, http.client.HTTPException) as error:
             self._open.pop(url).close()
             raise NoAnswer(str(error)) from None
         replayed = answer.headers.get("Task-Tag-Replayed") is not None
         return Heard(answer.status, json.loads(raw or b"null"), replayed)
+
+    def hang_up(self, place: int, after_s: float, method: str, path: str, body: Any = None, **headers: str) -> None:
+        """Ask, and hear no answer: whether it was done, nobody knows."""
+        url = self._urls[place % len(self._urls)]
+        with suppress(OSError, http.client.HTTPException):
+            self._send(url, method, path, body, headers)
+            threading.Event().wait(after_s)
+        self._open.pop(url).close()
+
+    def _send(self, url: str, method: str, path: str, body: Any, headers: dict[str, str]) -> http.client.HTTPConnection:
+        connection = self._open.get(url) or http.client.HTTPConnection(urlsplit(url).netloc, timeout=TIMEOUT_S)
+        self._open[url] = connection
+        given = {**WHO, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        sent = None if body is None else json.dumps(body)
+        if sent is not None:
+            given["Content-Type"] = "application/json"
+        connection.request(method, path, sent, given)
+        return connection
 
     def insist(self, place: int, method: str, path: str, body: Any = None, **headers: str) -> Heard:
         """Of one service after the other, until one answers that can."""
@@ -139,9 +154,11 @@ class Client(threading.Thread):
         """The new task's uuid."""
         self._made += 1
         tag, place = f"{self.name}-{self._made}", self._chance.randrange(9)
-        uuid = ask(self._line, self._witness, self.name, tag, place, flow, claims, pause)
+        hangs_up = self._chance.random() * HANG_UP_S if self._chance.random() < HANG_UP else None
+        uuid = ask(self._line, self._witness, self.name, tag, place, flow, claims, pause, hangs_up)
         self._known.append(uuid)
         self.asked["submit"] += 1
+        self.asked["submit, and hang up"] += hangs_up is not None
         return uuid
 
     def _verb(self) -> None:
@@ -164,15 +181,19 @@ class Client(threading.Thread):
 
 
 def ask(
-    line: Line, witness: Witness, who: str, tag: str, place: int, flow: str, claims: dict[str, str], pause: float
-) -> str:
-    """Ask for a task until somebody answers; its uuid."""
+    line: Line, witness: Witness, who: str, tag: str, place: int, flow: str, claims: dict[str, str], pause: float,
+    hangs_up_s: float | None = None,
+) -> str:  # fmt: skip
+    """Ask for a task until somebody answers; its uuid. `hangs_up_s`: the first time, he goes after so long."""
     params: dict[str, Any] = {"claims": [list(each) for each in claims.items()]}
     if flow not in QUICK:
         params["pause"] = pause
     wanted = [{"type": "thing", "id": name, "mode": mode} for name, mode in claims.items()]
     body = {"task": flow, "params": params, "claims": wanted}
     witness.say(who, "asked", tag=tag, flow=flow, claims=claims, pool="default")
+    if hangs_up_s is not None:
+        line.hang_up(place, hangs_up_s, "POST", "/v3/tasks", body, Task_tag=tag)
+        place += 1
     heard = line.insist(place, "POST", "/v3/tasks", body, Task_tag=tag)
     if heard.status != 202:
         raise AssertionError(f"{body} was answered with {heard}")
