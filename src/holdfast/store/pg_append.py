@@ -40,6 +40,7 @@ _MOVED: Final = (
     "moved{place} AS (UPDATE tasks SET {changes} FROM guard, {given} AS given ({names})"
     " WHERE tasks.id = given.id AND tasks.token = given.token AND tasks.seq = given.seen RETURNING 1)"
 )
+#: Not extract(epoch …), as elsewhere: that is a numeric, which takes longer.
 _NUMBER: Final = (
     "number AS (INSERT INTO writers (id, number, fence, at)"
     " SELECT {id}, {number}, 0, date_part('epoch', now()) FROM guard"

@@ -62,11 +62,8 @@ class Direct:
             return count(result)
         self._connection.pgconn.send_query_prepared(name, given)
         try:
-            answers = self._answer()
-            for result in answers:
-                if result.status not in _DONE:
-                    raise error_from_result(result)
-            return answers[0].command_tuples or 0
+            result, *_ = map(_checked, self._answer())
+            return count(result)
         except _STALE:
             self._names.clear()
             return self.run(sql, values)

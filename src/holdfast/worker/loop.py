@@ -306,7 +306,7 @@ class Worker:
                 continue
             if append is not None:
                 batch.append((taken, append))
-                size += append.size if todo else 0
+                size += append.size if todo else 0  # nobody asks behind the last
             else:
                 self._timers.watch(taken, now)
             if taken.drive.starved:
