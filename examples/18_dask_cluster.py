@@ -1,6 +1,6 @@
-"""Heavy steps on a Dask cluster, whose scheduler and workers are processes. A step there tells how far it is, keeps
-checkpoints, and can be stopped; a worker that dies is the death of the steps it had, and they go on by their own rules.
-It needs `pip install 'holdfast[dask]'`."""
+"""Heavy steps on a Dask cluster, here one of this machine, whose workers are processes. A step there tells how far it
+is, keeps checkpoints, and can be stopped; a worker that dies is the death of the steps it had, and they go on by their
+own rules. It needs `pip install 'holdfast[dask]'`."""
 
 from __future__ import annotations
 

@@ -50,5 +50,16 @@ careful = sleep_long.with_options(name="careful", on_interrupt="suspend")
 
 
 @hf.step
+def heed(ctx: hf.Context, at: str) -> None:
+    tell(at, ctx, "heed")
+    try:
+        if not knob(at, "go"):
+            ctx.sleep(300)
+    except hf.Stopping as stop:
+        tell(at, ctx, f"heeded {stop.reason}")
+        raise
+
+
+@hf.step
 def fail(at: str) -> None:
     raise LookupError("no such luck")

@@ -1,45 +1,67 @@
 """Heavy steps on a real Dask cluster, its scheduler and workers in processes of their own: they are stopped, tell how
-far they are, keep checkpoints, and a worker's death is their death, once."""
+far they are, keep checkpoints, and a worker's death is their death, once; so is the loss of the whole."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from holdfast.local import Holdfast, Task
+from holdfast.runtime import dask as dask_runtime
 from tests.runtime import dask_steps
+from tests.runtime.dask_cluster import SLOW
 from tests.worker.house import House, is_there, until
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what others' code says of others' code
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    import dask
-    import distributed
+class Cluster:
+    """Two workers, with a place each."""
 
-    there: Any = distributed
-    slow = {"distributed.comm.timeouts.connect": "60s", "distributed.comm.timeouts.tcp": "60s"}
-    with (
-        dask.config.set(slow),
-        there.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as made,
-    ):
-        yield made
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.runtime.dask_cluster"], cwd=Path(__file__).parents[2], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        self.address = self._process.stdout.readline().strip()
+
+    def client(self, **more: Any) -> Any:
+        import dask
+        import distributed
+
+        there: Any = distributed
+        with dask.config.set(SLOW):
+            return there.Client(self.address, set_as_default=False, **more)
+
+    def kill(self) -> None:
+        """Its scheduler, whose end the workers follow."""
+        self._process.kill()
+
+    def end(self) -> None:
+        self._process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    made = Cluster()
+    yield made
+    made.end()
 
 
 @pytest.fixture
-def executor(cluster: Any) -> Iterator[Executor]:
-    import distributed
-
-    there: Any = distributed
-    with there.Client(cluster, set_as_default=False) as client:
+def executor(cluster: Cluster) -> Iterator[Executor]:
+    with cluster.client() as client:
         client.wait_for_workers(2, timeout=60)
         yield client.get_executor()
 
@@ -161,3 +183,46 @@ def test_what_is_said_before_this_side_hears_is_said_again(
     task = opened.submit(dask_steps.add_up, {"at": house.at, "numbers": [1]})
     with working(opened, executor):
         assert task.wait(timeout_s=20).state == "SUCCEEDED"
+
+
+def test_a_cluster_that_dies_is_the_death_of_the_steps_it_had_and_begins_no_others(
+    hold: tuple[House, Holdfast], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the rules of each; and what can't be begun any more fails, and says why."""
+    monkeypatch.setattr(dask_runtime, "LOST_S", 1.0)
+    house, opened = hold
+    dying = Cluster()
+    entered = [opened.submit(step, {"at": house.at}) for step in (dask_steps.careful, dask_steps.sleep_long)]
+    with dying.client(timeout="2s") as client, working(opened, client.get_executor()):
+        house.until_said("sleep_long", 2)
+        waiting = opened.submit(dask_steps.add_up, {"at": house.at, "numbers": [1]})
+        until(lambda: waiting.state == "RUNNING")
+        dying.kill()
+        assert [task.wait(timeout_s=60).state for task in (*entered, waiting)] == ["SUSPENDED", "SUSPENDED", "FAILED"]
+    dying.end()
+    careful, again = entered
+    assert (careful.reason, again.reason) == ("outcome_unknown", "revert_failed")
+    assert again.trace[:4] == ["task RUNNING", "sleep_long RUNNING", "sleep_long DIED", "sleep_long RUNNING"]
+    assert waiting.failure is not None
+    assert waiting.failure.type == "ConnectionError"
+    assert house.said().count("sleep_long") == 2
+
+
+def test_a_connection_that_is_lost_enters_a_step_again_only_when_it_has_stopped(
+    hold: tuple[House, Holdfast], executor: Executor
+) -> None:
+    """The cluster lives, and goes on with what it has; the runtime hears of nothing until it is connected again."""
+    import distributed
+
+    house, opened = hold
+    task = opened.submit(dask_steps.heed, {"at": house.at})
+    with working(opened, executor):
+        house.until_said("heed")
+        clients: list[Any] = [each for each in distributed.Client._instances if each.status == "running"]
+        for client in clients:
+            client.loop.add_callback(client.scheduler_comm.comm.abort)
+        house.until_said("heeded lease_lost")
+        house.turn("go")
+        assert task.wait(timeout_s=100).state == "SUCCEEDED"
+    assert house.said() == ["heed", "heeded lease_lost", "heed"]
+    assert "heed DIED" in task.trace

@@ -7,6 +7,9 @@ entered before. Messages from there are events of one topic of the scheduler's; 
 scheduler's for each entry. A worker that dies is told of by the scheduler, and is the death of the steps it had.
 A step whose Holdfast worker is gone hears nothing more, asks, and is told to stop when nobody answers.
 
+Where the connection is lost, Dask forgets what it was asked to run at once, and the code may run on. So a step that was
+let in counts as gone only after the time in which it has heard that it is to stop, or has found that nobody answers.
+
 An executor without all this: executor.py.
 """
 
@@ -31,12 +34,15 @@ if TYPE_CHECKING:
 ANSWER_S: Final = 30.0  # for which code on the cluster waits for this side
 ASK_S: Final = 1.0  # after which it asks once more whether it may begin
 SILENCE_S: Final = 10.0  # after which it asks whether anybody is there
+UNHEARD: Final = 3  # such times, after which it stops
+LOST_S: Final = SILENCE_S * (UNHEARD + 1)  # after which what was lost has stopped
 
 
 class _Line:
-    """A call that is on the cluster. `entry`: the one that was let in; `worker`: where."""
+    """A call that is on the cluster. `entry`: the one that was let in; `worker`: where. `is_lost`: the cluster has let
+    go of it."""
 
-    __slots__ = ("call", "entry", "future", "number", "worker")
+    __slots__ = ("call", "entry", "future", "is_lost", "number", "worker")
 
     def __init__(self, call: Call, number: int) -> None:
         self.call = call
@@ -44,6 +50,7 @@ class _Line:
         self.entry: str | None = None
         self.worker: str | None = None
         self.future: Future[Any] | None = None
+        self.is_lost = False
 
 
 class DaskRuntime(ExecutorRuntime):
@@ -51,10 +58,10 @@ class DaskRuntime(ExecutorRuntime):
 
     def __init__(self, executor: Executor) -> None:
         super().__init__(executor, shared=False)
-        theirs: Any = executor._client  # type: ignore[attr-defined]  # it has no other way to its cluster
+        self._theirs: Any = executor._client  # type: ignore[attr-defined]  # it has no other way to its cluster
         self._submit: Any = executor.submit  # which takes more than others'
         self._client: Any = _distributed().Client(
-            theirs.scheduler.address, security=theirs.security, set_as_default=False, name="holdfast"
+            self._theirs.scheduler.address, security=self._theirs.security, set_as_default=False, name="holdfast"
         )
         self._topic = f"holdfast-{self._client.id}"
         self._numbers = count(1)
@@ -63,8 +70,21 @@ class DaskRuntime(ExecutorRuntime):
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="holdfast-dask", daemon=True)
         self._thread.start()
-        self._client.subscribe_topic(self._topic, lambda event: self._work.put(lambda: self._hear(event[1])))
-        self._client.subscribe_topic("all", lambda event: self._work.put(lambda: self._see(event[1])))
+        self._subscribed: Any = None  # the connection over which
+        self._subscribe()
+
+    def _subscribe(self) -> None:
+        """Anew where the connection is another: with the old one it is forgotten."""
+        connection = self._client.scheduler_comm
+        if connection is None or connection is not self._subscribed:
+            self._client.subscribe_topic(self._topic, lambda event: self._work.put(lambda: self._hear(event[1])))
+            self._client.subscribe_topic("all", lambda event: self._work.put(lambda: self._see(event[1])))
+            self._subscribed = connection
+
+    def _check_open(self) -> None:
+        """Raises: ConnectionError."""
+        if {self._theirs.status, self._client.status} & {"closing", "closed"}:
+            raise ConnectionError("the Dask cluster could not be reached again, and its client is closed: make another")
 
     def start(self, call: Call) -> None:
         if self._closed:
@@ -74,10 +94,13 @@ class DaskRuntime(ExecutorRuntime):
         with self._lock:
             self._lines[line.number] = line
         try:
+            self._check_open()
+            self._subscribe()
             order = order_of(call) | {"topic": self._topic, "number": line.number}
             # No two are the same, even if they look so; and what becomes of a failure is not the cluster's affair.
             key = f"{self._topic}-{line.number}"
             line.future = self._submit(run_on_cluster, order, key=key, pure=False, retries=0)
+            self._check_open()  # or nobody would ever say what became of it
         except Exception as error:
             self._end(line, ("raised", error))
             return
@@ -117,7 +140,7 @@ class DaskRuntime(ExecutorRuntime):
         entry = said["entry"]
         if said["what"] == "begin":
             self._send(entry, *self._let_in(line, entry, said["worker"]))
-        elif line is None or line.entry != entry:
+        elif line is None or line.entry != entry or line.is_lost:
             if said["what"] == "there?":
                 self._send(entry, "stop", "lease_lost")
         elif said["what"] == "there?":
@@ -162,12 +185,25 @@ class DaskRuntime(ExecutorRuntime):
 
     def _over(self, line: _Line, future: Future[Any]) -> None:
         if future.cancelled():
-            self._end(line, ("stopped", line.call.stop_reason or "abort"))
+            self._work.put(lambda: self._lose(line))
         elif (error := future.exception()) is not None:
             self._end(line, ("died", f"{type(error).__name__}: {error}"))
         else:
             word, value = future.result()
             self._end(line, (word, RemoteError(Failure.from_json(value)) if word == "raised" else value))
+
+    def _lose(self, line: _Line) -> None:
+        """Nothing will be heard of it any more."""
+        if line.number not in self._lines:
+            return
+        if line.entry is None:
+            self._end(line, ("stopped", line.call.stop_reason or "abort"))
+            return
+        line.is_lost = True
+        gone = threading.Timer(LOST_S, self._end, (line, ("killed", None)))
+        gone.daemon = True
+        gone.start()
+        self._subscribe()  # it may ask whether anybody is there
 
     def _end(self, line: _Line, outcome: Outcome) -> None:
         with self._lock:
@@ -237,7 +273,7 @@ class _There:
                 word, *rest = self._queue.get(timeout=SILENCE_S)
             except TimeoutError:
                 asked += 1
-                if asked > 2:
+                if asked == UNHEARD:
                     word, rest = "stop", ["lease_lost"]
                 else:
                     self.say("there?")
