@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
@@ -10,11 +11,28 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import select
 
 from chaos import load, postgresql
+from chaos.cluster import Member
+from holdfast.local import open as open_database
+from holdfast.store.schema import workers
+from holdfast.tasks.lease import WorkerRow
 from tests.chaos.conftest import Site, until
 
 MakeSite = Callable[..., Site]
+
+
+def rows_of(site: Site, worker: Member) -> list[WorkerRow]:
+    """What the database has of each name that the process had."""
+    of_it = select(workers).where(workers.c.pid == worker.pid).order_by(workers.c.started_at)
+    with open_database(site.cluster.database) as hold:
+        return hold.store.read(lambda tx: [WorkerRow(*row) for row in tx.execute(of_it).all()])
+
+
+def is_refused_once(row: WorkerRow) -> bool:
+    """Whether a heartbeat has said so under the name before."""
+    return row.figures is not None and json.loads(row.figures)["lease_losses"] == 1
 
 
 @pytest.mark.requirement("G2", "P10")
@@ -27,6 +45,8 @@ def test_a_worker_frozen_past_its_lease_changes_nothing_and_stops_its_step_when_
     frozen.freeze()
     assert site.ended(task, behind) == ["SUCCEEDED", "SUCCEEDED"]
     story = site.line.insist(0, "GET", f"/v3/tasks/{task}/log").body["log"]
+    (buried,) = rows_of(site, frozen)
+    assert buried.dead
     frozen.thaw()
     stopped = site.until_heard("end", entry=first.more["entry"])
     assert stopped.more["how"] == "Stopping"
@@ -35,6 +55,8 @@ def test_a_worker_frozen_past_its_lease_changes_nothing_and_stops_its_step_when_
     after = [site.ask("glide", f"r{number}", pause=0.5) for number in range(2, 18)]
     until(lambda: any(line.who == frozen.incarnation for line in site.heard("begin")[-30:]), "it works again")
     assert set(site.ended(*after)) == {"SUCCEEDED"}
+    until(lambda: is_refused_once(rows_of(site, frozen)[-1]), "its heartbeat was refused")
+    assert rows_of(site, frozen)[0] == buried
     history = site.judged()
     assert history.entries[first.more["entry"]].stale_from < stopped.place
 
