@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from holdfast.store import open_store
@@ -35,12 +36,23 @@ class TestFile(_File, StoreConformance, StoreGroups, StoreThreads, StoreApart):
 class _Postgres(StoreBase):
     @pytest.fixture(autouse=True)
     def _place(self, postgresql: Databases) -> None:
-        self.url = postgresql.fresh()
+        self.url = self.direct = postgresql.fresh()
+
+    @pytest.fixture(autouse=True)
+    def _watched(self, _place: None) -> Iterator[None]:
+        with psycopg.connect(self.direct, autocommit=True) as self.watch:
+            yield
 
     def make(self) -> Store:
         return open_store(self.url)
 
     again = make
+
+    def is_waiting(self) -> bool:
+        found = self.watch.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return found.fetchone() is not None
 
 
 class TestPostgres(_Postgres, StoreConformance, StoreGroups, StoreThreads, StoreApart):
@@ -50,7 +62,7 @@ class TestPostgres(_Postgres, StoreConformance, StoreGroups, StoreThreads, Store
 class TestPostgres18(TestPostgres):
     @pytest.fixture(autouse=True)
     def _place(self, postgresql_18: Databases) -> None:
-        self.url = postgresql_18.fresh()
+        self.url = self.direct = postgresql_18.fresh()
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +76,8 @@ class TestPooled(TestPostgres):
 
     @pytest.fixture(autouse=True)
     def _place(self, postgresql: Databases, pooler: PgBouncer) -> None:
-        self.url = pooler.url(postgresql.fresh().rpartition("/")[2], direct=True)
+        self.direct = postgresql.fresh()
+        self.url = pooler.url(self.direct.rpartition("/")[2], direct=True)
 
 
 class TestMemory(StoreConformance, StoreGroups, StoreThreads):

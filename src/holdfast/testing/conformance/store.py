@@ -7,6 +7,9 @@
         def again(self) -> Store | None:       # a second one on the same database; None where there is none
             return MyStore(...)
 
+        def is_waiting(self) -> bool | None:   # whether anybody waits for a lock there; None: that can't be seen
+            return ...
+
 `StoreGroups` (store_groups.py) too: what it promises to functions that share a commit; `StoreThreads`
 (store_threads.py): to many threads; and `StoreApart` (store_apart.py): to two stores on one database.
 """
@@ -72,6 +75,10 @@ class StoreBase:
         raise AssertionError("say how to make a store")
 
     def again(self) -> Store | None:
+        return None
+
+    def is_waiting(self) -> bool | None:
+        """Whether any transaction in the database waits for another's lock; None: that can't be seen."""
         return None
 
     @pytest.fixture

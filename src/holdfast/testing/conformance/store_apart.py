@@ -2,7 +2,8 @@
 too. See store.py beside it.
 
 Each test has a function stop inside its transaction, behind what it has read, until the other has either committed or
-is seen to wait. On SQLite the other waits always, so there it shows that nothing goes wrong with one writer.
+is seen to wait (`StoreBase.is_waiting`). Where that can't be seen it stops for a moment: on SQLite the other waits
+always, so there it shows that nothing goes wrong with one writer.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from holdfast.clock import SYSTEM
 from holdfast.core.events import Began
 from holdfast.errors import ClaimRefused, LeaseLost, QuotaExceeded
 from holdfast.feed import log
@@ -25,14 +27,18 @@ from holdfast.tasks.submit import Request, Submitted
 from holdfast.testing.conformance.store import StoreBase
 from holdfast.testing.conformance.store_threads import PATIENCE_S, together
 
-#: How long one transaction stays open for the other to come as far as it gets.
-OPEN_S = 0.05
+OPEN_S = 0.05  # how long one transaction stays open for the other to come as far as it gets, where nobody sees that
+LOOK_S = 0.001
 REQUEST = Request("build", "demo:build", claims=claims.claims_of(["node/1"]))
 
 
 class Two:
-    def __init__(self, *stores: Store) -> None:
+    """`is_waiting`: whether one waits for the other's lock; None: that can't be seen."""
+
+    def __init__(self, is_waiting: Callable[[], bool | None], *stores: Store) -> None:
         self.stores = stores
+        self.can_see = is_waiting() is not None
+        self._is_waiting = is_waiting
         self._numbers = iter(range(10_000))
 
     def submit(self, store: Store, request: Request = REQUEST) -> Submitted:
@@ -46,30 +52,45 @@ class Two:
         return self.stores[0].read(lambda tx: claims.tickets_of(tx, task.id))
 
     def at_once(self, first: Callable[[Tx], Any], second: Callable[[Tx], Any]) -> list[Any]:
+        """What each gave or raised."""
+        return self.beside(first, lambda: self.stores[1].write(second))
+
+    def beside(self, first: Callable[[Tx], Any], second: Callable[[], Any]) -> list[Any]:
         """What each gave or raised. The first is done, and not committed, when the second begins; it stays open until
-        the second is done, or has had its time."""
+        the second is done, or waits for it."""
         begun, ended = threading.Event(), threading.Event()
         found: list[Any] = [None, None]
 
         def held(tx: Tx) -> Any:
             result = first(tx)
             begun.set()
-            ended.wait(OPEN_S)
+            self._stay(ended)
             return result
 
         def work(number: int) -> None:
             try:
                 if number:
                     assert begun.wait(PATIENCE_S)
-                    found[1] = self.stores[1].write(second)
-                    ended.set()
+                    found[1] = second()
                 else:
                     found[0] = self.stores[0].write(held)
             except Exception as error:
                 found[number] = error
+            finally:
+                if number:
+                    ended.set()
 
         together(2, work)
         return found
+
+    def _stay(self, ended: threading.Event) -> None:
+        if not self.can_see:
+            ended.wait(OPEN_S)
+            return
+        end = SYSTEM.monotonic() + PATIENCE_S / 2
+        while not ended.wait(LOOK_S) and not self._is_waiting():
+            if SYSTEM.monotonic() > end:
+                pytest.fail("the second neither ends nor waits for the first")
 
     def worker(self, number: int, now: float = 1.0) -> str:
         name = f"worker{number}"
@@ -90,7 +111,7 @@ class StoreApart(StoreBase):
         other = self.again()
         assert other is not None
         with other:
-            yield Two(store, other)
+            yield Two(self.is_waiting, store, other)
 
     def test_one_tag_is_one_task(self, two: Two) -> None:
         asked = REQUEST._replace(tag="order-17")
@@ -195,24 +216,10 @@ class StoreApart(StoreBase):
         task = two.submit(two.stores[0]).task
         two.worker(0)
         (taken,) = two.stores[0].write(two.taking(0))
-        begun, ended = threading.Event(), threading.Event()
-        answers: list[Any] = []
-
-        def bury(tx: Tx) -> None:
-            lease.mark_dead(tx, "worker0", 20.0, seen=1.0)
-            begun.set()
-            ended.wait(OPEN_S)
-
-        def work(number: int) -> None:
-            if number:
-                assert begun.wait(PATIENCE_S)
-                stale = Append(task.id, taken.token or "", taken.seq, [encode(Began(5.0), ())])
-                answers.extend(two.stores[1].append([stale]))
-                ended.set()
-            else:
-                two.stores[0].write(bury)
-
-        together(2, work)
+        stale = Append(task.id, taken.token or "", taken.seq, [encode(Began(5.0), ())])
+        _, answers = two.beside(
+            lambda tx: lease.mark_dead(tx, "worker0", 20.0, seen=1.0), lambda: two.stores[1].append([stale])
+        )
         assert [type(each) for each in answers] == [LeaseLost]
         assert two.stores[0].journal(task.id) == []
 
@@ -242,26 +249,12 @@ class StoreApart(StoreBase):
             last = heard[-1] if heard else 0
             heard.extend(entry.id for entry in two.stores[1].read(lambda tx: log.read(tx, last)))
 
-        def second(tx: Tx) -> Submitted:
-            return two.submitting()(tx)
+        def second() -> None:
+            two.stores[1].write(two.submitting())
+            listen()
 
-        begun, ended = threading.Event(), threading.Event()
-
-        def first(tx: Tx) -> None:
-            two.submitting()(tx)
-            begun.set()
-            ended.wait(OPEN_S)
-
-        def work(number: int) -> None:
-            if number:
-                assert begun.wait(PATIENCE_S)
-                two.stores[1].write(second)
-                listen()
-                ended.set()
-            else:
-                two.stores[0].write(first)
-
-        together(2, work)
+        found = two.beside(two.submitting(), second)
+        assert not isinstance(found[1], Exception), found
         listen()
         assert len(heard) == len(set(heard)) == two.stores[0].read(lambda tx: len(log.read(tx))) == 2
         assert heard == sorted(heard)
@@ -278,9 +271,9 @@ class StoreApart(StoreBase):
                 row.lock(tx, task)
                 if next(once, False):
                     try:
-                        met.wait(OPEN_S)
+                        met.wait(PATIENCE_S if two.can_see else OPEN_S)
                     except threading.BrokenBarrierError:
-                        pass  # one writes at a time
+                        assert not two.can_see, "they did not meet"  # else one writes at a time
 
             return lock
 
