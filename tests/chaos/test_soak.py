@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -31,4 +32,6 @@ def test_whatever_fails_no_guarantee_is_broken(database: str, capsys: pytest.Cap
     said = capsys.readouterr().out
     assert held, f"seed {SEED}, in {directory}:\n{said}"
     assert "rule: exclusion                      held" in said
+    faults = [int(number) for number in re.findall(r"^fault: .* (\d+)$", said, re.MULTILINE)]
+    assert sum(faults) > SECONDS / 10, f"hardly anything failed, so little was shown:\n{said}"
     shutil.rmtree(directory)

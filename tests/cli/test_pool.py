@@ -1,4 +1,4 @@
-"""`holdfast pool …` and `holdfast worker list`, on a database and on a service."""
+"""`holdfast pool …` and `holdfast worker list` on a database. On a service: tests/service/test_commands.py."""
 
 from __future__ import annotations
 

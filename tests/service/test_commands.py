@@ -16,6 +16,7 @@ from holdfast.resources.registry import Kinds
 from tests.cli.conftest import Done, Say, Shell, shell
 from tests.postgresql import database_at
 from tests.service.conftest import MakeServed, MakeService, Service
+from tests.worker.house import until
 
 __all__ = ["shell"]  # a fixture
 
@@ -131,6 +132,32 @@ def test_no_revert_and_a_verb_without_effect(typed: Typed) -> None:
     assert typed("task", "cancel", "t", "--no-revert").code == 3
     assert typed("task", "cancel", "t").code == 3
     assert typed.task("t")["revert"] == "none"
+
+
+# --- pools and workers -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("TF-6")
+def test_pools_and_workers(typed: Typed) -> None:
+    typed.ask("hanging", "t")
+    uuid = typed.task("t")["uuid"]
+    assert typed("pool", "set", "default", "--running-max", "8", "--queued-max", "5").code == 0
+    shown = typed("pool", "show", "default", "-o", "json").json()
+    assert (shown["running_max"], shown["queued_max"], shown["workers"]) == (8, 5, 1)
+    assert typed("pool", "list").out.splitlines()[1].split()[:3] == ["default", "OPEN", "1"]
+    assert typed("pool", "set", "default", "--queued-max", "none", "-o", "json").json()["queued_max"] is None
+    until(lambda: typed.task("t")["state"] == "RUNNING")
+    (worker,) = typed("worker", "list", "-o", "json").json()
+    assert (worker["state"], [task["uuid"] for task in worker["tasks"]]) == ("ALIVE", [uuid])
+    assert typed("worker", "list").out.splitlines()[1].startswith(worker["id"][:8])
+    assert typed("worker", "list", "--pool", "other", "-o", "json").json() == []
+    assert typed("pool", "pause", "default").out.startswith("pool default is PAUSED since ")
+    typed.ask("quick", "u")
+    assert typed("pool", "resume", "default").out.startswith("pool default is OPEN\n")
+    assert typed("task", "watch", "u").code == 0
+    assert typed("task", "abort", "t").code == 3
+    assert typed("pool", "show", "nowhere").code == 5
+    assert typed("pool", "set", "default", "--running-max", "0").code == 2
 
 
 # --- exit codes --------------------------------------------------------------------------------------------------
