@@ -33,6 +33,7 @@ MADE = {
     "taken_without_token": "UPDATE tasks SET token = NULL WHERE id = 1",
     "token_of_another_epoch": "UPDATE tasks SET epoch = 0 WHERE id = 1",
     "journal_behind_its_end": "INSERT INTO journal (task, seq, kind, at) VALUES (1, 9, 'began', 1)",
+    "journal_without_its_end": "UPDATE tasks SET seq = 1 WHERE id = 4",
     "steps_ahead": "UPDATE tasks SET steps_seq = 9 WHERE id = 1",
     "claims_of_the_ended": "INSERT INTO tickets (resource, ticket, task, mode) VALUES ('q', 1, 3, 'shared')",
     "claims_in_part": "INSERT INTO tickets (resource, ticket, task, mode) VALUES ('q', 1, 1, 'shared')",
@@ -123,7 +124,7 @@ def due_never(desk: Desk, made: Made, state: str) -> list[str]:
                 said = encode(Parked(0, data.get("until"), data.get("event"), None, 1, 1.0), ["a"]).data
             tx.execute(insert(journal).values(task=4, seq=seq, kind=kind, node=node, data=said, at=1.0))
 
-    desk.set(4, state=state, due_at=None, seq=9)
+    desk.set(4, state=state, due_at=None, seq=0 if isinstance(made, str) else len(made))
     desk.store.write(make)
     return [name for name, _ in found(desk)]
 

@@ -163,6 +163,13 @@ FAULTS: Final = (
         "task {it} has events in its journal behind the last that it knows of: " + _end_it,
     ),
     Fault(
+        "journal_without_its_end",
+        _of_tasks(
+            not_(_ended), _t.seq > 0, ~exists().where(journal.c.task == _t.id, journal.c.seq == _t.seq)
+        ),
+        "task {it} lacks the last events of its journal, so it would go on from an older state: " + _end_it,
+    ),
+    Fault(
         "steps_ahead", _of_tasks(_t.steps_seq > _t.seq), "task {it} shows steps that it has no events of: " + _end_it
     ),
     Fault(
