@@ -55,6 +55,7 @@ def test_changes_through_four_services_are_applied_in_the_order_of_their_commits
     urls: list[str], tmp_path: Path
 ) -> None:
     backend, line = Backend(tmp_path / "switch"), load.Line(urls)
+    backend.turn("slow")
     port = line.ask(0, "POST", "/v3/ports", {"port": {}}).body["port"]["id"]
     path = f"/v3/resources/port/{port}"
     asked: dict[int, dict[str, Any]] = {}  # by revision

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -125,6 +126,8 @@ def make_kind(directory: Path | str) -> Kind:
                 raise ConnectionError("no route to the switch")
             if "hang" in desired["faults"]:
                 backend.wait(ctx, "go")
+            if backend.knob("slow"):
+                ctx.sleep(random.random() * 0.01)
             backend.put(resource_id, plain(desired))
             if "after" in desired["faults"]:
                 raise ConnectionError("the switch went away")
