@@ -13,8 +13,8 @@ PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 # What of the suite is run on PostgreSQL too, but for tests that have no database: tests/conftest.py leaves them out.
 # Each time, and by `make postgresql`.
 ON_BOTH := tests/tasks tests/worker tests/feed
-ON_POSTGRESQL := $(ON_BOTH) tests/service tests/resources tests/agent tests/cli/test_drain.py tests/cli/test_pool.py \
-	tests/test_verbs.py tests/test_undo.py tests/test_progress.py
+ON_POSTGRESQL := $(ON_BOTH) tests/crash tests/service tests/resources tests/agent tests/test_verbs.py tests/test_undo.py \
+	tests/test_progress.py $(addprefix tests/cli/test_,$(addsuffix .py,drain pool task run show schedule answers node))
 
 export PYTHON
 .NOTPARALLEL:
