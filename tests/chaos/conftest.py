@@ -88,6 +88,14 @@ def until(fact: Callable[[], object], what: str) -> None:
         threading.Event().wait(0.01)
 
 
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A socket's path may not be long."""
+    directory = Path(tempfile.mkdtemp(prefix="hf-pg-"))
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def make_site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Site]]:
     """`make_site(apis=1, workers=3, **settings)`."""

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,14 +11,6 @@ from chaos import network, postgresql
 from chaos.cluster import Cluster
 from chaos.network import NETWORK, Network
 from tests.chaos.conftest import SETTINGS, Site, until
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A socket's path may not be long."""
-    directory = Path(tempfile.mkdtemp(prefix="hf-pg-"))
-    yield directory
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.mark.requirement("P10", "G2", "G5")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,14 +10,6 @@ import pytest
 from chaos.cluster import Cluster
 from peers.postgres import Postgres
 from tests.chaos.conftest import SETTINGS, Site, until
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A socket's path may not be long."""
-    directory = Path(tempfile.mkdtemp(prefix="hf-pg-"))
-    yield directory
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 def replicated(server: Postgres) -> None:

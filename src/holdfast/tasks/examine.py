@@ -164,9 +164,7 @@ FAULTS: Final = (
     ),
     Fault(
         "journal_without_its_end",
-        _of_tasks(
-            not_(_ended), _t.seq > 0, ~exists().where(journal.c.task == _t.id, journal.c.seq == _t.seq)
-        ),
+        _of_tasks(not_(_ended), _t.seq > 0, ~exists().where(journal.c.task == _t.id, journal.c.seq == _t.seq)),
         "task {it} lacks the last events of its journal, so it would go on from an older state: " + _end_it,
     ),
     Fault(
