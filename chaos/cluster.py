@@ -1,4 +1,4 @@
-"""A cluster of real processes on one database: services that have no worker, and workers. Each process is a *member*.
+"""A cluster of real processes on one database: services that have no worker, workers, agents. Each is a *member*.
 
 A member that ends is started again, as whatever looks after processes would; each time it is another incarnation, with
 a name of its own for the witness. What is done to members on purpose: faults.py.
@@ -6,6 +6,8 @@ a name of its own for the witness. What is done to members on purpose: faults.py
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import signal
 import socket
@@ -17,14 +19,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from chaos.witness import MEMBER, PLACE, RUNNER, Guard, Witness
+from chaos.witness import MEMBER, PLACE, POOL, RUNNER, Guard, Witness
 
 ROOT: Final = Path(__file__).absolute().parents[1]
 PATIENCE_S: Final = 180.0  # long, for machines that do a lot beside
 LOOK_S: Final = 0.02
-READY: Final = (b"serving ", b" takes the tasks of ")  # what a service and a worker say when they have started
+READY: Final = (b"serving ", b" takes the tasks of ", b" runs the steps of pool ")  # what each says when it has started
 LATELY: Final = 50_000  # bytes that the witness heard
 FLOWS: Final = ("--flows", "chaos.flows:FLOWS")
+FIELD: Final = "field"  # the pool of the agents
+TOKEN: Final = "whoever-asks"  # of those who ask services that others can reach, and of the agents
+_USERS: Final = {hashlib.sha256(TOKEN.encode()).hexdigest(): {"user": "u1", "project": "default", "roles": ["admin"]}}
 
 
 class Member:
@@ -173,8 +178,10 @@ class Api(Member):
     def move(self, prefix: Sequence[str], address: str, database: str) -> None:
         super().move(prefix, address, database)
         self._address = address
-        self.words += ["--host", address, "--identity", "keystone-proxy"]
-        self.extra["HOLDFAST_TRUSTED_PROXIES"] = "0.0.0.0/0"
+        users = self.log.with_name("users.json")
+        users.write_text(json.dumps(_USERS), encoding="utf-8")
+        self.words += ["--host", address, "--identity", "tokens"]
+        self.extra["HOLDFAST_TOKENS_FILE"] = str(users)
 
     @property
     def url(self) -> str:
@@ -188,11 +195,34 @@ class Api(Member):
         return True
 
 
+class Agent(Member):
+    """One that has no database, and runs steps for one of the services."""
+
+    def __init__(self, name: str, api: Api, directory: Path, witness: Witness) -> None:
+        super().__init__(name, [], directory, witness)
+        self._api = api
+        self.extra |= {"HOLDFAST_TOKEN": TOKEN, POOL: FIELD}
+
+    def move(self, prefix: Sequence[str], address: str, database: str) -> None:
+        self.prefix = tuple(prefix)
+
+    def start(self) -> None:
+        self.words = ["agent", "--url", self._api.url, "--pool", FIELD, *FLOWS]
+        super().start()
+
+
 class Cluster:
     """`database`: its URL. `settings`: of Holdfast, for all members."""
 
     def __init__(
-        self, directory: Path, database: str, *, apis: int = 2, workers: int = 3, settings: dict[str, str] | None = None
+        self,
+        directory: Path,
+        database: str,
+        *,
+        apis: int = 2,
+        workers: int = 3,
+        agents: int = 0,
+        settings: dict[str, str] | None = None,
     ) -> None:
         self.directory = directory
         self.database = database
@@ -207,6 +237,9 @@ class Cluster:
         self.workers = [
             Member(f"worker{number}", ["worker", *on], logs, self.witness) for number in range(1, workers + 1)
         ]
+        self.agents = [
+            Agent(f"agent{number}", self.apis[number % apis], logs, self.witness) for number in range(1, agents + 1)
+        ]
         for member in self.members:
             member.extra.update(named)
         self.excused: Callable[[], bool] = lambda: False
@@ -215,7 +248,7 @@ class Cluster:
 
     @property
     def members(self) -> list[Member]:
-        return [*self.apis, *self.workers]
+        return [*self.apis, *self.workers, *self.agents]
 
     @property
     def urls(self) -> list[str]:

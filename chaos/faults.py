@@ -156,6 +156,11 @@ def of_processes(cluster: Cluster, lease_s: float) -> list[Fault]:
             threading.Event().wait(BURST_S * chance.random() / 4)
 
     past_the_lease = (lease_s * 1.3, lease_s * 2.5)
+    of_agents = [
+        Fault("agent killed", killing(cluster.agents), (0, 0), 3),
+        Fault("agent frozen past its lease", freezing(cluster.agents), past_the_lease, 3),
+        Fault("agent told to leave", leaving(cluster.agents), (0, 0), 1),
+    ]
     return [
         Fault("worker killed", killing(cluster.workers), (0, 0), 4),
         Fault("two workers killed", killing(cluster.workers, 2), (0, 0), 2),
@@ -167,4 +172,5 @@ def of_processes(cluster: Cluster, lease_s: float) -> list[Fault]:
         Fault("service told to leave", leaving(cluster.apis), (0, 0), 1),
         Fault("service's connections exhausted", flooding, (0.3, lease_s / 2), 1),
         Fault("slow disk", stuttering, (0, 0), 2),
+        *(of_agents if cluster.agents else ()),
     ]

@@ -11,7 +11,8 @@ import secrets
 from typing import Any, Final
 
 import holdfast as hf
-from chaos.witness import RUNNER, Guard, here
+from chaos.cluster import FIELD
+from chaos.witness import POOL, RUNNER, Guard, here
 
 #: A resource and how it is claimed: ["r1", "exclusive"].
 Claims = list[list[str]]
@@ -30,7 +31,7 @@ class Entry:
         self.id = secrets.token_hex(6)
         self.say(
             "begin", task=ctx.task_id, step=number, way=way, attempt=ctx.attempt, key=ctx.idempotency_key, given=given,
-            claims=claims,
+            claims=claims, pool=os.environ.get(POOL),
         )  # fmt: skip
 
     def say(self, what: str, **more: Any) -> None:
@@ -171,9 +172,10 @@ _strides = (stride1, stride2, stride3)
 MARCH = hf.linear("march", *_strides)
 GLIDE = hf.linear("glide", glide1, glide2, glide3)
 FORGE = hf.linear("forge", *(each.with_options(isolation="process", timeout_s=60) for each in _strides))
+ERRAND = hf.linear("errand", *(each.with_options(agent=FIELD, timeout_s=60) for each in _strides))
 RETREAT = hf.linear("retreat", *_strides, stumble)
 DOZE = hf.linear("doze", stride1, doze, stride2)
 LINGER = hf.linear("linger", stride1, await_go, stride2)
 DASH = hf.linear("dash", dash)
 EXPLODE = hf.linear("explode", explode)
-FLOWS = [MARCH, GLIDE, FORGE, RETREAT, DOZE, LINGER, DASH, EXPLODE]
+FLOWS = [MARCH, GLIDE, FORGE, ERRAND, RETREAT, DOZE, LINGER, DASH, EXPLODE]

@@ -32,6 +32,7 @@ class Entry:
         self.key: str = line.more["key"]
         self.given: str | None = line.more["given"]
         self.claims: dict[str, str] = dict(line.more["claims"])
+        self.pool: str | None = line.more.get("pool")  # of the agent that ran it; None: a worker did
         self.who = line.who
         self.over = NEVER
         self.ended: Line | None = None

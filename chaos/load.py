@@ -13,24 +13,28 @@ import random
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from chaos.cluster import TOKEN
 from chaos.history import FINAL
 from chaos.witness import Witness
 
 VERBS: Final = ("suspend", "suspend", "resume", "cancel", "abort", "rollback", "retry")
-FLOWS: Final = ("march",) * 8 + ("glide",) * 4 + ("retreat",) * 3 + ("doze",) * 2 + ("linger",) * 2 + ("forge",)
+SHARES: Final = {"march": 8, "glide": 4, "errand": 4, "retreat": 3, "doze": 2, "linger": 2, "forge": 1}
+FLOWS: Final = [flow for flow, share in SHARES.items() for _ in range(share)]
 #: How many steps each has, and how many of them are undone when it is undone.
-STEPS: Final = {"march": 3, "glide": 3, "forge": 3, "retreat": 4, "doze": 2, "linger": 2, "dash": 1, "explode": 1}
+STEPS: Final = {
+    "march": 3, "glide": 3, "errand": 3, "retreat": 4, "doze": 2, "linger": 2, "forge": 3, "dash": 1, "explode": 1
+}  # fmt: skip
 QUICK: Final = ("dash", "explode")  # take no pause
 UNDOABLE: Final = {**STEPS, "retreat": 3, "explode": 0}
 RESOURCES: Final = tuple(f"r{number}" for number in range(1, 17))
 PAUSES_S: Final = (0.0, 0.05, 0.1, 0.3, 1.5)  # up to which a step takes
 LIVE: Final = "PENDING,RUNNING,WAITING,SUSPENDING,SUSPENDED,CANCELLING,REVERTING,ABORTING"
-WHO: Final = {"X-Project-Id": "default", "X-Roles": "admin", "X-User-Id": "u1", "X-Identity-Status": "Confirmed"}
+WHO: Final = {"X-Auth-Token": TOKEN}
 PATIENCE_S: Final = 300.0
 TEND_S: Final = 2.0
 RETRY_S: Final = 0.1
@@ -223,14 +227,15 @@ class Operator(threading.Thread):
             self._line.close()
 
 
-def cap(witness: Witness, urls: Sequence[str], running_max: int) -> None:
-    """Limit how many tasks of the pool may run at once, over all its workers."""
+def cap(witness: Witness, urls: Sequence[str], limits: Mapping[str, int]) -> None:
+    """Limit how much of each pool may run at once, over all its workers or agents."""
     line = Line(urls)
-    heard = line.insist(0, "PUT", "/v3/pools/default", {"running_max": running_max})
+    for pool, running_max in limits.items():
+        heard = line.insist(0, "PUT", f"/v3/pools/{pool}", {"running_max": running_max})
+        if heard.status != 200:
+            raise AssertionError(f"the limit was answered with {heard}")
+        witness.say("operator", "capped", pool=pool, running_max=running_max)
     line.close()
-    if heard.status != 200:
-        raise AssertionError(f"the limit was answered with {heard}")
-    witness.say("operator", "capped", pool="default", running_max=running_max)
 
 
 def flood(url: str) -> Callable[[], None]:

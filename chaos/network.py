@@ -88,7 +88,8 @@ def faults(network: Network, cluster: Cluster, lease_s: float) -> list[Fault]:
     """Cables of single processes, and all of them at once: who is cut off has neither its database nor those who ask
     it."""
     hosts = range(len(cluster.members))
-    services, workers = hosts[: len(cluster.apis)], hosts[len(cluster.apis) :]
+    services, workers = hosts[: len(cluster.apis)], hosts[len(cluster.apis) :][: len(cluster.workers)]
+    agents = hosts[len(services) + len(workers) :]
 
     def cutting(some: Sequence[int], number: int = 1) -> Callable[[random.Random], Heal]:
         def begin(chance: random.Random) -> Heal:
@@ -111,5 +112,6 @@ def faults(network: Network, cluster: Cluster, lease_s: float) -> list[Fault]:
         Fault("worker's link down for a moment", cutting(workers), (0.2, lease_s * 0.8), 1),
         Fault("worker's link down past the lease", cutting(workers), past_the_lease, 4),
         Fault("service's link down", cutting(services), past_the_lease, 2),
+        *([Fault("agent's link down past the lease", cutting(agents), past_the_lease, 3)] if agents else ()),
         Fault("all links down", cutting(hosts, len(hosts)), (0.2, lease_s * 2), 1),
     ]

@@ -179,7 +179,8 @@ def ended(history: History) -> Iterator[Broken]:
 
 def fencing(history: History) -> Iterator[Broken]:
     """A device that checks tokens takes no write of an older one after a newer one of the same task, and none is
-    refused to whoever does the task (G2, P10)."""
+    refused to whoever does the task (G2, P10). A token is one worker's; of the agents that work for it one may have it
+    when another has ended."""
     newest: dict[tuple[str, str], tuple[int, Entry]] = {}
     doing: dict[str, Entry] = {}
     for line in history.lines:
@@ -191,7 +192,7 @@ def fencing(history: History) -> Iterator[Broken]:
             before, by = newest.get(key, (0, entry))
             if token < before or token == 0:
                 yield Broken("fencing", f"{entry} wrote to {name} with {token}, after {before}", by.begin, line)
-            elif token == before and by.who != entry.who:
+            elif token == before and by.who != entry.who and not (by.pool and entry.pool and by.over < line.place):
                 yield Broken("fencing", f"{entry} and {by} wrote to {name}, both with {token}", by.begin, line)
             newest[key] = max(before, token), entry
         elif line.what == "refused":
@@ -201,13 +202,13 @@ def fencing(history: History) -> Iterator[Broken]:
 
 
 def capped(history: History) -> Iterator[Broken]:
-    """Of a pool no more runs at once than may (NOVA-17)."""
+    """Of a pool no more runs at once than may (NOVA-17): of its tasks at workers, of what its agents are leased."""
     caps = {line.more["pool"]: line.more["running_max"] for line in history.of("capped")}
     for pool, most in caps.items():
         events: list[tuple[int, int, Entry]] = []
         for entry in history.entries.values():
             until = min(entry.last, entry.stale_from)
-            if history.task(entry.task).pool == pool and until > entry.begin.place:
+            if (entry.pool or history.task(entry.task).pool) == pool and until > entry.begin.place:
                 events += [(entry.begin.place, 1, entry), (until, -1, entry)]
         running = Counter[str]()
         for _, change, entry in sorted(events, key=lambda each: each[:2]):

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from chaos import follower, load, network, postgresql, sqlite
-from chaos.cluster import FLOWS, ROOT, Cluster
+from chaos.cluster import FIELD, FLOWS, ROOT, Cluster
 from chaos.disk import Disk
 from chaos.faults import Fault, Nemesis, of_processes
 from chaos.history import NEVER, Broken, History, longest_lost_s
@@ -36,7 +36,7 @@ SETTINGS: Final = {
     "sync_interval_s": "0",
 }  # fmt: skip
 PAUSE_S: Final = (0.5, 3.5)  # between two faults
-RUNNING_MAX: Final = 6  # tasks at once, over all workers
+RUNNING_MAX: Final = {"default": 6, FIELD: 3}  # at once, over all workers, and over all agents
 TURN_S: Final = 0.03
 SAY_EVERY_S: Final = 10.0
 SETTLE_S: Final = 180.0
@@ -48,6 +48,7 @@ class Given(NamedTuple):
 
     database: str = "sqlite"
     workers: int = 3
+    agents: int = 2
     clients: int = 4
     rate: float = 3.0
 
@@ -140,12 +141,13 @@ def summary(history: History, soak: Soak, broken: dict[str, list[Broken]]) -> st
     told = Counter(line.what for line in history.lines)
     ends = Counter(task.state for task in history.tasks.values())
     stale = sum(entry.stale_from < NEVER for entry in history.entries.values())
+    far = sum(entry.pool is not None for entry in history.entries.values())
     lost_s, lost = longest_lost_s(history)
     rows = [
         ("tasks", ", ".join(f"{number} {state}" for state, number in sorted(ends.items()))),
         ("requests", ", ".join(f"{number} {what}" for what, number in sorted(soak.asked.items()))),
         ("replayed replies", sum(line.more["replayed"] for line in history.of("accepted"))),
-        ("entries into steps", f"{len(history.entries)}, {stale} of them stale"),
+        ("entries into steps", f"{len(history.entries)}, {stale} of them stale, {far} by agents"),
         ("take-overs", told["taken-over"]),
         ("writes to guarded devices", f"{told['write']}, {told['refused']} refused"),
         ("processes that left by themselves", soak.cluster.left),
@@ -179,12 +181,14 @@ def soak(directory: Path, seed: int, seconds: float, given: Given) -> bool:
             if not disk.is_own:
                 print("no file system of its own: a full disk is the limit of processes for the size of files")
             url = sqlite.url_on(disk)
-            cluster = closing.enter_context(Cluster(directory, url, workers=given.workers, settings=SETTINGS))
+            cluster = closing.enter_context(
+                Cluster(directory, url, workers=given.workers, agents=given.agents, settings=SETTINGS)
+            )
             own = sqlite.faults(cluster, disk, LEASE_S)
         else:
             server = postgresql.Server(directory / "pg", NETWORK)
             closing.callback(server.close)
-            cluster = Cluster(directory, server.url(), workers=given.workers, settings=SETTINGS)
+            cluster = Cluster(directory, server.url(), workers=given.workers, agents=given.agents, settings=SETTINGS)
             cluster.tend_database = server.tend
             own = postgresql.faults(cluster, server, LEASE_S)
             if (hosts := _hosts(len(cluster.members))) is not None:
@@ -218,6 +222,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default=Given().database)
     parser.add_argument("--workers", type=int, default=Given().workers)
+    parser.add_argument("--agents", type=int, default=Given().agents, help="that run steps and have no database")
     parser.add_argument("--clients", type=int, default=Given().clients)
     parser.add_argument("--rate", type=float, default=Given().rate, help="requests a second of each client")
     parser.add_argument("--directory", type=Path, help="where all of it is kept, whatever came of it")
@@ -225,7 +230,7 @@ def main() -> int:
     seed = asked.seed if asked.seed is not None else random.SystemRandom().randrange(1 << 32)
     directory = asked.directory or Path(tempfile.mkdtemp(prefix="chaos-"))
     print(f"seed {seed}, {asked.minutes:g} minutes on {asked.database}, in {directory}", flush=True)
-    given = Given(asked.database, asked.workers, asked.clients, asked.rate)
+    given = Given(asked.database, asked.workers, asked.agents, asked.clients, asked.rate)
     held = soak(directory, seed, asked.minutes * 60, given)
     if held and asked.directory is None:
         shutil.rmtree(directory)

@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple
 #: Where the witness is, and who speaks: the environment of whatever a cluster starts.
 PLACE: Final = "CHAOS_WITNESS"
 MEMBER: Final = "CHAOS_MEMBER"
+POOL: Final = "CHAOS_POOL"  # of an agent
 RUNNER: Final = "CHAOS_RUNNER"  # the id of the process that starts them
 #: Writes of up to this many bytes are whole or not at all, on every file system that matters.
 _LINE_BYTES_MAX: Final = 4096

@@ -39,12 +39,13 @@ class Story:
 
     def begin(
         self, task: str, step: int, *, entry: str = "", who: str = "w1", way: str = "do", given: str | None = None,
-        claims: dict[str, str] | None = None,
+        claims: dict[str, str] | None = None, pool: str | None = None,
     ) -> Story:  # fmt: skip
         told = given if given is not None or step == 1 or way == "undo" else f"{task}{step - 1}"
         return self.say(
             who, "begin", entry=entry or f"{task}{step}{way if way == 'undo' else ''}", task=task, step=step, way=way,
             attempt=1, key=f"{task}:{step}", given=told, claims=list((ALONE if claims is None else claims).items()),
+            pool=pool,
         )  # fmt: skip
 
     def end(self, entry: str, how: str = "returned", who: str = "w1") -> Story:
@@ -161,6 +162,9 @@ BAD: dict[str, list[Story]] = {
     "capped": [
         Story().say("f", "capped", pool="p", running_max=1).asked("a", {}, "p").asked("b", {}, "p")
         .begin("a", 1, claims={}).begin("b", 1, claims={}).end("a1").end("b1").final("a", steps=1).final("b", steps=1),
+        Story().say("f", "capped", pool="field", running_max=1).asked("a", {}).asked("b", {})
+        .begin("a", 1, claims={}, pool="field").begin("b", 1, claims={}, pool="field").end("a1").end("b1")
+        .final("a", steps=1).final("b", steps=1),
     ],
     "told": [
         Story().tell("a", "PENDING").tell("a", "PENDING").keep("a", "PENDING"),
@@ -184,6 +188,10 @@ BAD: dict[str, list[Story]] = {
         .begin("a", 2, who="w2").say("w2", "write", entry="a2", resource="r1", token=2, newest=2).end("a2", who="w2")
         .final("a"),
         Story().asked("a").begin("a", 1).say("w1", "write", entry="a1", resource="r1", token=0, newest=0).end("a1")
+        .final("a", steps=1),
+        Story().asked("a").begin("a", 1, pool="field").say("w1", "write", entry="a1", resource="r1", token=2, newest=0)
+        .begin("a", 1, entry="x", who="w2", pool="field")
+        .say("w2", "write", entry="x", resource="r1", token=2, newest=2).end("a1").end("x", who="w2")
         .final("a", steps=1),
     ],
 }  # fmt: skip
@@ -210,6 +218,15 @@ def test_what_a_frozen_process_does_when_it_thaws_is_excused_but_for_devices_tha
     story.lines = [line._replace(more={**line.more, "entry": "b1"}) if line.what == "refused" else line
                    for line in story.lines]  # fmt: skip
     assert list(story.broken()) == ["fencing"]
+
+
+def test_agents_share_the_token_of_their_task_after_one_another_and_have_a_limit_of_their_own() -> None:
+    story = Story().asked("a").asked("b", {}).say("f", "capped", pool="default", running_max=1)
+    story.begin("b", 1, claims={}, who="w2").begin("a", 1, pool="field")
+    story.say("w1", "write", entry="a1", resource="r1", token=2, newest=0).end("a1")
+    story.begin("a", 2, who="w3", pool="field").say("w3", "write", entry="a2", resource="r1", token=2, newest=2)
+    story.end("a2", who="w3").end("b1", who="w2").final("a").final("b", steps=1)
+    assert story.broken() == {}
 
 
 def test_who_was_held_before_it_began_is_passed_over() -> None:

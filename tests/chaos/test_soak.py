@@ -32,6 +32,7 @@ def test_whatever_fails_no_guarantee_is_broken(database: str, capsys: pytest.Cap
     said = capsys.readouterr().out
     assert held, f"seed {SEED}, in {directory}:\n{said}"
     assert "rule: exclusion                      held" in said
+    assert re.search(r"[1-9]\d* by agents$", said, re.MULTILINE), said
     faults = [int(number) for number in re.findall(r"^fault: .* (\d+)$", said, re.MULTILINE)]
     assert sum(faults) > SECONDS / 10, f"hardly anything failed, so little was shown:\n{said}"
     shutil.rmtree(directory)
